@@ -1,0 +1,61 @@
+//! The catalogue: every kind the server knows, found by resource path or by kind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::kind::{Kind, Strategy, Typed};
+
+/// The kinds of a server.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    /// By group, version and plural name.
+    resources: BTreeMap<(String, String, String), Arc<dyn Strategy>>,
+}
+
+impl Catalogue {
+    /// A catalogue with no kinds.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a kind; one that serves the same resource is replaced.
+    pub fn register(&mut self, strategy: Arc<dyn Strategy>) {
+        let info = strategy.info();
+        let key = (
+            info.group.to_string(),
+            info.version.to_string(),
+            info.plural.to_string(),
+        );
+        self.resources.insert(key, strategy);
+    }
+
+    fn add<K: Kind>(&mut self) {
+        self.register(Arc::new(Typed::<K>::new()));
+    }
+
+    /// The kind that a resource path names.
+    pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<dyn Strategy>> {
+        self.resources
+            .get(&(group.to_string(), version.to_string(), plural.to_string()))
+    }
+
+    /// The kind with this name.
+    pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<dyn Strategy>> {
+        self.iter().find(|strategy| {
+            let info = strategy.info();
+            info.group == group && info.version == version && info.kind == kind
+        })
+    }
+
+    /// All kinds, by group, version and plural name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Strategy>> {
+        self.resources.values()
+    }
+}
+
+/// The kinds that Kubernetes has built in.
+pub fn builtin() -> Catalogue {
+    let mut catalogue = Catalogue::new();
+    catalogue.add::<k8s_openapi::api::core::v1::ConfigMap>();
+    catalogue
+}

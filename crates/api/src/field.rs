@@ -1,0 +1,268 @@
+//! Validation errors: the path of a field, what is wrong with it, and Kubernetes' wording of that.
+
+use std::fmt::{self, Debug, Display};
+
+use serde::Serialize;
+
+/// The path of a field: `spec.containers[0].name`, `metadata.labels[a/b]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path(String);
+
+impl Path {
+    /// The path of a top-level field, or of several (`Path::new("spec.template")`).
+    pub fn new(path: impl Into<String>) -> Self {
+        Self(path.into())
+    }
+
+    /// The path of a field below this one.
+    #[must_use]
+    pub fn child(&self, name: impl Display) -> Self {
+        if self.0.is_empty() {
+            Self(name.to_string())
+        } else {
+            Self(format!("{}.{name}", self.0))
+        }
+    }
+
+    /// The path of an element of this list.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// The path of a value of this map.
+    #[must_use]
+    pub fn key(&self, key: impl Display) -> Self {
+        Self(format!("{}[{key}]", self.0))
+    }
+}
+
+impl Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is wrong; the reason of a `StatusCause` (apimachinery's `field.ErrorType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorType {
+    /// A reference to something that is not there.
+    NotFound,
+    /// A value that must be given.
+    Required,
+    /// A value that stands twice where it must be unique.
+    Duplicate,
+    /// A value that is malformed or out of range.
+    Invalid,
+    /// A value that is none of the allowed ones.
+    NotSupported,
+    /// A field that must not be set here.
+    Forbidden,
+    /// A text that is too long.
+    TooLong,
+    /// A list with too many elements.
+    TooMany,
+    /// The server's own failure.
+    Internal,
+    /// A value of the wrong type.
+    TypeInvalid,
+}
+
+impl ErrorType {
+    /// The `reason` of the status' cause.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::Internal => "InternalError",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
+}
+
+/// One thing that is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// What is wrong.
+    pub type_: ErrorType,
+    /// Where.
+    pub field: Path,
+    /// The message without the field: `Invalid value: "x": must be …`.
+    pub body: String,
+}
+
+impl Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.body)
+    }
+}
+
+/// The errors found in an object so far. A check reports all that is wrong, not only the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Errors(Vec<FieldError>);
+
+impl Errors {
+    /// No errors.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn push(&mut self, type_: ErrorType, field: &Path, body: String) {
+        self.0.push(FieldError {
+            type_,
+            field: field.clone(),
+            body,
+        });
+    }
+
+    /// `Required value[: detail]`
+    pub fn required(&mut self, field: &Path, detail: &str) {
+        self.push(
+            ErrorType::Required,
+            field,
+            with_detail("Required value".into(), detail),
+        );
+    }
+
+    /// `Invalid value: <value>: <detail>`
+    pub fn invalid(&mut self, field: &Path, value: impl Serialize, detail: impl AsRef<str>) {
+        self.push(
+            ErrorType::Invalid,
+            field,
+            with_detail(format!("Invalid value: {}", shown(value)), detail.as_ref()),
+        );
+    }
+
+    /// `Duplicate value: <value>`
+    pub fn duplicate(&mut self, field: &Path, value: impl Serialize) {
+        self.push(
+            ErrorType::Duplicate,
+            field,
+            format!("Duplicate value: {}", shown(value)),
+        );
+    }
+
+    /// `Not found: <value>`
+    pub fn not_found(&mut self, field: &Path, value: impl Serialize) {
+        self.push(ErrorType::NotFound, field, format!("Not found: {}", shown(value)));
+    }
+
+    /// `Unsupported value: <value>: supported values: "a", "b"`; the supported ones are listed as they are given.
+    pub fn not_supported(&mut self, field: &Path, value: impl Serialize, supported: &[&str]) {
+        let list: Vec<String> = supported.iter().map(shown).collect();
+        let detail = if list.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", list.join(", "))
+        };
+        self.push(
+            ErrorType::NotSupported,
+            field,
+            with_detail(format!("Unsupported value: {}", shown(value)), &detail),
+        );
+    }
+
+    /// `Forbidden: <detail>`
+    pub fn forbidden(&mut self, field: &Path, detail: &str) {
+        self.push(
+            ErrorType::Forbidden,
+            field,
+            with_detail("Forbidden".into(), detail),
+        );
+    }
+
+    /// `Too long: may not be more than <max> bytes`
+    pub fn too_long(&mut self, field: &Path, max: usize) {
+        self.push(
+            ErrorType::TooLong,
+            field,
+            format!("Too long: may not be more than {max} bytes"),
+        );
+    }
+
+    /// `Too many: <actual>: must have at most <max> items`
+    pub fn too_many(&mut self, field: &Path, actual: usize, max: usize) {
+        let items = if max == 1 { "item" } else { "items" };
+        self.push(
+            ErrorType::TooMany,
+            field,
+            format!("Too many: {actual}: must have at most {max} {items}"),
+        );
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The errors in the order in which they were found.
+    pub fn iter(&self) -> std::slice::Iter<'_, FieldError> {
+        self.0.iter()
+    }
+
+    /// All errors as one text, as a `Status` message has them: one as it is, several in brackets.
+    pub fn aggregate(&self) -> String {
+        let mut texts: Vec<String> = Vec::new();
+        for error in &self.0 {
+            let text = error.to_string();
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        match texts.as_slice() {
+            [one] => one.clone(),
+            all => format!("[{}]", all.join(", ")),
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Errors {
+    type Item = &'a FieldError;
+    type IntoIter = std::slice::Iter<'a, FieldError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+fn with_detail(head: String, detail: &str) -> String {
+    if detail.is_empty() {
+        head
+    } else {
+        format!("{head}: {detail}")
+    }
+}
+
+/// A value as an error shows it: as JSON, so that texts are quoted.
+fn shown(value: impl Serialize) -> String {
+    serde_json::to_string(&value).unwrap_or_else(|_| "<unprintable>".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_read_as_kubernetes_writes_them() {
+        let mut errors = Errors::new();
+        let path = Path::new("spec").child("containers").index(0).child("name");
+        errors.required(&path, "");
+        assert_eq!(errors.aggregate(), "spec.containers[0].name: Required value");
+        errors.not_supported(
+            &Path::new("spec.restartPolicy"),
+            "Sometimes",
+            &["Always", "OnFailure", "Never"],
+        );
+        assert_eq!(
+            errors.aggregate(),
+            "[spec.containers[0].name: Required value, spec.restartPolicy: Unsupported value: \"Sometimes\": \
+             supported values: \"Always\", \"OnFailure\", \"Never\"]"
+        );
+    }
+}

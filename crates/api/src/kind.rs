@@ -1,0 +1,504 @@
+//! What a kind is, typed ([`Kind`], which each kind's file implements) and type-erased ([`Strategy`], which the generic
+//! registry uses).
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::field::Errors;
+use crate::names;
+use crate::object::Object;
+
+/// Whether the objects of a kind live in namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `/api/v1/namespaces/{namespace}/…`
+    Namespaced,
+    /// `/api/v1/…`
+    Cluster,
+}
+
+/// A part of a resource with a path of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    /// `status`: only the status and some metadata can be changed through it.
+    Status,
+    /// `scale`: replicas as an autoscaling/v1 `Scale`.
+    Scale,
+    /// `binding`: the scheduler's choice of a node.
+    Binding,
+    /// `log`: a container's output, read from the node.
+    Log,
+    /// `eviction`: a deletion that respects disruption budgets.
+    Eviction,
+    /// `ephemeralcontainers`.
+    EphemeralContainers,
+    /// `resize`: a change of a running pod's resources.
+    Resize,
+    /// `exec`, tunnelled to the node.
+    Exec,
+    /// `attach`, tunnelled to the node.
+    Attach,
+    /// `portforward`, tunnelled to the node.
+    PortForward,
+    /// `proxy`: HTTP to the object itself.
+    Proxy,
+    /// `token`: a service account's token.
+    Token,
+    /// `finalize`: a namespace's finalizers.
+    Finalize,
+    /// `approval`: a certificate signing request's conditions.
+    Approval,
+}
+
+impl Subresource {
+    /// The last part of its path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Binding => "binding",
+            Self::Log => "log",
+            Self::Eviction => "eviction",
+            Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
+            Self::Proxy => "proxy",
+            Self::Token => "token",
+            Self::Finalize => "finalize",
+            Self::Approval => "approval",
+        }
+    }
+}
+
+/// A column of the server-side table (`meta.k8s.io/v1` `TableColumnDefinition`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The title, as kubectl shows it in capitals.
+    pub name: Cow<'static, str>,
+    /// An OpenAPI type: `string`, `integer`, `date`, …
+    pub type_: &'static str,
+    /// An OpenAPI format; `name` for the column that identifies the object.
+    pub format: &'static str,
+    /// What the column says.
+    pub description: Cow<'static, str>,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+impl Column {
+    /// A column that is always shown.
+    pub const fn new(name: &'static str, type_: &'static str, description: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            type_,
+            format: "",
+            description: Cow::Borrowed(description),
+            priority: 0,
+        }
+    }
+
+    /// A column that only `-o wide` shows.
+    pub const fn wide(name: &'static str, type_: &'static str, description: &'static str) -> Self {
+        let mut column = Self::new(name, type_, description);
+        column.priority = 1;
+        column
+    }
+
+    /// The `Name` column, first in every table.
+    pub const fn object_name() -> Self {
+        let mut column = Self::new("Name", "string", "Name must be unique within a namespace.");
+        column.format = "name";
+        column
+    }
+
+    /// The `Age` column. Its cell is a duration as `kubectl` writes it (`5m3s`), see [`crate::kind::age`].
+    pub const fn age() -> Self {
+        Self::new(
+            "Age",
+            "string",
+            "CreationTimestamp is a timestamp representing the server time when this object was created.",
+        )
+    }
+}
+
+/// The plain facts of a kind.
+#[derive(Clone, Debug)]
+pub struct KindInfo {
+    /// The API group; empty for the core group.
+    pub group: Cow<'static, str>,
+    /// The version, e.g. `v1`.
+    pub version: Cow<'static, str>,
+    /// `Pod`.
+    pub kind: Cow<'static, str>,
+    /// `pods`: the resource's name in paths.
+    pub plural: Cow<'static, str>,
+    /// `pod`.
+    pub singular: Cow<'static, str>,
+    /// `po`.
+    pub short_names: &'static [&'static str],
+    /// `all`.
+    pub categories: &'static [&'static str],
+    /// Whether objects live in namespaces.
+    pub scope: Scope,
+    /// The paths below an object.
+    pub subresources: &'static [Subresource],
+    /// The verbs of the resource itself, when they are not all eight.
+    pub verbs: &'static [&'static str],
+    /// The columns of the table, in order; [`Kind::cells`] gives as many cells.
+    pub columns: Vec<Column>,
+    /// The fields that a field selector may name, besides `metadata.name` and `metadata.namespace`.
+    pub selectable_fields: &'static [&'static str],
+    /// Whether a delete leaves the object for a grace period (pods), instead of removing it at once.
+    pub graceful: bool,
+    /// Below `/registry` in the store, where that is not `{plural}` (core) or `{plural}` with its group's own rule:
+    /// upstream keeps e.g. `services/specs` and `services/endpoints`, `minions` for nodes.
+    pub store_prefix: Cow<'static, str>,
+}
+
+/// Every verb of a resource that has no restriction.
+pub const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+impl KindInfo {
+    /// The facts of a namespaced kind with no peculiarity; a kind's file changes what differs.
+    pub fn of<K: k8s_openapi::Resource>(singular: &'static str) -> Self {
+        Self {
+            group: Cow::Borrowed(K::GROUP),
+            version: Cow::Borrowed(K::VERSION),
+            kind: Cow::Borrowed(K::KIND),
+            plural: Cow::Borrowed(K::URL_PATH_SEGMENT),
+            singular: Cow::Borrowed(singular),
+            short_names: &[],
+            categories: &[],
+            scope: Scope::Namespaced,
+            subresources: &[],
+            verbs: ALL_VERBS,
+            columns: vec![Column::object_name(), Column::age()],
+            selectable_fields: &[],
+            graceful: false,
+            store_prefix: Cow::Borrowed(K::URL_PATH_SEGMENT),
+        }
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// `pods` or `deployments.apps`, as errors name a resource.
+    pub fn group_resource(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.to_string()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// `Pod` or `Deployment.apps`, as validation errors name a kind.
+    pub fn group_kind(&self) -> String {
+        if self.group.is_empty() {
+            self.kind.to_string()
+        } else {
+            format!("{}.{}", self.kind, self.group)
+        }
+    }
+
+    /// Whether the resource has this subresource.
+    pub fn has(&self, subresource: Subresource) -> bool {
+        self.subresources.contains(&subresource)
+    }
+}
+
+/// What an update is addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The resource itself.
+    Main,
+    /// One of its subresources that is written as the object (status, ephemeralcontainers, resize, finalize, …).
+    Subresource(Subresource),
+}
+
+/// What is particular about a kind. Each method has the meaning of upstream's registry strategy.
+pub trait Kind:
+    k8s_openapi::Resource
+    + k8s_openapi::Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + PartialEq
+    + Send
+    + Sync
+    + 'static
+{
+    /// The plain facts.
+    fn info() -> KindInfo;
+
+    /// Fills in what the client left out. Must be idempotent.
+    fn default(&mut self) {}
+
+    /// Resets what a client may not set when it creates: usually the status.
+    fn prepare_for_create(&mut self) {}
+
+    /// Carries over what a client may not change: through the resource itself usually the status, through `status`
+    /// everything but the status. Raises `metadata.generation` when the desired state changes.
+    fn prepare_for_update(&mut self, _old: &Self, _target: Target) {}
+
+    /// Checks a new object; the metadata has been checked already.
+    fn validate(&self, _errors: &mut Errors) {}
+
+    /// Checks a change; [`Kind::validate`] is called as well, by the registry, for [`Target::Main`].
+    fn validate_update(&self, _old: &Self, _target: Target, _errors: &mut Errors) {}
+
+    /// The rule for `metadata.name`; the messages of what is wrong. `prefix` is true for a `generateName`.
+    fn check_name(name: &str, prefix: bool) -> Vec<String> {
+        names::dns_subdomain(name, prefix)
+    }
+
+    /// Warnings for the client (`Warning: 299`), such as the use of a deprecated field.
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// One cell a column of [`KindInfo::columns`].
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let meta = k8s_openapi::Metadata::metadata(self);
+        vec![meta.name.clone().into(), age(meta, now)]
+    }
+
+    /// The value of a selectable field; an absent value is the empty string.
+    fn field(&self, _name: &str) -> String {
+        String::new()
+    }
+}
+
+/// The cell of the `Age` column: `<unknown>` where there is no creation time.
+pub fn age(meta: &ObjectMeta, now: Timestamp) -> Value {
+    match &meta.creation_timestamp {
+        Some(created) => human_duration(now.as_second() - created.0.as_second()).into(),
+        None => "<unknown>".into(),
+    }
+}
+
+/// A duration in seconds as kubectl shows ages (`duration.HumanDuration`): `59s`, `3m20s`, `15m`, `3h10m`, `2d`, `3y20d`.
+pub fn human_duration(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |big: i64, unit: char, small: i64, small_unit: char| {
+        if small == 0 {
+            format!("{big}{unit}")
+        } else {
+            format!("{big}{unit}{small}{small_unit}")
+        }
+    };
+    if seconds < -1 {
+        "<invalid>".into()
+    } else if seconds < 0 {
+        "0s".into()
+    } else if seconds < 120 {
+        format!("{seconds}s")
+    } else if minutes < 10 {
+        two(minutes, 'm', seconds % 60, 's')
+    } else if minutes < 180 {
+        format!("{minutes}m")
+    } else if hours < 8 {
+        two(hours, 'h', minutes % 60, 'm')
+    } else if hours < 48 {
+        format!("{hours}h")
+    } else if hours < 192 {
+        two(days, 'd', hours % 24, 'h')
+    } else if days < 365 * 2 {
+        format!("{days}d")
+    } else if days < 365 * 8 {
+        two(days / 365, 'y', days % 365, 'd')
+    } else {
+        format!("{}y", days / 365)
+    }
+}
+
+/// A kind with its type erased: what the generic registry works with. Methods mirror [`Kind`]'s.
+///
+/// Every method that takes an [`Object`] expects one that this strategy decoded; another kind's is left as it is.
+pub trait Strategy: Debug + Send + Sync {
+    /// The plain facts.
+    fn info(&self) -> &KindInfo;
+    /// Reads an object from JSON. Unknown fields are dropped; [`crate::schema`](crate) finds them beforehand.
+    ///
+    /// # Errors
+    /// When the JSON is not an object of this kind.
+    fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error>;
+    /// Reads an object from a JSON tree.
+    ///
+    /// # Errors
+    /// When the JSON is not an object of this kind.
+    fn decode_value(&self, json: Value) -> Result<Box<dyn Object>, serde_json::Error>;
+    /// See [`Kind::default`].
+    fn default(&self, object: &mut dyn Object);
+    /// See [`Kind::prepare_for_create`].
+    fn prepare_for_create(&self, object: &mut dyn Object);
+    /// See [`Kind::prepare_for_update`].
+    fn prepare_for_update(&self, object: &mut dyn Object, old: &dyn Object, target: Target);
+    /// See [`Kind::validate`].
+    fn validate(&self, object: &dyn Object, errors: &mut Errors);
+    /// See [`Kind::validate_update`].
+    fn validate_update(&self, object: &dyn Object, old: &dyn Object, target: Target, errors: &mut Errors);
+    /// See [`Kind::check_name`].
+    fn check_name(&self, name: &str, prefix: bool) -> Vec<String>;
+    /// See [`Kind::warnings`].
+    fn warnings(&self, object: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// See [`Kind::cells`].
+    fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
+    /// The value of a selectable field, `metadata.name` and `metadata.namespace` included; `None`: not selectable.
+    fn field(&self, object: &dyn Object, name: &str) -> Option<String>;
+}
+
+/// [`Strategy`] for a built-in kind.
+#[derive(Debug)]
+pub struct Typed<K> {
+    info: KindInfo,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> Typed<K> {
+    /// The strategy of `K`.
+    pub fn new() -> Self {
+        Self {
+            info: K::info(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K: Kind> Default for Typed<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn typed<K: Kind>(object: &dyn Object) -> Option<&K> {
+    let typed = object.as_any().downcast_ref();
+    debug_assert!(typed.is_some(), "a strategy was given another kind's object");
+    typed
+}
+
+impl<K: Kind> Strategy for Typed<K> {
+    fn info(&self) -> &KindInfo {
+        &self.info
+    }
+
+    fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error> {
+        Ok(Box::new(serde_json::from_slice::<K>(json)?))
+    }
+
+    fn decode_value(&self, json: Value) -> Result<Box<dyn Object>, serde_json::Error> {
+        Ok(Box::new(serde_json::from_value::<K>(json)?))
+    }
+
+    fn default(&self, object: &mut dyn Object) {
+        if let Some(object) = object.as_any_mut().downcast_mut::<K>() {
+            Kind::default(object);
+        }
+    }
+
+    fn prepare_for_create(&self, object: &mut dyn Object) {
+        if let Some(object) = object.as_any_mut().downcast_mut::<K>() {
+            object.prepare_for_create();
+        }
+    }
+
+    fn prepare_for_update(&self, object: &mut dyn Object, old: &dyn Object, target: Target) {
+        if let (Some(object), Some(old)) = (object.as_any_mut().downcast_mut::<K>(), typed::<K>(old)) {
+            object.prepare_for_update(old, target);
+        }
+    }
+
+    fn validate(&self, object: &dyn Object, errors: &mut Errors) {
+        if let Some(object) = typed::<K>(object) {
+            object.validate(errors);
+        }
+    }
+
+    fn validate_update(&self, object: &dyn Object, old: &dyn Object, target: Target, errors: &mut Errors) {
+        if let (Some(object), Some(old)) = (typed::<K>(object), typed::<K>(old)) {
+            object.validate_update(old, target, errors);
+        }
+    }
+
+    fn check_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        K::check_name(name, prefix)
+    }
+
+    fn warnings(&self, object: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
+        typed::<K>(object)
+            .map(|object| object.warnings(old.and_then(typed::<K>)))
+            .unwrap_or_default()
+    }
+
+    fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value> {
+        typed::<K>(object)
+            .map(|object| object.cells(now))
+            .unwrap_or_default()
+    }
+
+    fn field(&self, object: &dyn Object, name: &str) -> Option<String> {
+        match name {
+            "metadata.name" => Some(object.metadata().name.clone().unwrap_or_default()),
+            "metadata.namespace" => Some(object.metadata().namespace.clone().unwrap_or_default()),
+            name if self.info.selectable_fields.contains(&name) => {
+                typed::<K>(object).map(|object| object.field(name))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_written_as_kubectl_writes_them() {
+        let cases = [
+            (-5, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (203, "3m23s"),
+            (600, "10m"),
+            (3 * 3600 - 1, "179m"),
+            (3 * 3600, "3h"),
+            (3 * 3600 + 600, "3h10m"),
+            (8 * 3600 + 600, "8h"),
+            (47 * 3600, "47h"),
+            (48 * 3600, "2d"),
+            (51 * 3600, "2d3h"),
+            (8 * 86_400, "8d"),
+            (800 * 86_400, "2y70d"),
+            (3000 * 86_400, "8y"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(human_duration(seconds), expected, "{seconds} s");
+        }
+    }
+}

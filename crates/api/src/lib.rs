@@ -1,0 +1,21 @@
+//! What each kind of object is: its names, scope, columns, selectable fields, defaults, validation, and what an update
+//! may change.
+//!
+//! Built-in kinds are the `k8s-openapi` structs. A kind's whole peculiarity is one file: an implementation of
+//! [`Kind`], registered in [`catalogue::builtin`]. Everyone else sees it type-erased, as a [`Strategy`] over
+//! [`Object`]s.
+//!
+//! *Architecture invariants:* nothing here does I/O or is async. No code outside a kind's own file asks which kind it
+//! has in hand.
+
+pub mod catalogue;
+pub mod core;
+pub mod field;
+pub mod kind;
+pub mod names;
+pub mod object;
+
+pub use catalogue::Catalogue;
+pub use field::{Errors, FieldError, Path};
+pub use kind::{Column, Kind, KindInfo, Scope, Strategy, Subresource, Target};
+pub use object::Object;

@@ -1,0 +1,222 @@
+//! What a request fails with: a Kubernetes `Status` with its reason, code, causes and wording.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
+use skiff_api::{Errors, KindInfo};
+
+/// A failed request, as the `Status` that the client gets.
+///
+/// The constructors are apimachinery's (`k8s.io/apimachinery/pkg/api/errors`), with its texts.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .0.message.as_deref().unwrap_or_default())]
+pub struct ApiError(pub Box<Status>);
+
+/// What a handler returns.
+pub type ApiResult<T> = Result<T, ApiError>;
+
+fn failure(code: i32, reason: &str, message: String, details: Option<StatusDetails>) -> ApiError {
+    ApiError(Box::new(Status {
+        code: Some(code),
+        reason: Some(reason.to_string()),
+        message: Some(message),
+        status: Some("Failure".into()),
+        details,
+        ..Status::default()
+    }))
+}
+
+/// The details that name an object: its group, its *resource* (upstream's quirk: in `kind`) and its name.
+fn details(info: &KindInfo, name: &str) -> StatusDetails {
+    StatusDetails {
+        group: non_empty(&info.group),
+        kind: non_empty(&info.plural),
+        name: non_empty(name),
+        ..StatusDetails::default()
+    }
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_string())
+}
+
+impl ApiError {
+    /// The HTTP status code.
+    pub fn code(&self) -> u16 {
+        self.0
+            .code
+            .and_then(|code| u16::try_from(code).ok())
+            .unwrap_or(500)
+    }
+
+    /// The machine-readable reason, e.g. `NotFound`.
+    pub fn reason(&self) -> &str {
+        self.0.reason.as_deref().unwrap_or_default()
+    }
+
+    /// 404: no such object.
+    pub fn not_found(info: &KindInfo, name: &str) -> Self {
+        let message = format!("{} \"{name}\" not found", info.group_resource());
+        failure(404, "NotFound", message, Some(details(info, name)))
+    }
+
+    /// 404: no such path.
+    pub fn no_such_path() -> Self {
+        let message = "the server could not find the requested resource".to_string();
+        failure(404, "NotFound", message, Some(StatusDetails::default()))
+    }
+
+    /// 405: the resource has no such verb.
+    pub fn method_not_supported(resource: &str, verb: &str) -> Self {
+        let message = format!("{verb} is not supported on resources of kind \"{resource}\"");
+        failure(405, "MethodNotAllowed", message, None)
+    }
+
+    /// 409: an object with this name is there.
+    pub fn already_exists(info: &KindInfo, name: &str) -> Self {
+        let message = format!("{} \"{name}\" already exists", info.group_resource());
+        failure(409, "AlreadyExists", message, Some(details(info, name)))
+    }
+
+    /// 409: the object is not in the state that the request demands.
+    pub fn conflict(info: &KindInfo, name: &str, detail: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {detail}",
+            info.group_resource()
+        );
+        failure(409, "Conflict", message, Some(details(info, name)))
+    }
+
+    /// 409: the object was changed meanwhile.
+    pub fn modified(info: &KindInfo, name: &str) -> Self {
+        let detail =
+            "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(info, name, detail)
+    }
+
+    /// 422: the object's fields are wrong, each with its cause.
+    pub fn invalid(info: &KindInfo, name: &str, errors: &Errors) -> Self {
+        let causes = errors
+            .iter()
+            .map(|error| StatusCause {
+                field: Some(error.field.to_string()),
+                message: Some(error.body.clone()),
+                reason: Some(error.type_.reason().to_string()),
+            })
+            .collect();
+        let message = format!(
+            "{} \"{name}\" is invalid: {}",
+            info.group_kind(),
+            errors.aggregate()
+        );
+        // Unlike other errors, this one's details name the kind.
+        let details = StatusDetails {
+            kind: non_empty(&info.kind),
+            causes: Some(causes),
+            ..details(info, name)
+        };
+        failure(422, "Invalid", message, Some(details))
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        failure(400, "BadRequest", message.into(), None)
+    }
+
+    /// 401.
+    pub fn unauthorized() -> Self {
+        failure(401, "Unauthorized", "Unauthorized".into(), None)
+    }
+
+    /// 403, with the reason after the resource; the wording of an authorizer's or an admission plugin's refusal.
+    pub fn forbidden(info: &KindInfo, name: &str, why: &str) -> Self {
+        let message = if name.is_empty() {
+            format!("{} is forbidden: {why}", info.group_resource())
+        } else {
+            format!("{} \"{name}\" is forbidden: {why}", info.group_resource())
+        };
+        failure(403, "Forbidden", message, Some(details(info, name)))
+    }
+
+    /// 403 with a message of one's own (paths that are not resources).
+    pub fn forbidden_path(message: impl Into<String>) -> Self {
+        failure(403, "Forbidden", message.into(), Some(StatusDetails::default()))
+    }
+
+    /// 406: none of the types in `Accept` can be served.
+    pub fn not_acceptable(accepted: &[&str]) -> Self {
+        let message = format!(
+            "only the following media types are accepted: {}",
+            accepted.join(", ")
+        );
+        failure(406, "NotAcceptable", message, None)
+    }
+
+    /// 410: the resource version is too old.
+    pub fn gone(message: impl Into<String>) -> Self {
+        failure(410, "Expired", message.into(), None)
+    }
+
+    /// 413: the body is larger than the server takes.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        failure(413, "RequestEntityTooLarge", message.into(), None)
+    }
+
+    /// 415: the body's type is not one that the server reads here.
+    pub fn unsupported_media_type(accepted: &[&str]) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
+        );
+        failure(415, "UnsupportedMediaType", message, None)
+    }
+
+    /// 429 with the time to wait.
+    pub fn too_many_requests(message: impl Into<String>, retry_after: Duration) -> Self {
+        let details = StatusDetails {
+            retry_after_seconds: i32::try_from(retry_after.as_secs()).ok(),
+            ..StatusDetails::default()
+        };
+        failure(429, "TooManyRequests", message.into(), Some(details))
+    }
+
+    /// 500.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        let message = format!("Internal error occurred: {cause}");
+        let causes = vec![StatusCause {
+            message: Some(cause.to_string()),
+            ..StatusCause::default()
+        }];
+        let details = StatusDetails {
+            causes: Some(causes),
+            ..StatusDetails::default()
+        };
+        failure(500, "InternalError", message, Some(details))
+    }
+
+    /// 503.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        failure(503, "ServiceUnavailable", message.into(), None)
+    }
+
+    /// 504: a wait took longer than the client allows.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        failure(504, "Timeout", message.into(), None)
+    }
+
+    /// 504 with a hint when to try again: the cache has not caught up with the revision asked for.
+    pub fn too_large_resource_version(asked: i64, current: i64) -> Self {
+        let causes = vec![StatusCause {
+            reason: Some("ResourceVersionTooLarge".into()),
+            message: Some("Too large resource version".into()),
+            ..StatusCause::default()
+        }];
+        let details = StatusDetails {
+            causes: Some(causes),
+            retry_after_seconds: Some(1),
+            ..StatusDetails::default()
+        };
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+        failure(504, "Timeout", message, Some(details))
+    }
+}

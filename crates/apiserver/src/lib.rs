@@ -1,0 +1,5 @@
+//! The API server: HTTP, authentication, authorization, admission, the generic registry, discovery.
+
+pub mod error;
+
+pub use error::{ApiError, ApiResult};

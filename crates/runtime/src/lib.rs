@@ -1,0 +1,8 @@
+//! A container runtime behind CRI: images, sandboxes, containers, and the shim that outlives everyone.
+//!
+//! *Architecture invariants:* the runtime knows no Kubernetes object; CRI v1 is its only door. Containers outlive the
+//! process that serves CRI: each pod has a shim process that holds its namespaces. `unsafe` lives here alone.
+
+pub mod network;
+
+pub use network::{PodNetwork, Sandbox};
