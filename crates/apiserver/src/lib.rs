@@ -1,5 +1,17 @@
 //! The API server: HTTP, authentication, authorization, admission, the generic registry, discovery.
+//!
+//! [`ApiServer::start`] makes one over a [`skiff_store::Store`]. A request passes the layers that
+//! [`http`] composes, and ends in a handler that is the same for every kind.
+//!
+//! *Architecture invariant:* only this crate touches the store.
 
+pub mod config;
 pub mod error;
+pub mod http;
+pub mod server;
+pub mod user;
 
+pub use config::{Config, KubeletClient, ServiceAccountKeys, VersionInfo, kubernetes_version};
 pub use error::{ApiError, ApiResult};
+pub use server::{ApiServer, LocalService, ServeError, StartError};
+pub use user::UserInfo;

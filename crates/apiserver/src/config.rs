@@ -1,0 +1,90 @@
+//! What a server is started with: addresses, keys and ranges. Nothing here is read from a global.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+/// What `/version` answers.
+pub type VersionInfo = k8s_openapi::apimachinery::pkg::version::Info;
+
+/// The settings of an [`ApiServer`](crate::ApiServer).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The address that the endpoints of the `kubernetes` service name.
+    pub advertise_address: IpAddr,
+    /// The port that they name.
+    pub port: u16,
+    /// The serving certificate and its chain.
+    pub tls_certificate_pem: Vec<u8>,
+    /// The serving certificate's key.
+    pub tls_key_pem: Vec<u8>,
+    /// The authority whose client certificates are users: CN is the name, O the groups.
+    pub client_ca_pem: Vec<u8>,
+    /// How service-account tokens are signed and known.
+    pub service_account: ServiceAccountKeys,
+    /// Where cluster IPs come from: an address and the length of its prefix.
+    pub service_cidr: (IpAddr, u8),
+    /// Where node ports come from.
+    pub node_port_range: RangeInclusive<u16>,
+    /// How the server reaches a node's kubelet.
+    pub kubelet: KubeletClient,
+    /// What `/version` answers.
+    pub version: VersionInfo,
+}
+
+/// How service-account tokens are signed and known.
+#[derive(Clone)]
+pub struct ServiceAccountKeys {
+    /// The tokens' `iss`, an https URL.
+    pub issuer: String,
+    /// The audiences that this server answers to; the first ones are those of a token that asks for none.
+    pub audiences: Vec<String>,
+    /// The signing key: EC P-256 in PKCS#8; tokens are ES256.
+    pub signing_key_pem: Vec<u8>,
+}
+
+impl std::fmt::Debug for ServiceAccountKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceAccountKeys")
+            .field("issuer", &self.issuer)
+            .field("audiences", &self.audiences)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The server's identity towards kubelets, and how it knows theirs.
+#[derive(Clone)]
+pub struct KubeletClient {
+    /// The client certificate that the server shows.
+    pub certificate_pem: Vec<u8>,
+    /// Its key.
+    pub key_pem: Vec<u8>,
+    /// The authority that the kubelets' serving certificates come from.
+    pub ca_pem: Vec<u8>,
+}
+
+impl std::fmt::Debug for KubeletClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeletClient").finish_non_exhaustive()
+    }
+}
+
+/// The Kubernetes version whose API this server serves, on this machine's platform.
+pub fn kubernetes_version() -> VersionInfo {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    VersionInfo {
+        major: "1".into(),
+        minor: "37".into(),
+        git_version: "v1.37.0".into(),
+        git_commit: String::new(),
+        git_tree_state: "clean".into(),
+        build_date: "1970-01-01T00:00:00Z".into(),
+        go_version: String::new(),
+        compiler: "rustc".into(),
+        platform: format!("{}/{arch}", std::env::consts::OS),
+        ..VersionInfo::default()
+    }
+}

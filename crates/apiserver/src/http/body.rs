@@ -1,0 +1,146 @@
+//! Response bodies: shared segments written as they are, or a stream of them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// The body of a response.
+///
+/// A list is a walk over the segments that the watch cache shares; a watch is a stream. Neither is copied here.
+#[derive(Default)]
+pub struct ResponseBody {
+    content: Content,
+    /// The request's place among those in flight, given back when the body has been written.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+enum Content {
+    Segments(VecDeque<Bytes>, u64),
+    Stream(BoxStream<'static, Bytes>),
+    /// What a node sends; a failure breaks the response off.
+    Relayed(BoxStream<'static, Result<Bytes, std::io::Error>>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Segments(VecDeque::new(), 0)
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("size", &self.size_hint())
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Bytes> for ResponseBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::segments(std::iter::once(bytes).collect())
+    }
+}
+
+impl From<Vec<u8>> for ResponseBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<String> for ResponseBody {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl ResponseBody {
+    /// A body of known size, written segment by segment.
+    pub fn segments(segments: VecDeque<Bytes>) -> Self {
+        let size = segments.iter().map(|segment| segment.len() as u64).sum();
+        Self {
+            content: Content::Segments(segments, size),
+            permit: None,
+        }
+    }
+
+    /// A body that ends when the stream does.
+    pub fn stream(stream: BoxStream<'static, Bytes>) -> Self {
+        Self {
+            content: Content::Stream(stream),
+            permit: None,
+        }
+    }
+
+    /// A body that comes from elsewhere and may break off.
+    pub fn relayed(stream: BoxStream<'static, Result<Bytes, std::io::Error>>) -> Self {
+        Self {
+            content: Content::Relayed(stream),
+            permit: None,
+        }
+    }
+
+    /// Keeps a place among the requests in flight until the body has been written.
+    pub(crate) fn hold(&mut self, permit: OwnedSemaphorePermit) {
+        self.permit = Some(permit);
+    }
+
+    /// The segments, when the size is known; the body is empty afterwards.
+    pub(crate) fn take_segments(&mut self) -> Option<VecDeque<Bytes>> {
+        match &mut self.content {
+            Content::Segments(segments, size) => {
+                *size = 0;
+                Some(std::mem::take(segments))
+            }
+            _ => None,
+        }
+    }
+
+    /// Replaces the content, keeping the place among the requests in flight.
+    pub(crate) fn replace(&mut self, other: ResponseBody) {
+        self.content = other.content;
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match &mut self.content {
+            Content::Segments(segments, size) => {
+                let segment = segments.pop_front();
+                if let Some(segment) = &segment {
+                    *size -= segment.len() as u64;
+                }
+                Poll::Ready(segment.map(|segment| Ok(Frame::data(segment))))
+            }
+            Content::Stream(stream) => stream
+                .poll_next_unpin(cx)
+                .map(|segment| segment.map(|segment| Ok(Frame::data(segment)))),
+            Content::Relayed(stream) => stream
+                .poll_next_unpin(cx)
+                .map(|segment| segment.map(|segment| segment.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.content, Content::Segments(segments, _) if segments.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Segments(_, size) => SizeHint::with_exact(*size),
+            _ => SizeHint::default(),
+        }
+    }
+}
