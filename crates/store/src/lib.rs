@@ -13,4 +13,4 @@ pub use contract::{
     Error, Event, Expect, KeyValue, LeaseId, Page, Range, Read, Result, Revision, Store, Watch, WatchBatch,
     Written,
 };
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
