@@ -12,8 +12,12 @@ pub mod catalogue;
 pub mod core;
 pub mod field;
 pub mod kind;
+pub mod meta;
 pub mod names;
 pub mod object;
+pub mod quantity;
+pub mod schema;
+pub mod selector;
 
 pub use catalogue::Catalogue;
 pub use field::{Errors, FieldError, Path};
