@@ -7,8 +7,12 @@
 //!
 //! *Architecture invariant:* nobody opens a watch of his own for a kind that is already in [`Informers`].
 
+pub mod events;
+mod index;
 mod informer;
 mod queue;
 
+pub use events::{EventRecorder, EventType};
+pub use index::Index;
 pub use informer::{Informer, Informers, ObjectKey, Selection, Watched};
 pub use queue::{Backoff, WorkQueue};
