@@ -5,5 +5,7 @@
 
 pub mod image;
 pub mod network;
+mod server;
 
 pub use network::{PodNetwork, Sandbox};
+pub use server::{Config, RuntimeError, serve, shim_main};
