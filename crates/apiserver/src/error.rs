@@ -118,6 +118,16 @@ impl ApiError {
         failure(422, "Invalid", message, Some(details))
     }
 
+    /// 422: a request's options (`ListOptions`, `DeleteOptions`, …) are wrong.
+    pub fn invalid_options(kind: &'static str, errors: &Errors) -> Self {
+        let info = KindInfo {
+            group: "meta.k8s.io".into(),
+            kind: kind.into(),
+            ..KindInfo::of::<Status>("")
+        };
+        Self::invalid(&info, "", errors)
+    }
+
     /// 400.
     pub fn bad_request(message: impl Into<String>) -> Self {
         failure(400, "BadRequest", message.into(), None)
