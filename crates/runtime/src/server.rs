@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::image::ImageConfig;
+use crate::image::ImageStore;
 use crate::network::PodNetwork;
 
 /// What the runtime is configured with.
@@ -20,8 +20,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// The endpoint, as `/run/skiff/cri.sock`. Only root may connect.
     pub socket: PathBuf,
-    /// Where images are kept and come from.
-    pub images: ImageConfig,
+    /// The node's images; whoever starts the runtime opens them, and may use them beside CRI.
+    pub images: ImageStore,
     /// The program that is run as `<shim> shim <folder>` for each pod; it must call [`shim_main`].
     pub shim: PathBuf,
     /// The cgroup that shims live in, as `/skiff-shims`: outside of any pod's limits, and outside of the cgroup of the
@@ -42,9 +42,6 @@ pub enum RuntimeError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// The image store can't be opened.
-    #[error(transparent)]
-    Images(#[from] crate::image::ImageError),
     /// The endpoint broke.
     #[error("serving CRI: {0}")]
     Transport(#[from] tonic::transport::Error),
