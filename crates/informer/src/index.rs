@@ -5,7 +5,6 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use k8s_openapi::Metadata;
 use parking_lot::RwLock;
 
 use crate::informer::{Informer, ObjectKey, Watched};
