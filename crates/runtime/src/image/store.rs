@@ -20,13 +20,21 @@ pub struct ImageStore {
     config: Arc<ImageConfig>,
 }
 
+impl std::fmt::Debug for ImageStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageStore").finish_non_exhaustive()
+    }
+}
+
 impl ImageStore {
     /// Opens the store, makes it if it is not there, and removes what an earlier process left unfinished.
     ///
     /// # Errors
     /// When the directory cannot be used, or `registries.yaml` cannot be understood.
     pub async fn open(config: ImageConfig) -> Result<Self, ImageError> {
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self {
+            config: Arc::new(config),
+        })
     }
 
     /// Pulls an image, or only learns that it is the one that is already here.
