@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -162,6 +163,12 @@ pub struct KindInfo {
     /// Below `/registry` in the store, where that is not `{plural}` (core) or `{plural}` with its group's own rule:
     /// upstream keeps e.g. `services/specs` and `services/endpoints`, `minions` for nodes.
     pub store_prefix: Cow<'static, str>,
+    /// How long an object stays in the store after it was written last; `None` for ever.
+    pub ttl: Option<Duration>,
+    /// Whether an update of an object that is not there makes it.
+    pub create_on_update: bool,
+    /// Whether an update may leave out `metadata.resourceVersion`.
+    pub unconditional_update: bool,
 }
 
 /// Every verb of a resource that has no restriction.
@@ -194,6 +201,9 @@ impl KindInfo {
             selectable_fields: &[],
             graceful: false,
             store_prefix: Cow::Borrowed(K::URL_PATH_SEGMENT),
+            ttl: None,
+            create_on_update: false,
+            unconditional_update: true,
         }
     }
 
@@ -270,6 +280,20 @@ pub trait Kind:
 
     /// Checks a change; [`Kind::validate`] is called as well, by the registry, for [`Target::Main`].
     fn validate_update(&self, _old: &Self, _target: Target, _errors: &mut Errors) {}
+
+    /// For how many seconds a delete leaves the object, when the client asks for `requested` (`gracePeriodSeconds`);
+    /// asked only of kinds that are [`KindInfo::graceful`]. 0 removes it at once, after it has been marked.
+    fn grace_period(&self, requested: Option<i64>) -> i64 {
+        requested.unwrap_or(0).max(0)
+    }
+
+    /// A delete is about to mark the object, whose `deletionTimestamp` is set: shows it in the object's own fields.
+    fn begin_deletion(&mut self) {}
+
+    /// Whether the object stays when it is deleted, though no `metadata.finalizers` hold it: a kind's own finalizers.
+    fn is_held(&self) -> bool {
+        false
+    }
 
     /// The rule for `metadata.name`; the messages of what is wrong. `prefix` is true for a `generateName`.
     fn check_name(name: &str, prefix: bool) -> Vec<String> {
@@ -362,6 +386,12 @@ pub trait Strategy: Debug + Send + Sync {
     fn validate(&self, object: &dyn Object, errors: &mut Errors);
     /// See [`Kind::validate_update`].
     fn validate_update(&self, object: &dyn Object, old: &dyn Object, target: Target, errors: &mut Errors);
+    /// See [`Kind::grace_period`].
+    fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> i64;
+    /// See [`Kind::begin_deletion`].
+    fn begin_deletion(&self, object: &mut dyn Object);
+    /// See [`Kind::is_held`].
+    fn is_held(&self, object: &dyn Object) -> bool;
     /// See [`Kind::check_name`].
     fn check_name(&self, name: &str, prefix: bool) -> Vec<String>;
     /// See [`Kind::warnings`].
@@ -442,6 +472,20 @@ impl<K: Kind> Strategy for Typed<K> {
         if let (Some(object), Some(old)) = (typed::<K>(object), typed::<K>(old)) {
             object.validate_update(old, target, errors);
         }
+    }
+
+    fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> i64 {
+        typed::<K>(object).map_or(0, |object| object.grace_period(requested))
+    }
+
+    fn begin_deletion(&self, object: &mut dyn Object) {
+        if let Some(object) = object.as_any_mut().downcast_mut::<K>() {
+            object.begin_deletion();
+        }
+    }
+
+    fn is_held(&self, object: &dyn Object) -> bool {
+        typed::<K>(object).is_some_and(Kind::is_held)
     }
 
     fn check_name(&self, name: &str, prefix: bool) -> Vec<String> {
