@@ -245,9 +245,8 @@ pub(super) struct LeaseRow {
 
 /// Hands every change to `each`, in the order of the revisions.
 pub(super) fn changes(connection: &Connection, mut each: impl FnMut(Change)) -> Result<()> {
-    let mut statement = connection.prepare(
-        "SELECT revision, key, version, lease, previous FROM changes ORDER BY revision",
-    )?;
+    let mut statement = connection
+        .prepare("SELECT revision, key, version, lease, previous FROM changes ORDER BY revision")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         each(Change::read(row)?);
