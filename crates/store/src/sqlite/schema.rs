@@ -381,3 +381,27 @@ pub(super) fn erase_lease(connection: &Connection, lease: LeaseId) -> Result<()>
         .execute([lease])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_a_full_disk_from_one_that_cannot_be_trusted() {
+        for (code, expected) in [
+            (ffi::SQLITE_FULL, "NoSpace"),
+            (ffi::SQLITE_IOERR_SHMSIZE, "NoSpace"),
+            (ffi::SQLITE_IOERR_FSYNC, "Broken"),
+            (ffi::SQLITE_IOERR_DIR_FSYNC, "Broken"),
+            (ffi::SQLITE_IOERR_WRITE, "Other"),
+            (ffi::SQLITE_CORRUPT, "Other"),
+            (ffi::SQLITE_BUSY, "Other"),
+        ] {
+            let failure = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            assert!(
+                format!("{failure:?}").starts_with(expected),
+                "{code}: {failure:?}"
+            );
+        }
+    }
+}
