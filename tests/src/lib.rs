@@ -1,1 +1,12 @@
-//! placeholder
+//! What the whole-cluster tests stand on: a cluster of their own, made by the real binary in a directory of its own,
+//! with a real registry beside it, and removed again whatever happens.
+
+mod cluster;
+mod registry;
+mod run;
+mod wait;
+
+pub use cluster::{Cli, Cluster};
+pub use registry::{Registry, image_cache};
+pub use run::{Output, run, run_with_input};
+pub use wait::eventually;

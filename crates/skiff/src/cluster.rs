@@ -14,11 +14,11 @@ use crate::flags::{Directories, Settings};
 use crate::pki;
 
 /// The lock that a running server holds; others learn from it whether and as which process it runs.
-pub struct RunLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
+pub(crate) struct RunLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
 impl RunLock {
     /// Takes the lock for this process, or says which process has it.
-    pub fn take(directories: &Directories) -> anyhow::Result<Self> {
+    pub(crate) fn take(directories: &Directories) -> anyhow::Result<Self> {
         make_private(&directories.run_dir)?;
         match Flock::lock(open_pid_file(directories)?, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
@@ -50,7 +50,7 @@ fn open_pid_file(directories: &Directories) -> anyhow::Result<File> {
 }
 
 /// The process of the running server.
-pub fn running(directories: &Directories) -> anyhow::Result<Option<Pid>> {
+pub(crate) fn running(directories: &Directories) -> anyhow::Result<Option<Pid>> {
     if !directories.pid_file().exists() {
         return Ok(None);
     }
@@ -70,7 +70,7 @@ pub fn running(directories: &Directories) -> anyhow::Result<Option<Pid>> {
 }
 
 /// Waits until no server holds the lock.
-pub fn wait_stopped(directories: &Directories) -> anyhow::Result<()> {
+pub(crate) fn wait_stopped(directories: &Directories) -> anyhow::Result<()> {
     match Flock::lock(open_pid_file(directories)?, FlockArg::LockShared) {
         Ok(_unlocked_on_drop) => Ok(()),
         Err((_, error)) => Err(error).context("cannot lock the process id file"),
@@ -78,7 +78,7 @@ pub fn wait_stopped(directories: &Directories) -> anyhow::Result<()> {
 }
 
 /// Makes a directory that only its owner can look into.
-pub fn make_private(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_private(path: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -87,14 +87,14 @@ pub fn make_private(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Keeps the settings for the next start.
-pub fn save(directories: &Directories, settings: &Settings) -> anyhow::Result<()> {
+pub(crate) fn save(directories: &Directories, settings: &Settings) -> anyhow::Result<()> {
     make_private(&directories.state_dir)?;
     let json = serde_json::to_string_pretty(settings)?;
     pki::write(&directories.settings_file(), &json, 0o600)
 }
 
 /// The settings of the cluster that lives in these directories.
-pub fn saved(directories: &Directories) -> anyhow::Result<Option<Settings>> {
+pub(crate) fn saved(directories: &Directories) -> anyhow::Result<Option<Settings>> {
     match fs::read(directories.settings_file()) {
         Ok(json) => Ok(Some(
             serde_json::from_slice(&json).context("settings.json cannot be read")?,
@@ -105,7 +105,7 @@ pub fn saved(directories: &Directories) -> anyhow::Result<Option<Settings>> {
 }
 
 /// The node's name: the flag's, else the host's in lower case, as the kubelet takes it.
-pub fn node_name(settings: &Settings) -> anyhow::Result<String> {
+pub(crate) fn node_name(settings: &Settings) -> anyhow::Result<String> {
     match &settings.node_name {
         Some(name) => Ok(name.clone()),
         None => {
@@ -116,7 +116,7 @@ pub fn node_name(settings: &Settings) -> anyhow::Result<String> {
 }
 
 /// The node's address: the flag's, else the one that the default route would use, else any that is not a loopback.
-pub fn node_ip(settings: &Settings) -> IpAddr {
+pub(crate) fn node_ip(settings: &Settings) -> IpAddr {
     settings
         .node_ip
         .or_else(default_route_address)
@@ -141,13 +141,13 @@ fn interface_address() -> Option<IpAddr> {
 }
 
 /// The n-th address of the service range.
-pub fn service_address(settings: &Settings, n: u32) -> IpAddr {
+pub(crate) fn service_address(settings: &Settings, n: u32) -> IpAddr {
     let network = u32::from(settings.service_cidr.network());
     IpAddr::V4(Ipv4Addr::from(network.wrapping_add(n)))
 }
 
 /// The URL by which this machine reaches the API server.
-pub fn local_url(settings: &Settings) -> String {
+pub(crate) fn local_url(settings: &Settings) -> String {
     let host = if settings.bind_address.is_unspecified() {
         IpAddr::from([127, 0, 0, 1])
     } else {
@@ -157,7 +157,7 @@ pub fn local_url(settings: &Settings) -> String {
 }
 
 /// The kubeconfig that the cluster is merged into.
-pub fn kubeconfig(settings: &Settings) -> anyhow::Result<PathBuf> {
+pub(crate) fn kubeconfig(settings: &Settings) -> anyhow::Result<PathBuf> {
     settings
         .kubeconfig
         .clone()

@@ -20,7 +20,7 @@ const LONGEST_REQUEST: u64 = 64 * 1024;
 /// What can be asked.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Request {
+pub(crate) enum Request {
     /// Take in the images of an archive.
     LoadImages {
         /// An absolute path.
@@ -31,7 +31,7 @@ pub enum Request {
 /// What is answered.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Response {
+pub(crate) enum Response {
     /// The names of the images that were loaded.
     Loaded(Vec<String>),
     /// Why it was not done.
@@ -39,7 +39,11 @@ pub enum Response {
 }
 
 /// Answers requests until shutdown.
-pub async fn serve(path: PathBuf, images: ImageStore, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    path: PathBuf,
+    images: ImageStore,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let _ = std::fs::remove_file(&path);
     let listener =
         UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
@@ -79,7 +83,7 @@ async fn answer(stream: UnixStream, images: &ImageStore) -> anyhow::Result<()> {
 }
 
 /// Asks the running server.
-pub fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
+pub(crate) fn ask(path: &Path, request: &Request) -> anyhow::Result<Response> {
     let mut stream = match std::os::unix::net::UnixStream::connect(path) {
         Ok(stream) => stream,
         Err(_) => bail!(

@@ -20,7 +20,7 @@ use crate::{cluster, image, kubeconfig, preflight, progress, server, start};
 const RUNTIME_START: Duration = Duration::from_secs(30);
 
 /// Deletes the cluster that lives in these directories.
-pub fn delete(directories: &Directories) -> anyhow::Result<()> {
+pub(crate) fn delete(directories: &Directories) -> anyhow::Result<()> {
     preflight::machine()?;
     // Only a directory that a cluster was started in is deleted, whatever the flag says.
     let Some(settings) = cluster::saved(directories)? else {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Where a cluster lives on this machine. Two clusters need different ones.
 #[derive(Clone, Debug, Args)]
-pub struct Directories {
+pub(crate) struct Directories {
     /// What must survive a reboot: objects, certificates, images, volumes
     #[arg(
         long,
@@ -19,10 +19,10 @@ pub struct Directories {
         default_value = "/var/lib/skiff",
         value_name = "DIR"
     )]
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// Sockets and the process id
     #[arg(long, env = "SKIFF_RUN_DIR", default_value = "/run/skiff", value_name = "DIR")]
-    pub run_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
     /// Configuration: registries.yaml, admin.kubeconfig
     #[arg(
         long,
@@ -30,72 +30,72 @@ pub struct Directories {
         default_value = "/etc/skiff",
         value_name = "DIR"
     )]
-    pub config_dir: PathBuf,
+    pub(crate) config_dir: PathBuf,
 }
 
 /// The directories and everything else that can be said of a cluster.
 #[derive(Clone, Debug, Args)]
-pub struct ClusterFlags {
+pub(crate) struct ClusterFlags {
     /// Where it lives.
     #[command(flatten)]
-    pub directories: Directories,
+    pub(crate) directories: Directories,
     /// What it is.
     #[command(flatten)]
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// Report progress on standard output for the `start` that waits, and put the log on standard error
     #[arg(long, hide = true)]
-    pub report_progress: bool,
+    pub(crate) report_progress: bool,
 }
 
 /// What a cluster is started with. Kept in its state directory, so that the next start needs no flags.
 #[derive(Clone, Debug, Args, Deserialize, Serialize)]
 #[serde(default)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The API server's port
     #[arg(long, default_value_t = 6443)]
-    pub port: u16,
+    pub(crate) port: u16,
     /// The address that the API server listens on
     #[arg(long, default_value = "0.0.0.0")]
-    pub bind_address: IpAddr,
+    pub(crate) bind_address: IpAddr,
     /// The address that others reach this machine by [default: that of the default route's interface]
     #[arg(long, value_name = "ADDRESS")]
-    pub node_ip: Option<IpAddr>,
+    pub(crate) node_ip: Option<IpAddr>,
     /// The node's name [default: the host's name]
     #[arg(long, value_name = "NAME")]
-    pub node_name: Option<String>,
+    pub(crate) node_name: Option<String>,
     /// The kubelet's port
     #[arg(long, default_value_t = 10250)]
-    pub kubelet_port: u16,
+    pub(crate) kubelet_port: u16,
     /// The range of pod addresses
     #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
-    pub cluster_cidr: Ipv4Net,
+    pub(crate) cluster_cidr: Ipv4Net,
     /// The range of service addresses; the first is the API server's, the tenth the DNS server's
     #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
-    pub service_cidr: Ipv4Net,
+    pub(crate) service_cidr: Ipv4Net,
     /// The DNS domain of the cluster
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
-    pub cluster_domain: String,
+    pub(crate) cluster_domain: String,
     /// The bridge that pods hang on
     #[arg(long, default_value = "skiff0", value_name = "NAME", value_parser = interface_name)]
-    pub bridge: String,
+    pub(crate) bridge: String,
     /// The cgroup that the pods' cgroups are made in
     #[arg(long, default_value = "/", value_name = "CGROUP")]
-    pub cgroup_root: String,
+    pub(crate) cgroup_root: String,
     /// Where container logs are
     #[arg(long, default_value = "/var/log/pods", value_name = "DIR")]
-    pub pod_log_dir: PathBuf,
+    pub(crate) pod_log_dir: PathBuf,
     /// Where the links to container logs are
     #[arg(long, default_value = "/var/log/containers", value_name = "DIR")]
-    pub container_log_dir: PathBuf,
+    pub(crate) container_log_dir: PathBuf,
     /// The CRI socket of another container runtime to use instead of Skiff's own
     #[arg(long, value_name = "SOCKET")]
-    pub container_runtime_endpoint: Option<PathBuf>,
+    pub(crate) container_runtime_endpoint: Option<PathBuf>,
     /// The name of the cluster, the context and the user in the kubeconfig
     #[arg(long, default_value = "skiff", value_name = "NAME")]
-    pub context: String,
+    pub(crate) context: String,
     /// The kubeconfig to merge the cluster into [default: $KUBECONFIG or ~/.kube/config]
     #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -112,7 +112,7 @@ impl Default for Settings {
 
 impl ClusterFlags {
     /// Takes the settings that the cluster was last started with, where the command line says nothing else.
-    pub fn take_saved(&mut self, given: &ArgMatches) {
+    pub(crate) fn take_saved(&mut self, given: &ArgMatches) {
         let saved = std::fs::read(self.directories.settings_file()).ok();
         let Some(Ok(Value::Object(saved))) = saved.map(|json| serde_json::from_slice(&json)) else {
             return;
@@ -150,32 +150,32 @@ fn interface_name(text: &str) -> Result<String, String> {
 
 impl Directories {
     /// The process id of the running server; locked while it runs.
-    pub fn pid_file(&self) -> PathBuf {
+    pub(crate) fn pid_file(&self) -> PathBuf {
         self.run_dir.join("skiff.pid")
     }
 
     /// The log of a server in the background.
-    pub fn log_file(&self) -> PathBuf {
+    pub(crate) fn log_file(&self) -> PathBuf {
         self.state_dir.join("skiff.log")
     }
 
     /// The kubeconfig of the administrator.
-    pub fn admin_kubeconfig(&self) -> PathBuf {
+    pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
         self.config_dir.join("admin.kubeconfig")
     }
 
     /// The settings the cluster was last started with.
-    pub fn settings_file(&self) -> PathBuf {
+    pub(crate) fn settings_file(&self) -> PathBuf {
         self.state_dir.join("settings.json")
     }
 
     /// The socket on which the server takes commands of this machine's administrator.
-    pub fn control_socket(&self) -> PathBuf {
+    pub(crate) fn control_socket(&self) -> PathBuf {
         self.run_dir.join("control.sock")
     }
 
     /// The socket of Skiff's own runtime.
-    pub fn cri_socket(&self) -> PathBuf {
+    pub(crate) fn cri_socket(&self) -> PathBuf {
         self.run_dir.join("cri.sock")
     }
 }

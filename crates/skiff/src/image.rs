@@ -15,7 +15,7 @@ use crate::progress;
 
 /// `skiff image …`
 #[derive(Debug, Args)]
-pub struct ImageCommand {
+pub(crate) struct ImageCommand {
     #[command(flatten)]
     directories: Directories,
     #[command(subcommand)]
@@ -46,7 +46,7 @@ enum Action {
 }
 
 /// A gRPC channel to a Unix socket.
-pub async fn channel(socket: &Path) -> anyhow::Result<Channel> {
+pub(crate) async fn channel(socket: &Path) -> anyhow::Result<Channel> {
     let path = socket.to_path_buf();
     // The URI is only there for the HTTP header; the connector decides where to.
     let endpoint = Endpoint::from_static("http://localhost");
@@ -63,7 +63,7 @@ pub async fn channel(socket: &Path) -> anyhow::Result<Channel> {
 }
 
 /// Runs `skiff image`.
-pub fn run(command: ImageCommand) -> anyhow::Result<()> {
+pub(crate) fn run(command: ImageCommand) -> anyhow::Result<()> {
     if let Action::Load { archives } = &command.action {
         return load(&command.directories, archives);
     }

@@ -9,21 +9,21 @@ use serde_json::{Map, Value, json};
 use crate::pki;
 
 /// A cluster as a kubeconfig describes it. Certificates are PEM; the file holds them inline.
-pub struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// The name of the cluster, the user and the context.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// The server's URL.
-    pub server: String,
+    pub(crate) server: String,
     /// The authority.
-    pub ca: &'a str,
+    pub(crate) ca: &'a str,
     /// The user's client certificate.
-    pub certificate: &'a str,
+    pub(crate) certificate: &'a str,
     /// The user's key.
-    pub key: &'a str,
+    pub(crate) key: &'a str,
 }
 
 /// The kubeconfig that kubectl writes to: the first file of `$KUBECONFIG`, else `~/.kube/config`.
-pub fn default_path() -> anyhow::Result<PathBuf> {
+pub(crate) fn default_path() -> anyhow::Result<PathBuf> {
     if let Some(list) = std::env::var_os("KUBECONFIG")
         && let Some(first) = std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty())
     {
@@ -34,7 +34,7 @@ pub fn default_path() -> anyhow::Result<PathBuf> {
 }
 
 /// Puts the cluster into a kubeconfig and makes it the current one; all else in the file stays.
-pub fn merge(path: &Path, entry: &Entry<'_>) -> anyhow::Result<()> {
+pub(crate) fn merge(path: &Path, entry: &Entry<'_>) -> anyhow::Result<()> {
     let mut config = read(path)?;
     let base64 = |pem: &str| Value::from(encode(pem.as_bytes()));
     let cluster = json!({ "certificate-authority-data": base64(entry.ca), "server": entry.server });
@@ -59,7 +59,7 @@ pub fn merge(path: &Path, entry: &Entry<'_>) -> anyhow::Result<()> {
 }
 
 /// Takes the cluster out of a kubeconfig; a file that is not there is left so.
-pub fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
+pub(crate) fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
     if !path.exists() {
         return Ok(());
     }
@@ -76,7 +76,7 @@ pub fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
 }
 
 /// Whether a kubeconfig has the cluster, at this URL.
-pub fn has(path: &Path, name: &str, server: &str) -> bool {
+pub(crate) fn has(path: &Path, name: &str, server: &str) -> bool {
     let Ok(config) = read(path) else { return false };
     named(&config, "contexts", name).is_some()
         && named(&config, "clusters", name)

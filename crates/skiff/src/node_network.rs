@@ -18,7 +18,7 @@ use tokio::sync::watch;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The bridge of this node.
-pub struct NodeNetwork {
+pub(crate) struct NodeNetwork {
     bridge: Bridge,
     state: watch::Sender<State>,
 }
@@ -32,7 +32,7 @@ enum State {
 
 impl NodeNetwork {
     /// A network that waits for its range.
-    pub fn new(config: skiff_network::Config) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn new(config: skiff_network::Config) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             bridge: Bridge::new(config)?,
             state: watch::Sender::new(State::Waiting),
@@ -40,7 +40,7 @@ impl NodeNetwork {
     }
 
     /// Sets the bridge up as soon as the node has its pod CIDR.
-    pub async fn follow(self: Arc<Self>, nodes: Informer<Node>, node_name: String) {
+    pub(crate) async fn follow(self: Arc<Self>, nodes: Informer<Node>, node_name: String) {
         let cidrs = watch::Sender::new(None);
         let mut changes = cidrs.subscribe();
         nodes.on_change(move |_, node| {

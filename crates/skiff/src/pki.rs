@@ -26,39 +26,39 @@ const RENEW_BEFORE: Duration = Duration::from_secs(90 * 86_400);
 
 /// A certificate (or a chain) and its key, both PEM.
 #[derive(Clone)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// The certificate.
-    pub certificate: String,
+    pub(crate) certificate: String,
     /// The key, PKCS#8.
-    pub key: String,
+    pub(crate) key: String,
 }
 
 /// Everything that the parts of a cluster show and trust.
-pub struct Pki {
+pub(crate) struct Pki {
     /// The authority's certificate.
-    pub ca: String,
+    pub(crate) ca: String,
     /// The API server's serving certificate.
-    pub apiserver: Pair,
+    pub(crate) apiserver: Pair,
     /// What the API server shows to kubelets.
-    pub apiserver_kubelet_client: Pair,
+    pub(crate) apiserver_kubelet_client: Pair,
     /// The kubelet's serving certificate.
-    pub kubelet: Pair,
+    pub(crate) kubelet: Pair,
     /// The administrator's client certificate.
-    pub admin: Pair,
+    pub(crate) admin: Pair,
     /// The key that service-account tokens are signed with.
-    pub service_account_key: String,
+    pub(crate) service_account_key: String,
 }
 
 /// Who and where the cluster is, as its certificates say.
-pub struct Names<'a> {
+pub(crate) struct Names<'a> {
     /// The node's name.
-    pub node_name: &'a str,
+    pub(crate) node_name: &'a str,
     /// The node's address.
-    pub node_ip: IpAddr,
+    pub(crate) node_ip: IpAddr,
     /// The first address of the service range.
-    pub service_ip: IpAddr,
+    pub(crate) service_ip: IpAddr,
     /// The cluster's DNS domain.
-    pub cluster_domain: &'a str,
+    pub(crate) cluster_domain: &'a str,
 }
 
 /// What a leaf certificate is for.
@@ -72,7 +72,7 @@ struct Leaf {
 
 impl Pki {
     /// Reads the certificates below `directory`, and makes those that are missing, near their end, or for other names.
-    pub fn open(directory: &Path, names: &Names<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn open(directory: &Path, names: &Names<'_>) -> anyhow::Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let (ca, issuer) = authority(directory)?;
         let apiserver = Leaf {
@@ -292,7 +292,7 @@ fn paths(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
 }
 
 /// Writes a file whole or not at all.
-pub fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let temporary = path.with_extension(format!("new{}", std::process::id()));
     let written = (|| {
         let mut file = OpenOptions::new()

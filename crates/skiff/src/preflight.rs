@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use crate::flags::Settings;
 
 /// Checks the machine: root, cgroups, overlayfs, nft.
-pub fn machine() -> anyhow::Result<()> {
+pub(crate) fn machine() -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("Skiff must run as root: it makes namespaces, cgroups and network interfaces (try sudo)");
     }
@@ -28,7 +28,7 @@ pub fn machine() -> anyhow::Result<()> {
 }
 
 /// Takes a port, with an error that says whose it is.
-pub fn listen(what: &str, address: IpAddr, port: u16, flag: &str) -> anyhow::Result<TcpListener> {
+pub(crate) fn listen(what: &str, address: IpAddr, port: u16, flag: &str) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(address, port);
     match TcpListener::bind(address) {
         Ok(listener) => {
@@ -43,7 +43,7 @@ pub fn listen(what: &str, address: IpAddr, port: u16, flag: &str) -> anyhow::Res
 }
 
 /// Checks that the ports are free, without keeping them.
-pub fn ports(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) fn ports(settings: &Settings) -> anyhow::Result<()> {
     listen("API server", settings.bind_address, settings.port, "--port")?;
     listen(
         "kubelet",

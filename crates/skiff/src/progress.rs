@@ -5,14 +5,14 @@ use std::io::{self, IsTerminal as _, Write as _};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The step that is under way.
-pub struct Step {
+pub(crate) struct Step {
     bar: Option<ProgressBar>,
     text: String,
 }
 
 impl Step {
     /// Begins a step.
-    pub fn begin(text: impl Into<String>) -> Self {
+    pub(crate) fn begin(text: impl Into<String>) -> Self {
         let text = text.into();
         let bar = io::stdout().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
@@ -27,7 +27,7 @@ impl Step {
     }
 
     /// Ends the step well, with another text if it turned out otherwise.
-    pub fn done(self, text: Option<&str>) {
+    pub(crate) fn done(self, text: Option<&str>) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -44,11 +44,11 @@ impl Drop for Step {
 }
 
 /// Writes a line to standard output. That nobody reads it is no failure of the command.
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// Writes why a command failed to standard error.
-pub fn failure(text: &str) {
+pub(crate) fn failure(text: &str) {
     let _ = writeln!(io::stderr(), "X {text}");
 }

@@ -27,7 +27,7 @@ use crate::{cluster, control, preflight, progress};
 
 /// What a server in the background tells the `start` that waits for it, a line each on its standard output.
 #[derive(Debug, PartialEq)]
-pub enum Report {
+pub(crate) enum Report {
     /// The step that begins now.
     Step(String),
     /// The node is Ready. Nothing comes after it.
@@ -38,7 +38,7 @@ pub enum Report {
 
 impl Report {
     /// The report in a line.
-    pub fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("step", text) => Some(Self::Step(text.to_string())),
             ("ready", _) => Some(Self::Ready),
@@ -76,7 +76,7 @@ impl Reporter {
 }
 
 /// Runs the cluster until SIGTERM or SIGINT.
-pub fn server(flags: &ClusterFlags) -> anyhow::Result<()> {
+pub(crate) fn server(flags: &ClusterFlags) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SKIFF_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -295,7 +295,7 @@ async fn start_runtime(
 }
 
 /// Where images live.
-pub fn image_config(directories: &Directories) -> ImageConfig {
+pub(crate) fn image_config(directories: &Directories) -> ImageConfig {
     ImageConfig {
         root: directories.state_dir.join("images"),
         registries: directories.config_dir.join("registries.yaml"),
@@ -303,7 +303,7 @@ pub fn image_config(directories: &Directories) -> ImageConfig {
 }
 
 /// The settings of Skiff's own runtime.
-pub fn runtime_config(
+pub(crate) fn runtime_config(
     directories: &Directories,
     settings: &Settings,
     images: ImageStore,

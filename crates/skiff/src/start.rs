@@ -14,7 +14,7 @@ use crate::progress::{self, Step};
 use crate::{cluster, preflight, server};
 
 /// Starts the cluster, and returns when its node is Ready.
-pub fn start(flags: &ClusterFlags) -> anyhow::Result<()> {
+pub(crate) fn start(flags: &ClusterFlags) -> anyhow::Result<()> {
     let directories = &flags.directories;
     preflight::machine()?;
     if cluster::running(directories)?.is_some() {
@@ -103,7 +103,7 @@ fn finished(flags: &ClusterFlags) {
 }
 
 /// Stops the server; the containers keep running.
-pub fn stop(directories: &Directories) -> anyhow::Result<()> {
+pub(crate) fn stop(directories: &Directories) -> anyhow::Result<()> {
     let Some(pid) = cluster::running(directories)? else {
         progress::line("* The cluster is not running");
         return Ok(());

@@ -10,7 +10,7 @@ use crate::flags::Directories;
 use crate::{cluster, kubeconfig, progress};
 
 /// Prints the state. The exit code has a bit for each part that does not run: 1 host, 2 kubelet, 4 API server.
-pub fn status(directories: &Directories) -> anyhow::Result<ExitCode> {
+pub(crate) fn status(directories: &Directories) -> anyhow::Result<ExitCode> {
     let Some(settings) = cluster::saved(directories)? else {
         progress::line("* There is no cluster here. To create one: skiff start");
         return Ok(ExitCode::from(85));
@@ -57,14 +57,14 @@ async fn probe(directories: &Directories, node: &str) -> (bool, bool) {
 }
 
 /// A client with the administrator's certificate.
-pub async fn admin_client(directories: &Directories) -> anyhow::Result<Client> {
+pub(crate) async fn admin_client(directories: &Directories) -> anyhow::Result<Client> {
     let kubeconfig = Kubeconfig::read_from(directories.admin_kubeconfig())?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
 
 /// Whether the node's Ready condition is true.
-pub fn is_ready(node: &Node) -> bool {
+pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|conditions| {
         conditions

@@ -1,0 +1,51 @@
+# `make start` and `make test` are all the set-up that a fresh Debian or Ubuntu machine with Rust needs.
+
+.PHONY: start stop build tools test-tools test lint format deny bench
+
+SKIFF := $(or $(CARGO_TARGET_DIR),target)/release/skiff
+
+# What the build needs (a C compiler, the seccomp library, protoc for CRI) and what a node needs (nft).
+BUILD_PACKAGES := gcc libc6-dev pkg-config libseccomp-dev protobuf-compiler nftables
+# What the tests need besides: a registry and programs to make images of, network namespaces, kubectl.
+TEST_PACKAGES := docker-registry busybox-static iproute2 curl ca-certificates procps
+
+## Build the release binary, start a one-node cluster and wait until its node is Ready
+start: build
+	$(SKIFF) start
+
+stop:
+	$(SKIFF) stop
+
+build: tools
+	cargo build --release --locked -p skiff
+
+tools:
+	@tools/install $(BUILD_PACKAGES)
+
+test-tools: tools
+	@tools/install $(TEST_PACKAGES)
+	@tools/install-command cargo-nextest cargo-nextest
+	@command -v kubectl >/dev/null || tools/install kubernetes-client
+
+## Run every test. The whole-cluster tests start the binary that is built here.
+test: test-tools
+	cargo build --locked -p skiff
+	tests/images/prepare
+	cargo nextest run --locked --workspace --no-fail-fast
+	cargo test --locked --workspace --doc
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+format:
+	cargo fmt --all
+
+deny:
+	@tools/install-command cargo-deny cargo-deny
+	tools/deny
+
+## Print the figures that README states
+bench: build test-tools
+	tests/images/prepare
+	cargo run --locked --release -p skiff-bench -- --skiff $(SKIFF)
