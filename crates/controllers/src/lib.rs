@@ -4,6 +4,12 @@
 //! and carries the decision out through the API. Informer callbacks put keys into a work queue; a conflict or an error
 //! puts the key back with back-off, so every pass starts from what the cluster looks like now.
 
+mod expectations;
+mod ownership;
+mod pods;
+mod replica_set;
+mod worker;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -59,7 +65,7 @@ pub enum Error {
 /// # Errors
 /// When the configuration makes no sense. Errors of the API are retried, not returned.
 pub async fn run(config: Config, informers: Informers, shutdown: CancellationToken) -> Result<(), Error> {
-    let _ = (config, informers);
-    shutdown.cancelled().await;
+    let _ = config;
+    replica_set::run(informers, shutdown).await;
     Ok(())
 }
