@@ -26,6 +26,7 @@ pub enum Cli {
 pub struct Cluster {
     /// The registry that it mirrors docker.io from.
     pub registry: Registry,
+    binary: PathBuf,
     directory: tempfile::TempDir,
     number: u32,
     port: u16,
@@ -57,6 +58,14 @@ impl Cluster {
     /// # Panics
     /// When the machine has no room for it.
     pub fn new() -> Self {
+        Self::with_binary(&skiff_binary())
+    }
+
+    /// The same, of another binary.
+    ///
+    /// # Panics
+    /// When the machine has no room for it.
+    pub fn with_binary(binary: &Path) -> Self {
         let registry = Registry::start();
         let directory = tempfile::Builder::new()
             .prefix("skiff-test-")
@@ -67,6 +76,7 @@ impl Cluster {
         let number = (std::process::id().wrapping_mul(7) + count) % 50;
         let cluster = Self {
             registry,
+            binary: binary.to_path_buf(),
             directory,
             number,
             port: free_port(),
@@ -104,7 +114,7 @@ impl Cluster {
 
     /// `skiff …`, with this cluster's directories.
     pub fn skiff(&self, arguments: &[&str]) -> Output {
-        run(self.command(&skiff_binary()).args(arguments))
+        run(self.command(&self.binary).args(arguments))
     }
 
     fn command(&self, program: &Path) -> Command {
@@ -184,7 +194,7 @@ impl Cluster {
         match cli {
             Cli::Kubectl => self.command(Path::new("kubectl")),
             Cli::Skiff => {
-                let mut command = self.command(&skiff_binary());
+                let mut command = self.command(&self.binary);
                 command.arg("kubectl");
                 command
             }
