@@ -4,6 +4,7 @@
 //! and carries the decision out through the API. Informer callbacks put keys into a work queue; a conflict or an error
 //! puts the key back with back-off, so every pass starts from what the cluster looks like now.
 
+mod deployment;
 mod expectations;
 mod ownership;
 mod pods;
@@ -66,6 +67,9 @@ pub enum Error {
 /// When the configuration makes no sense. Errors of the API are retried, not returned.
 pub async fn run(config: Config, informers: Informers, shutdown: CancellationToken) -> Result<(), Error> {
     let _ = config;
-    replica_set::run(informers, shutdown).await;
+    tokio::join!(
+        deployment::run(informers.clone(), shutdown.clone()),
+        replica_set::run(informers, shutdown),
+    );
     Ok(())
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::expectations::{self, Expectations};
 use crate::ownership::{self, Claim, Owner, controller_of, controller_ref, owner_of};
 use crate::pods;
-use crate::worker::{Failure, Reconcile, is_namespace_terminating, unless_gone, work};
+use crate::worker::{Failure, Reconcile, api_message, is_namespace_terminating, unless_gone, work};
 pub(crate) use plan::replicas;
 use plan::{Scaling, ScalingFailure};
 
@@ -276,7 +276,7 @@ impl Controller {
         };
         result.err().map(|(reason, error)| ScalingFailure {
             reason,
-            message: message(&error),
+            message: api_message(&error),
         })
     }
 
@@ -302,7 +302,7 @@ impl Controller {
                         self.expectations.creation_observed(key);
                         // Its deletion will take the replica set along.
                         if !is_namespace_terminating(&error) {
-                            let text = format!("Error creating: {}", message(&error));
+                            let text = format!("Error creating: {}", api_message(&error));
                             self.events
                                 .record(reference_to(set), EventType::Warning, "FailedCreate", text);
                             failed = Some(Err(error));
@@ -335,7 +335,7 @@ impl Controller {
                     self.expectations
                         .deletion_observed(key, &ObjectKey::of(&pod.metadata));
                     if !crate::worker::is_not_found(error) {
-                        let text = format!("Error deleting: {}", message(error));
+                        let text = format!("Error deleting: {}", api_message(error));
                         self.events
                             .record(reference_to(set), EventType::Warning, "FailedDelete", text);
                     }
@@ -365,13 +365,5 @@ impl Controller {
         let name = new.metadata.name.clone().unwrap_or_default();
         unless_gone(api.replace_status(&name, &PostParams::default(), &new).await)?;
         Ok(())
-    }
-}
-
-/// The API's own words about a failure.
-fn message(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
     }
 }

@@ -114,11 +114,13 @@ pub(crate) fn status(
         wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
     };
     let old = set.status.clone().unwrap_or_default();
+    // Kubernetes writes these counts without zeros.
+    let unless_zero = |count: i32| (count != 0).then_some(count);
     ReplicaSetStatus {
         replicas: count(&|_| true),
-        fully_labeled_replicas: Some(count(&has_all_labels)),
-        ready_replicas: Some(count(&pods::is_ready)),
-        available_replicas: Some(count(&|pod| {
+        fully_labeled_replicas: unless_zero(count(&has_all_labels)),
+        ready_replicas: unless_zero(count(&pods::is_ready)),
+        available_replicas: unless_zero(count(&|pod| {
             pods::available_at(pod, min_ready_seconds).is_some_and(|at| at <= now)
         })),
         terminating_replicas: Some(i32::try_from(terminating).unwrap_or(i32::MAX)),
