@@ -1,13 +1,13 @@
 //! How many writes a second the store takes from 64 writers at once, 2 KB each, the sync included.
 //!
-//! `throughput [DIRECTORY] [SECONDS]`: creates, then updates, then gets, each for so long.
+//! `throughput [DIRECTORY] [SECONDS]`: creates, then updates, then gets, each for so long, and then a range.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use skiff_store::{Expect, Result, SqliteOptions, SqliteStore, Store};
+use skiff_store::{Expect, Range, Result, SqliteOptions, SqliteStore, Store};
 
 const WRITERS: u64 = 64;
 
@@ -17,7 +17,13 @@ async fn main() -> Result<()> {
     let directory = arguments.next().unwrap_or_else(|| "throughput-state".into());
     let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(5);
     let path = std::path::Path::new(&directory).join("state.db");
+    let begun = Instant::now();
     let store = Arc::new(SqliteStore::open(&path, SqliteOptions::default())?);
+    println!(
+        "open: {:?} at revision {}",
+        begun.elapsed(),
+        store.revision().await?
+    );
     let value = Bytes::from(vec![b'x'; 2048]);
 
     for what in ["create", "update", "get"] {
@@ -52,6 +58,18 @@ async fn main() -> Result<()> {
         let rate = count.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
         println!("{what}: {rate:.0}/s");
     }
+    let begun = Instant::now();
+    let range = Range {
+        limit: 5000,
+        ..Range::default()
+    };
+    let page = store.range(range).await?;
+    println!(
+        "range: {} of {} keys in {:?}",
+        page.items.len(),
+        page.items.len() + page.remaining,
+        begun.elapsed()
+    );
     store.close().await;
     Ok(())
 }

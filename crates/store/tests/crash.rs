@@ -1,5 +1,13 @@
 //! A process that writes is killed at random moments, over and over on the same file. Every acknowledged write is there
-//! afterwards, whole, and no revision is given twice.
+//! afterwards, whole, and no revision is given twice. And what a power cut may leave of the log is opened as a past state.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may; the lint knows only functions marked as one"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
@@ -264,4 +272,60 @@ async fn no_acknowledged_write_is_lost_whenever_the_writer_is_killed() {
         .pragma_query_value(None, "integrity_check", |row| row.get(0))
         .unwrap();
     assert_eq!(check, "ok");
+}
+
+/// Only the tail of the log can be lost or torn by a power cut, as each sync follows the writes that it covers.
+#[tokio::test]
+async fn a_log_that_is_torn_anywhere_opens_as_the_state_of_some_moment() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let store = open(&path);
+    let mut scatter = Scatter(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1);
+    println!("seed {}", scatter.0);
+    for i in 0..60 {
+        let key = format!("/{}", i % 7);
+        if i % 5 == 4 {
+            // Some are not there.
+            let _ = store.delete(&key, Expect::Any).await;
+        } else {
+            store
+                .put(&key, value(&mut scatter), Expect::Any, None)
+                .await
+                .unwrap();
+        }
+    }
+    let truth = history(&store, 1).await;
+    let database = std::fs::read(&path).unwrap();
+    let log = std::fs::read(directory.path().join("state.db-wal")).unwrap();
+
+    let mut reached = std::collections::BTreeSet::new();
+    for round in 0..60 {
+        let torn = tempfile::tempdir().unwrap();
+        let path = torn.path().join("state.db");
+        std::fs::write(&path, &database).unwrap();
+        let mut log = log.clone();
+        let at = scatter.below(log.len() as u64) as usize;
+        match round % 3 {
+            0 => log.truncate(at),
+            1 => log[at] ^= 1 << scatter.below(8),
+            _ => log[at..].fill(0),
+        }
+        std::fs::write(torn.path().join("state.db-wal"), &log).unwrap();
+        let store = open(&path);
+        let revision = store.revision().await.unwrap();
+        let expected: Vec<_> = truth.range(..=revision).collect();
+        let found = history(&store, 1).await;
+        assert_eq!(
+            found.iter().collect::<Vec<_>>(),
+            expected,
+            "round {round}, torn at {at}"
+        );
+        let written = store
+            .put("/after", Bytes::new(), Expect::Any, None)
+            .await
+            .unwrap();
+        assert_eq!(written.revision, revision + 1);
+        reached.insert(revision);
+    }
+    assert!(reached.len() > 5, "the tears hit nothing: {reached:?}");
 }

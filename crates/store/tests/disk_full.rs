@@ -1,5 +1,13 @@
 //! A full disk refuses writes, all of a batch or none, and takes them again when there is room.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may; the lint knows only functions marked as one"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

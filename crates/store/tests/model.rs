@@ -1,5 +1,13 @@
 //! Random histories: the store says at each revision what a model of a few lines says.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may; the lint knows only functions marked as one"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

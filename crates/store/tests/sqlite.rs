@@ -1,6 +1,14 @@
 //! The SQLite store keeps the contract, and what is its own: restarts, the ring and the history behind it, one process,
 //! file modes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may; the lint knows only functions marked as one"
+)]
+
 #[macro_use]
 mod contract;
 
@@ -33,7 +41,9 @@ fn empty_with(options: SqliteOptions) -> Fixture {
     }
 }
 
-contract!(crate::empty);
+mod from_the_ring {
+    contract!(crate::empty);
+}
 
 mod from_the_file {
     contract!(crate::empty_without_ring);
@@ -200,6 +210,119 @@ async fn a_watcher_that_does_not_read_holds_up_nobody_and_misses_nothing() {
     let error = within(compacted.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Compacted { oldest: 4000 }), "{error:?}");
     assert!(compacted.next().await.is_none());
+}
+
+/// How many commits stand in SQLite's log: a frame's header tells whether it ends one (SQLite's file format, section 4.1).
+fn commits(directory: &Path) -> usize {
+    let log = std::fs::read(directory.join("state.db-wal")).unwrap();
+    let page_size = u32::from_be_bytes(log[8..12].try_into().unwrap()) as usize;
+    let frames = log[32..].chunks(24 + page_size);
+    frames.filter(|frame| frame[4..8] != [0; 4]).count()
+}
+
+#[tokio::test]
+async fn writes_that_come_together_share_a_commit_and_a_lone_one_does_not_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let start = commits(directory.path());
+    for i in 0..10 {
+        put(&store, &format!("/lone/{i}"), "x").await;
+    }
+    let lone = commits(directory.path()) - start;
+    assert_eq!(lone, 10);
+    let writes = (0..500).map(|i| {
+        let store = &store;
+        async move { put(store, &format!("/together/{i}"), "x").await }
+    });
+    futures::future::join_all(writes).await;
+    let together = commits(directory.path()) - start - lone;
+    assert!(together < 250, "{together} commits for 500 writes");
+}
+
+/// Key `r % KEYS` is written by revision `r`, so the state at a revision is its last `KEYS` revisions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_beside_compaction_are_whole_or_say_that_they_cannot_be() {
+    const KEYS: i64 = 600;
+    const LAST: i64 = 8000;
+    let fixture = empty_with(SqliteOptions {
+        ring_events: 20,
+        ..SqliteOptions::default()
+    });
+    let store = &*fixture.store;
+    let range = async |revision| {
+        let range = skiff_store::Range {
+            revision,
+            ..below("/")
+        };
+        let page = store.range(range).await?;
+        let mut revisions: Vec<_> = page.items.iter().map(|kv| kv.mod_revision).collect();
+        revisions.sort_unstable();
+        let expected: Vec<_> = ((page.revision - KEYS + 1).max(2)..=page.revision).collect();
+        assert_eq!(revisions, expected, "at {}", page.revision);
+        Ok(page.revision)
+    };
+    let write = async {
+        while store.revision().await.unwrap() < LAST {
+            // One after the other would take too long; a batch keeps the order.
+            let next = store.revision().await.unwrap() + 1;
+            let writes = (next..next + 50).map(async |r| put(store, &format!("/{:03}", r % KEYS), "x").await);
+            futures::future::join_all(writes).await;
+        }
+    };
+    let compact = async {
+        while store.revision().await.unwrap() < LAST {
+            let now = range(None).await.unwrap();
+            store.compact(now).await.unwrap();
+        }
+    };
+    let read = async {
+        let mut compacted = 0;
+        while store.revision().await.unwrap() < LAST {
+            let now = range(None).await.unwrap();
+            match range(Some(now)).await {
+                Ok(at) => assert_eq!(at, now),
+                Err(Error::Compacted { oldest }) => {
+                    assert!(oldest > now);
+                    compacted += 1;
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        compacted
+    };
+    let watch = async {
+        let mut compacted = 0;
+        'watches: while store.revision().await.unwrap() < LAST {
+            let mut reached = store.revision().await.unwrap();
+            let mut watch = match store.watch("/", reached).await {
+                Ok(watch) => watch,
+                Err(Error::Compacted { .. }) => continue,
+                Err(other) => panic!("{other:?}"),
+            };
+            while reached < LAST {
+                match watch.next().await.unwrap() {
+                    Ok(batch) => {
+                        for event in batch.events {
+                            assert_eq!(event.revision, reached + 1);
+                            let previous = event.previous.map(|kv| kv.mod_revision);
+                            assert_eq!(previous, Some(reached + 1 - KEYS).filter(|first| *first >= 2));
+                            reached += 1;
+                        }
+                        assert_eq!(reached, batch.revision);
+                    }
+                    Err(Error::Compacted { oldest }) => {
+                        assert!(oldest > reached);
+                        compacted += 1;
+                        continue 'watches;
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        }
+        compacted
+    };
+    let (_, _, ranges, watches) = within(async { futures::join!(write, compact, read, watch) }).await;
+    println!("{ranges} ranges and {watches} watches were overtaken by compaction");
 }
 
 #[tokio::test]

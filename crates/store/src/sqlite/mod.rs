@@ -80,7 +80,7 @@ impl SqliteStore {
     /// Blocks while the keys are read: about a second for a million of them. [`Error::Unavailable`] when another process
     /// has the file open, or it is not one of ours; [`Error::NoSpace`] when the disk is full.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self> {
-        Self::start(path, &options).map_err(|failure| failure.error())
+        Ok(Self::start(path, &options)?)
     }
 
     fn start(path: &Path, options: &SqliteOptions) -> schema::Result<Self> {
@@ -138,7 +138,7 @@ impl SqliteStore {
             .acquire_many_owned(kib.min(self.room_size))
             .await;
         self.send(request, room.ok());
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        answer.await.unwrap_or_else(|_| Err(self.visible.ended().into()))
     }
 
     /// A request that comes after the end is dropped, which its asker notices.
@@ -148,14 +148,10 @@ impl SqliteStore {
 
     fn open_or_closed(&self) -> Result<()> {
         if self.readers.is_closed() || self.published.has_changed().is_err() {
-            return Err(closed());
+            return Err(self.visible.ended().into());
         }
         Ok(())
     }
-}
-
-fn closed() -> Error {
-    Error::Unavailable("the store is closed".into())
 }
 
 impl Drop for SqliteStore {

@@ -32,10 +32,6 @@ pub(super) struct Readers {
     idle: Mutex<Option<Vec<Connection>>>,
 }
 
-fn closed() -> Error {
-    Error::Unavailable("the store is closed".into())
-}
-
 impl Readers {
     pub(super) fn new(path: PathBuf, visible: Arc<Visible>, most: usize) -> Self {
         Self {
@@ -63,10 +59,8 @@ impl Readers {
         key: Arc<str>,
         revision: Revision,
     ) -> Result<Option<KeyValue>> {
-        self.read(move |_, connection| {
-            schema::state(connection, &key, revision).map_err(|failure| failure.error())
-        })
-        .await
+        self.read(move |_, connection| Ok(schema::state(connection, &key, revision)?))
+            .await
     }
 
     /// [`crate::Store::range`].
@@ -98,7 +92,7 @@ impl Readers {
             if after < oldest {
                 return Err(Error::Compacted { oldest });
             }
-            batch.map_err(|failure| failure.error())
+            Ok(batch?)
         })
         .await
     }
@@ -107,7 +101,12 @@ impl Readers {
         self: &Arc<Self>,
         work: impl FnOnce(&Visible, &Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let turn = self.turns.clone().acquire_owned().await.map_err(|_| closed())?;
+        let turn = self
+            .turns
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| self.visible.ended())?;
         let readers = self.clone();
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -121,10 +120,15 @@ impl Readers {
     }
 
     fn take(&self) -> Result<Connection> {
-        let idle = self.idle.lock().as_mut().ok_or_else(closed)?.pop();
+        let idle = self
+            .idle
+            .lock()
+            .as_mut()
+            .ok_or_else(|| self.visible.ended())?
+            .pop();
         match idle {
             Some(connection) => Ok(connection),
-            None => schema::open_reader(&self.path).map_err(|failure| failure.error()),
+            None => Ok(schema::open_reader(&self.path)?),
         }
     }
 
@@ -150,7 +154,7 @@ fn page(visible: &Visible, connection: &Connection, range: &Range, at: Revision)
         let wanted = walk.found.len().min(limit - items.len());
         remaining += walk.found.len() - wanted;
         for (key, revision) in walk.found.drain(..wanted) {
-            match schema::state(connection, &key, revision).map_err(|failure| failure.error())? {
+            match schema::state(connection, &key, revision)? {
                 Some(kv) => items.push(kv),
                 None => return Err(missing(visible, at, revision)),
             }

@@ -79,6 +79,12 @@ impl Failure {
     }
 }
 
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.error()
+    }
+}
+
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error().map(|e| (e.code, e.extended_code)) {
@@ -385,6 +391,25 @@ pub(super) fn erase_lease(connection: &Connection, lease: LeaseId) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_writer_syncs_each_commit_and_pages_are_of_8_kib() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_lock, connection) = open(&directory.path().join("state.db")).unwrap();
+        let number = |name| {
+            connection
+                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        const FULL: i64 = 2;
+        assert_eq!(number("synchronous"), FULL);
+        assert_eq!(number("page_size"), 8192);
+        assert_eq!(number("wal_autocheckpoint"), 2048);
+        let mode: String = connection
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .unwrap();
+        assert_eq!(mode, "wal");
+    }
 
     #[test]
     fn a_failure_tells_a_full_disk_from_one_that_cannot_be_trusted() {

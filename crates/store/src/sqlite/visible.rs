@@ -1,7 +1,7 @@
 //! What readers and watchers see: the index and the last events, as of the last durable commit.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use rusqlite::Connection;
@@ -18,6 +18,8 @@ use crate::{Error, Event, KeyValue, Result, Revision};
 #[derive(Debug)]
 pub(super) struct Visible {
     state: RwLock<State>,
+    /// Why the writer has ended, when it did so by itself.
+    broken: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,20 @@ impl Visible {
                 revision,
                 compacted,
             }),
+            broken: OnceLock::new(),
         })
+    }
+
+    /// Notes why the store can be used no longer.
+    pub(super) fn set_broken(&self, reason: String) {
+        // The first reason is the one that counts.
+        let _already = self.broken.set(reason);
+    }
+
+    /// What is answered to those who come after the end.
+    pub(super) fn ended(&self) -> schema::Failure {
+        let reason = self.broken.get().map_or("the store is closed", String::as_str);
+        schema::Failure::Other(reason.to_owned())
     }
 
     pub(super) fn revision(&self) -> Revision {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::reader::Readers;
 use super::ring::Read;
 use super::visible::Visible;
-use crate::{Error, Result, Revision, Watch, WatchBatch};
+use crate::{Result, Revision, Watch, WatchBatch};
 
 /// So many events are looked at under one hold of the lock, and so many a batch can have.
 const EVENTS: usize = 1024;
@@ -56,8 +56,7 @@ impl Watcher {
             let batch = match self.visible.events(self.cursor, &self.prefix, EVENTS) {
                 Ok(Read::Batch(batch)) => batch,
                 Ok(_) => {
-                    let closed = || Error::Unavailable("the store is closed".into());
-                    self.published.changed().await.map_err(|_| closed())?;
+                    self.published.changed().await.map_err(|_| self.visible.ended())?;
                     continue;
                 }
                 Err(upto) => {

@@ -4,7 +4,7 @@
 //! is committed at once and a thousand share a sync.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -180,6 +180,7 @@ impl Writer {
     /// Works until the store is closed or dropped, or the disk can no longer be trusted.
     pub(super) fn run(mut self) {
         let mut retry: Option<Instant> = None;
+        let mut failing = false;
         let broken = loop {
             let mut queued = Vec::new();
             let mut rooms = Vec::new();
@@ -190,9 +191,17 @@ impl Writer {
             }
             let closing = queued.iter().any(|request| matches!(request, Request::Close));
             let own_work = retry.is_none_or(|at| at <= Instant::now());
-            match self.batch(queued, own_work) {
+            let result = self.batch(queued, own_work);
+            // Once, and not for each of a thousand commits.
+            match &result {
+                Err(failure) if !failing => tracing::warn!(?failure, "commits fail"),
+                Ok(()) if failing => tracing::info!("commits succeed again"),
+                _ => {}
+            }
+            failing = result.is_err();
+            match result {
                 Ok(()) => retry = retry.filter(|_| !own_work),
-                Err(failure @ Failure::Broken(_)) => break Some(failure),
+                Err(Failure::Broken(reason)) => break Some(reason),
                 Err(_) => retry = Some(Instant::now() + RETRY),
             }
             drop(rooms);
@@ -200,12 +209,16 @@ impl Writer {
                 break None;
             }
         };
-        let failure = broken.unwrap_or_else(|| Failure::Other("the store is closed".into()));
-        if let Failure::Broken(text) = &failure {
-            tracing::error!(error = text, "the store cannot sync and takes no more requests");
+        if let Some(reason) = broken {
+            tracing::error!(reason, "the store cannot sync and takes no more requests");
+            self.visible.set_broken(reason);
         }
+        self.end();
+    }
+
+    fn end(self) {
         while let Ok(Queued { request, .. }) = self.queue.try_recv() {
-            request.refuse(&failure);
+            request.refuse(&self.visible.ended());
         }
         let Self {
             connection,
@@ -259,10 +272,7 @@ impl Writer {
             if closing || requests.len() >= MAX_REQUESTS || bytes >= MAX_BYTES {
                 break;
             }
-            next = match self.queue.try_recv() {
-                Ok(queued) => Some(queued),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            next = self.queue.try_recv().ok();
         }
     }
 
@@ -279,7 +289,6 @@ impl Writer {
                 Ok(())
             }
             Err(failure) => {
-                tracing::warn!(?failure, requests = answers.len(), "a commit failed");
                 self.roll_back();
                 answers.into_iter().for_each(|answer| answer.refuse(&failure));
                 Err(failure)
