@@ -3,6 +3,7 @@
 //! *Architecture invariants:* the runtime knows no Kubernetes object; CRI v1 is its only door. Containers outlive the
 //! process that serves CRI: each pod has a shim process that holds its namespaces. `unsafe` lives here alone.
 
+pub mod cri;
 pub mod image;
 pub mod network;
 mod server;

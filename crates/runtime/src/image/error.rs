@@ -85,13 +85,20 @@ pub enum ImageError {
 impl ImageError {
     /// The same error, told from one step further out.
     pub(crate) fn step(self, step: impl Into<String>) -> Self {
-        Self::Step { step: step.into(), source: Box::new(self) }
+        Self::Step {
+            step: step.into(),
+            source: Box::new(self),
+        }
     }
 
     /// An error of the file system on `path`.
     pub(crate) fn io(action: &str, path: &Path, error: impl Into<io::Error>) -> Self {
         let error = error.into();
-        Self::Io { action: format!("{action} {}", path.display()), reason: plain(&error), kind: error.kind() }
+        Self::Io {
+            action: format!("{action} {}", path.display()),
+            reason: plain(&error),
+            kind: error.kind(),
+        }
     }
 
     /// The error itself, without the steps around it.
@@ -131,7 +138,9 @@ pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
     while let Some(source) = inner.source() {
         inner = source;
     }
-    inner.downcast_ref::<io::Error>().map_or_else(|| inner.to_string(), plain)
+    inner
+        .downcast_ref::<io::Error>()
+        .map_or_else(|| inner.to_string(), plain)
 }
 
 #[cfg(test)]
@@ -143,7 +152,10 @@ mod tests {
         let full = io::Error::from_raw_os_error(libc::ENOSPC);
         assert_eq!(plain(&full), "no space left on device");
         assert_eq!(plain(&io::Error::other("RST received")), "RST received");
-        assert_eq!(plain(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), "connection refused");
+        assert_eq!(
+            plain(&io::Error::from_raw_os_error(libc::ECONNREFUSED)),
+            "connection refused"
+        );
     }
 
     #[test]

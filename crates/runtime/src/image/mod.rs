@@ -5,8 +5,23 @@
 //! no image and no holder names is removed when the store is opened. Nothing in an archive can reach outside of the
 //! directory that it is unpacked to.
 
+mod archive;
+mod assemble;
+mod auth;
+mod compression;
+mod digest;
+mod disk;
+mod distribution;
 mod error;
+mod flight;
+mod index;
+mod manifest;
+mod pull;
+mod reference;
+mod registries;
 mod store;
+mod transport;
+mod unpack;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,3 @@
+//! CRI v1, the runtime's only door.
+
+pub mod image_service;
