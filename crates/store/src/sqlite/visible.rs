@@ -170,3 +170,51 @@ impl Visible {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn put(key: &str, revision: Revision, previous: Option<KeyValue>) -> Event {
+        Event {
+            current: Some(KeyValue {
+                key: key.into(),
+                value: Bytes::new(),
+                create_revision: revision,
+                mod_revision: revision,
+                version: 1,
+                lease: None,
+            }),
+            previous,
+            revision,
+        }
+    }
+
+    #[test]
+    fn a_read_that_is_under_way_learns_that_its_revision_was_compacted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_lock, connection) = schema::open(&directory.path().join("state.db")).unwrap();
+        let ring = |revision| Ring::new(revision, 10, 1000);
+        let visible = Visible::load(&connection, &mut Leases::default(), ring).unwrap();
+        let first = put("/a", 2, None);
+        let second = put("/a", 3, first.current.clone());
+        visible.commit(vec![first, second], 0, 0);
+        assert_eq!(visible.readable(Some(2)).unwrap(), 2);
+        let walk = visible.walk("/", Bound::Included("/"), 2, 10).unwrap();
+        assert_eq!(walk.found, [("/a".into(), 2)]);
+
+        visible.commit(vec![], 3, 0);
+        assert_eq!(visible.garbage(10), [2]);
+        visible.commit(vec![], 3, 1);
+        let late = visible.walk("/", Bound::Included("/"), 2, 10);
+        assert!(matches!(late, Err(Error::Compacted { oldest: 3 })), "{late:?}");
+        assert!(matches!(
+            visible.readable(Some(2)),
+            Err(Error::Compacted { oldest: 3 })
+        ));
+        let walk = visible.walk("/", Bound::Included("/"), 3, 10).unwrap();
+        assert_eq!(walk.found, [("/a".into(), 3)]);
+    }
+}
