@@ -158,6 +158,8 @@ pub struct KindInfo {
     pub columns: Vec<Column>,
     /// The fields that a field selector may name, besides `metadata.name` and `metadata.namespace`.
     pub selectable_fields: &'static [&'static str],
+    /// Those of them by which objects can be found without asking each: the ones that many clients select by.
+    pub indexed_fields: &'static [&'static str],
     /// Whether a delete leaves the object for a grace period (pods), instead of removing it at once.
     pub graceful: bool,
     /// Below `/registry` in the store, where that is not `{plural}` (core) or `{plural}` with its group's own rule:
@@ -199,6 +201,7 @@ impl KindInfo {
             verbs: ALL_VERBS,
             columns: vec![Column::object_name(), Column::age()],
             selectable_fields: &[],
+            indexed_fields: &[],
             graceful: false,
             store_prefix: Cow::Borrowed(K::URL_PATH_SEGMENT),
             ttl: None,
