@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
-use skiff_api::{Errors, KindInfo};
+use skiff_api::{Errors, KindInfo, Path};
 
 /// A failed request, as the `Status` that the client gets.
 ///
@@ -78,6 +78,19 @@ impl ApiError {
         failure(409, "AlreadyExists", message, Some(details(info, name)))
     }
 
+    /// 409: every name that was generated is taken.
+    pub fn generated_name_taken(info: &KindInfo, name: &str) -> Self {
+        let details = StatusDetails {
+            retry_after_seconds: Some(1),
+            ..details(info, name)
+        };
+        let message = format!(
+            "{} \"{name}\" already exists, the server was not able to generate a unique name for the object",
+            info.group_resource()
+        );
+        failure(409, "AlreadyExists", message, Some(details))
+    }
+
     /// 409: the object is not in the state that the request demands.
     pub fn conflict(info: &KindInfo, name: &str, detail: &str) -> Self {
         let message = format!(
@@ -126,6 +139,31 @@ impl ApiError {
             ..KindInfo::of::<Status>("")
         };
         Self::invalid(&info, "", errors)
+    }
+
+    /// 422: what a patch makes of an object is not one. `shown` is the patch, or what it made.
+    pub fn invalid_patch(shown: &str, why: &str) -> Self {
+        let mut errors = Errors::new();
+        errors.invalid(&Path::new("patch"), shown, why);
+        // Upstream names no kind here.
+        let info = KindInfo {
+            group: "".into(),
+            kind: "".into(),
+            plural: "".into(),
+            ..KindInfo::of::<Status>("")
+        };
+        Self::invalid(&info, "", &errors)
+    }
+
+    /// 422 without a word on what is wrong, as upstream answers a patch that does not fit the object.
+    pub fn unprocessable() -> Self {
+        let message = "the server rejected our request due to an error in our request".to_string();
+        failure(422, "Invalid", message, Some(StatusDetails::default()))
+    }
+
+    /// 500 without a reason: what upstream's registry refuses without saying in which class of errors that is.
+    pub fn unclassified(message: impl Into<String>) -> Self {
+        failure(500, "", message.into(), None)
     }
 
     /// 400.
@@ -228,5 +266,19 @@ impl ApiError {
         };
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         failure(504, "Timeout", message, Some(details))
+    }
+}
+
+impl From<skiff_store::Error> for ApiError {
+    /// A full disk is the server's failure (500, as upstream's `database space exceeded`). A store that is out of reach
+    /// is 503: it may be back when the client tries again.
+    fn from(error: skiff_store::Error) -> Self {
+        use skiff_store::Error;
+        match &error {
+            Error::Compacted { .. } => Self::gone("The provided resource version is too old."),
+            Error::FutureRevision { current } => Self::too_large_resource_version(*current + 1, *current),
+            Error::Unavailable(_) => Self::unavailable(error.to_string()),
+            Error::Conflict { .. } | Error::LeaseNotFound | Error::NoSpace => Self::internal(error),
+        }
     }
 }

@@ -7,10 +7,24 @@
 //! and watch event of that version.
 
 mod admit;
+mod cache;
+mod compaction;
+mod continuation;
+mod decode;
+mod delete;
 mod entry;
+mod feed;
+mod handoff;
+mod index;
+mod leases;
 mod options;
+mod read;
 mod resource;
+mod ring;
+mod selection;
+pub(crate) mod syntax;
 mod watch;
+mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,15 +44,21 @@ pub use watch::Frame;
 
 use crate::error::ApiResult;
 
+use cache::Cache;
+use decode::Decoder;
+use feed::{Feed, StoreRef};
+
 /// All resources of a server, by group, version and plural name.
 #[derive(Debug)]
 pub struct Registry {
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
     resources: BTreeMap<(String, String, String), Arc<Resource>>,
+    feed: Arc<Feed>,
 }
 
 impl Registry {
-    /// Opens the registry of a store's objects: reads them all, and follows their changes until `shutdown`.
+    /// Opens the registry of a store's objects: reads them all, and follows their changes until `shutdown`. When it
+    /// returns, every resource can be read.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -48,10 +68,43 @@ impl Registry {
         admission: Arc<dyn Admission>,
         shutdown: CancellationToken,
     ) -> ApiResult<Arc<Self>> {
-        let _ = (store, admission, shutdown);
+        let store = StoreRef(store);
+        let catalogue = Arc::new(catalogue);
+        let caches: Vec<Arc<Cache>> = catalogue
+            .iter()
+            .map(|strategy| Arc::new(Cache::new(strategy.clone())))
+            .collect();
+        let feed = Arc::new(Feed::new(store.clone(), caches.iter().cloned()));
+        let leases = Arc::default();
+        let resources = caches
+            .into_iter()
+            .map(|cache| {
+                let info = cache.info();
+                let path = (
+                    info.group.to_string(),
+                    info.version.to_string(),
+                    info.plural.to_string(),
+                );
+                let resource = Resource {
+                    decoder: Decoder::of(cache.strategy().as_ref()),
+                    cache,
+                    feed: feed.clone(),
+                    store: store.clone(),
+                    admission: admission.clone(),
+                    leases: Arc::clone(&leases),
+                    catalogue: catalogue.clone(),
+                    shutdown: shutdown.clone(),
+                };
+                (path, Arc::new(resource))
+            })
+            .collect();
+        let revision = feed.list().await?;
+        tokio::spawn(feed.clone().follow(revision, shutdown.clone()));
+        tokio::spawn(compaction::run(store, shutdown));
         Ok(Arc::new(Self {
             catalogue,
-            resources: BTreeMap::new(),
+            resources,
+            feed,
         }))
     }
 
@@ -69,5 +122,18 @@ impl Registry {
     /// What is known of the kinds.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// The revision that every cache has reached.
+    pub fn revision(&self) -> i64 {
+        self.feed.reached()
+    }
+
+    /// Waits until the store answers and the caches have reached its present revision.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the caches do not get there within seconds.
+    pub async fn ready(&self) -> ApiResult<()> {
+        self.feed.catch_up().await
     }
 }

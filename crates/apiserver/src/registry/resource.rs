@@ -1,158 +1,130 @@
-//! One resource: the verbs of one kind.
+//! One resource: what the verbs of one kind work with.
+//!
+//! The verbs stand in files of their own: reading in `read`, create, update and patch in `write`, delete in `delete`.
 
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
-use skiff_api::{KindInfo, Object, Strategy, Target};
+use skiff_api::{Catalogue, KindInfo, Strategy};
+use skiff_store::Expect;
+use tokio_util::sync::CancellationToken;
 
-use super::{
-    DeleteOptions, Deleted, Entry, Frame, List, ListOptions, PatchType, WatchOptions, WriteOptions, Written,
-};
+use super::admit::Admission;
+use super::cache::Cache;
+use super::decode::Decoder;
+use super::entry::{Entry, EventType, Facts};
+use super::feed::{Feed, StoreRef};
+use super::leases::Leases;
 use crate::error::{ApiError, ApiResult};
 
 /// The verbs of one kind.
-#[derive(Debug)]
 pub struct Resource {
-    strategy: Arc<dyn Strategy>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) store: StoreRef,
+    pub(super) admission: Arc<dyn Admission>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) decoder: Decoder,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl std::fmt::Debug for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resource")
+            .field("prefix", &self.cache.prefix())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a write to the store.
+#[derive(Debug)]
+pub(super) enum Put {
+    /// It is durable.
+    Done(Arc<Entry>),
+    /// The key is not in the expected state but in this one.
+    Conflict(Option<Arc<Entry>>),
 }
 
 impl Resource {
     /// What is particular about the kind.
     pub fn strategy(&self) -> &Arc<dyn Strategy> {
-        &self.strategy
+        self.cache.strategy()
     }
 
     /// The plain facts of the kind.
     pub fn info(&self) -> &KindInfo {
-        self.strategy.info()
+        self.cache.info()
     }
 
-    /// The object's present state.
-    ///
-    /// # Errors
-    /// 404 when there is none.
-    pub async fn get(&self, namespace: &str, name: &str) -> ApiResult<Arc<Entry>> {
-        self.get_not_older(namespace, name, None).await
+    /// The entry that the cache has for a key of the store; it may be behind.
+    pub(super) fn cached(&self, key: &str) -> Option<Arc<Entry>> {
+        self.cache.get(key)
     }
 
-    /// The object's state, at least as new as a `resourceVersion` parameter demands.
-    ///
-    /// # Errors
-    /// 404 when there is none, 400 for a malformed version, 504 for one that is not reached in time.
-    pub async fn get_not_older(
+    /// The present state of a key of the store.
+    pub(super) async fn stored(&self, key: &str) -> ApiResult<Option<Arc<Entry>>> {
+        let read = self.store.0.get(key).await?;
+        read.value
+            .as_ref()
+            .map(|stored| self.stored_entry(stored))
+            .transpose()
+    }
+
+    /// Puts an object into the store.
+    pub(super) async fn put(
         &self,
-        namespace: &str,
-        name: &str,
-        resource_version: Option<&str>,
-    ) -> ApiResult<Arc<Entry>> {
-        let _ = (namespace, name, resource_version);
-        Err(ApiError::unavailable("opening"))
+        key: &str,
+        facts: Facts,
+        value: Vec<u8>,
+        expect: Expect,
+    ) -> ApiResult<Put> {
+        let announced = match expect {
+            Expect::Absent => EventType::Added,
+            Expect::Any | Expect::Revision(_) => EventType::Modified,
+        };
+        let value = bytes::Bytes::from(value);
+        let mut second = false;
+        loop {
+            let lease = match self.info().ttl {
+                Some(ttl) => Some(self.leases.lease(self.store.0.as_ref(), ttl).await?),
+                None => None,
+            };
+            let ticket =
+                self.feed
+                    .handoff()
+                    .announce(key, self.cache.head(), facts.clone(), value.clone(), announced);
+            return match self.store.0.put(key, value.clone(), expect, lease).await {
+                Ok(written) => Ok(Put::Done(ticket.written(written.revision)?)),
+                Err(skiff_store::Error::Conflict { current }) => Ok(Put::Conflict(
+                    current.map(|stored| self.stored_entry(&stored)).transpose()?,
+                )),
+                // The shared lease has ended, as it may when the store was out of reach for an hour.
+                Err(skiff_store::Error::LeaseNotFound) if !second => {
+                    if let Some(ttl) = self.info().ttl {
+                        self.leases.forget(ttl);
+                    }
+                    second = true;
+                    continue;
+                }
+                Err(error) => Err(error.into()),
+            };
+        }
     }
 
-    /// The objects that match.
-    ///
-    /// # Errors
-    /// 400 or 422 for options that make no sense, 410 for a continuation that is too old, 504 for a version that is not
-    /// reached in time.
-    pub async fn list(&self, options: &ListOptions) -> ApiResult<List> {
-        let _ = options;
-        Err(ApiError::unavailable("opening"))
-    }
-
-    /// The changes of the objects that match.
-    ///
-    /// # Errors
-    /// 400 or 422 for options that make no sense. A resource version that is too old is a [`Frame::Error`].
-    pub async fn watch(&self, options: WatchOptions) -> ApiResult<BoxStream<'static, Frame>> {
-        let _ = options;
-        Err(ApiError::unavailable("opening"))
-    }
-
-    /// Makes an object from its JSON.
-    ///
-    /// # Errors
-    /// A `Status` for everything that can be wrong with it.
-    pub async fn create(&self, namespace: &str, body: &[u8], options: &WriteOptions) -> ApiResult<Written> {
-        let _ = (namespace, body, options);
-        Err(ApiError::unavailable("opening"))
-    }
-
-    /// Replaces an object, or the part of it that a subresource stands for.
-    ///
-    /// # Errors
-    /// A `Status` for everything that can be wrong with it.
-    pub async fn update(
+    /// An entry of what a dry run did not write.
+    pub(super) fn unwritten(
         &self,
-        namespace: &str,
-        name: &str,
-        target: Target,
-        body: &[u8],
-        options: &WriteOptions,
-    ) -> ApiResult<Written> {
-        let _ = (namespace, name, target, body, options);
-        Err(ApiError::unavailable("opening"))
-    }
-
-    /// Patches an object, or the part of it that a subresource stands for.
-    ///
-    /// # Errors
-    /// A `Status` for everything that can be wrong with it.
-    pub async fn patch(
-        &self,
-        namespace: &str,
-        name: &str,
-        target: Target,
-        type_: PatchType,
-        body: &[u8],
-        options: &WriteOptions,
-    ) -> ApiResult<Written> {
-        let _ = (namespace, name, target, type_, body, options);
-        Err(ApiError::unavailable("opening"))
-    }
-
-    /// Reads an object, lets `change` alter it, and writes it back; again when it was changed meanwhile. For
-    /// subresources such as `binding` and `scale`, and for the server's own housekeeping.
-    ///
-    /// # Errors
-    /// What `change` returns, or a `Status` for everything that can be wrong with the outcome.
-    pub async fn modify(
-        &self,
-        namespace: &str,
-        name: &str,
-        target: Target,
-        options: &WriteOptions,
-        change: impl Fn(&mut dyn Object) -> ApiResult<()> + Send + Sync,
-    ) -> ApiResult<Written> {
-        let _ = (namespace, name, target, options, change);
-        Err(ApiError::unavailable("opening"))
-    }
-
-    /// Deletes an object, or marks it as being deleted.
-    ///
-    /// # Errors
-    /// 404 when there is none, 409 when a precondition does not hold.
-    pub async fn delete(
-        &self,
-        namespace: &str,
-        name: &str,
-        options: &DeleteOptions,
-        write: &WriteOptions,
-    ) -> ApiResult<Deleted> {
-        let _ = (namespace, name, options, write);
-        Err(ApiError::unavailable("opening"))
-    }
-
-    /// Deletes all objects that match. The list has them as they were left, or last were.
-    ///
-    /// # Errors
-    /// As [`Resource::list`] and [`Resource::delete`].
-    pub async fn delete_collection(
-        &self,
-        list: &ListOptions,
-        options: &DeleteOptions,
-        write: &WriteOptions,
-    ) -> ApiResult<List> {
-        let _ = (list, options, write);
-        Err(ApiError::unavailable("opening"))
+        facts: Facts,
+        value: &[u8],
+        revision: i64,
+    ) -> Result<Arc<Entry>, ApiError> {
+        let entry = Entry::new(
+            self.cache.head(),
+            Arc::new(facts),
+            value,
+            revision,
+            EventType::Modified,
+        )?;
+        Ok(Arc::new(entry))
     }
 }

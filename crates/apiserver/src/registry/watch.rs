@@ -1,9 +1,32 @@
 //! A watch: a cursor into a kind's recent changes.
+//!
+//! A watcher has no queue of its own. It reads the shared ring from its place on, as fast as its client takes the frames;
+//! when it has fallen so far behind that its place is no longer kept, it ends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Entry;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+use skiff_api::KindInfo;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::cache::Cache;
+use super::entry::{Entry, EventType};
+use super::feed::Feed;
+use super::ring::{Change, TooOld};
+use super::selection::Selection;
 use crate::error::ApiError;
+
+/// How often a watch that wants bookmarks gets one (upstream's `defaultBookmarkFrequency`).
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long before its end a watch gets its last bookmark.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// How many changes are taken from the ring at once.
+const BATCH: usize = 256;
 
 /// What a watch brings next.
 #[derive(Clone, Debug)]
@@ -23,4 +46,215 @@ pub enum Frame {
     },
     /// The watch has failed; the last frame.
     Error(ApiError),
+}
+
+impl Frame {
+    /// The frame as a line of JSON. An object's line is shared by all watches that announce the same.
+    pub fn line(&self, info: &KindInfo) -> Bytes {
+        match self {
+            Self::Added(entry) => entry.line(EventType::Added),
+            Self::Modified(entry) => entry.line(EventType::Modified),
+            Self::Deleted(entry) => entry.line(EventType::Deleted),
+            Self::Bookmark {
+                revision,
+                initial_events_end,
+            } => {
+                let annotations = if *initial_events_end {
+                    r#","annotations":{"k8s.io/initial-events-end":"true"}"#
+                } else {
+                    ""
+                };
+                format!(
+                    concat!(
+                        r#"{{"type":"BOOKMARK","object":{{"kind":"{}","apiVersion":"{}","#,
+                        r#""metadata":{{"resourceVersion":"{}","creationTimestamp":null{}}}}}}}"#,
+                        "\n"
+                    ),
+                    info.kind,
+                    info.api_version(),
+                    revision,
+                    annotations
+                )
+                .into()
+            }
+            Self::Error(error) => {
+                let status = serde_json::to_string(&error.0).unwrap_or_else(|_| "{}".into());
+                format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").into()
+            }
+        }
+    }
+}
+
+/// 410, as a watch from a resource version that is no longer kept is told.
+pub(super) fn too_old(asked: i64, TooOld { floor }: TooOld) -> ApiError {
+    ApiError::gone(format!("too old resource version: {asked} ({floor})"))
+}
+
+/// Where a watch begins.
+pub(super) struct Start {
+    /// Objects to show as added first.
+    pub(super) initial: Vec<Arc<Entry>>,
+    /// The place in the ring after them.
+    pub(super) place: u64,
+    /// The revision that the client has then seen; earlier changes are not shown.
+    pub(super) revision: i64,
+    /// Whether to mark the end of the initial objects.
+    pub(super) mark_end: bool,
+}
+
+struct Watcher {
+    cache: Arc<Cache>,
+    feed: Arc<Feed>,
+    selection: Selection,
+    /// Frames of one batch that the client has not taken yet; at most as many as the ring gave at once, and the initial
+    /// objects.
+    ready: VecDeque<Frame>,
+    place: u64,
+    /// The revision that the watch began after, and the one that it has shown last.
+    from: i64,
+    seen: i64,
+    wake: watch::Receiver<u64>,
+    bookmark: Option<Instant>,
+    end: Instant,
+    shutdown: CancellationToken,
+    ended: bool,
+}
+
+/// The frames of a watch.
+pub(super) fn frames(
+    cache: Arc<Cache>,
+    feed: Arc<Feed>,
+    selection: Selection,
+    start: Start,
+    (bookmarks, timeout): (bool, Duration),
+    shutdown: CancellationToken,
+) -> BoxStream<'static, Frame> {
+    let mut ready: VecDeque<Frame> = start.initial.into_iter().map(Frame::Added).collect();
+    if start.mark_end && bookmarks {
+        ready.push_back(Frame::Bookmark {
+            revision: start.revision,
+            initial_events_end: true,
+        });
+    }
+    let now = Instant::now();
+    // A timeout beyond all reason is a year.
+    let end = now + timeout.min(Duration::from_secs(365 * 86_400));
+    let watcher = Watcher {
+        wake: cache.subscribe(),
+        cache,
+        feed,
+        selection,
+        ready,
+        place: start.place,
+        from: start.revision,
+        seen: start.revision,
+        bookmark: bookmarks.then(|| next_bookmark(now, end)),
+        end,
+        shutdown,
+        ended: false,
+    };
+    stream::unfold(watcher, |mut watcher| async move {
+        let frame = watcher.next().await?;
+        Some((frame, watcher))
+    })
+    .boxed()
+}
+
+/// Every minute, and shortly before the end.
+fn next_bookmark(now: Instant, end: Instant) -> Instant {
+    match end.checked_sub(BOOKMARK_BEFORE_END) {
+        Some(last) if last > now => last.min(now + BOOKMARK_EVERY),
+        _ => now + BOOKMARK_EVERY,
+    }
+}
+
+enum Woken {
+    Changed,
+    Bookmark,
+    End,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Some(frame);
+            }
+            if self.ended {
+                return None;
+            }
+            // In this order: what comes after the mark will wake us.
+            self.wake.mark_unchanged();
+            if self.read() {
+                continue;
+            }
+            match self.sleep().await {
+                Woken::Changed => {}
+                Woken::End => self.ended = true,
+                Woken::Bookmark => self.make_bookmark(),
+            }
+        }
+    }
+
+    /// Takes a batch of changes from the ring; whether there were any.
+    fn read(&mut self) -> bool {
+        match self.cache.changes(self.place, BATCH) {
+            Ok(changes) => {
+                self.place += changes.len() as u64;
+                for change in &changes {
+                    self.show(change);
+                }
+                !changes.is_empty()
+            }
+            Err(gap) => {
+                self.ready.push_back(Frame::Error(too_old(self.seen, gap)));
+                self.ended = true;
+                true
+            }
+        }
+    }
+
+    fn show(&mut self, change: &Arc<Change>) {
+        // A client may begin at a revision that this kind has not reached.
+        if change.revision <= self.from {
+            return;
+        }
+        self.seen = change.revision;
+        let matching = |entry: &Option<Arc<Entry>>| {
+            entry
+                .as_ref()
+                .filter(|entry| self.selection.matches(entry.facts()))
+                .cloned()
+        };
+        let frame = match (matching(&change.previous), matching(&change.current)) {
+            (None, Some(entry)) => Some(Frame::Added(entry)),
+            (Some(_), Some(entry)) => Some(Frame::Modified(entry)),
+            (Some(_), None) => change.deleted().map(Frame::Deleted),
+            (None, None) => None,
+        };
+        self.ready.extend(frame);
+    }
+
+    async fn sleep(&mut self) -> Woken {
+        let until = self.bookmark.map_or(self.end, |at| at.min(self.end));
+        tokio::select! {
+            changed = self.wake.changed() => if changed.is_ok() { Woken::Changed } else { Woken::End },
+            () = sleep_until(until) => if until == self.end { Woken::End } else { Woken::Bookmark },
+            () = self.shutdown.cancelled() => Woken::End,
+        }
+    }
+
+    fn make_bookmark(&mut self) {
+        // How far the feed is must be read first: what comes in between is then read here, not skipped.
+        let reached = self.feed.reached();
+        if self.read() {
+            // Due as it is, it is made as soon as nothing is left to be shown before it.
+            return;
+        }
+        self.ready.push_back(Frame::Bookmark {
+            revision: reached.max(self.seen),
+            initial_events_end: false,
+        });
+        self.bookmark = Some(next_bookmark(Instant::now(), self.end));
+    }
 }

@@ -1,0 +1,137 @@
+//! JSON patch (RFC 6902), with upstream's limits and answers.
+
+use json_patch::{PatchOperation, patch_unsafe};
+use serde_json::Value;
+
+use crate::error::{ApiError, ApiResult};
+use crate::registry::syntax;
+
+/// The most operations of one patch.
+const MOST_OPERATIONS: usize = 10_000;
+/// The most bytes that all copies of one patch may add; without it a few dozen operations fill the memory.
+const MOST_COPIED: usize = 3 << 20;
+
+/// The operations of a patch; `None` when one of them is not an operation.
+#[derive(Debug)]
+pub(crate) struct Operations(Option<Vec<PatchOperation>>);
+
+impl Operations {
+    pub(super) fn parse(body: &[u8]) -> ApiResult<Self> {
+        let value: Value = serde_json::from_slice(body)
+            .map_err(|error| ApiError::bad_request(syntax::message(body, &error)))?;
+        let Value::Array(items) = value else {
+            return Err(ApiError::bad_request(format!(
+                "json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
+                syntax::value_kind(body)
+            )));
+        };
+        if items.len() > MOST_OPERATIONS {
+            return Err(ApiError::too_large(format!(
+                "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
+                items.len()
+            )));
+        }
+        if let Some(wrong) = items.iter().find(|item| !item.is_object()) {
+            return Err(ApiError::bad_request(format!(
+                "json: cannot unmarshal {} into Go value of type jsonpatch.Operation",
+                syntax::value_kind(wrong.to_string().as_bytes())
+            )));
+        }
+        let operations = items.into_iter().map(serde_json::from_value).collect();
+        Ok(Self(Result::ok(operations)))
+    }
+
+    pub(super) fn apply(&self, value: &mut Value) -> ApiResult<()> {
+        let operations = self.0.as_ref().ok_or_else(ApiError::unprocessable)?;
+        let mut copied = 0;
+        for operation in operations {
+            if let PatchOperation::Copy(copy) = operation {
+                let size = copy
+                    .from
+                    .resolve(value)
+                    .map_or(0, |source| source.to_string().len());
+                copied += size;
+                if copied > MOST_COPIED {
+                    return Err(ApiError::unprocessable());
+                }
+            }
+            // What a failed operation leaves behind is thrown away with the value.
+            patch_unsafe(value, std::slice::from_ref(operation)).map_err(|_| ApiError::unprocessable())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn apply(patch: &str, mut value: Value) -> Result<Value, (u16, String)> {
+        Operations::parse(patch.as_bytes())
+            .and_then(|operations| operations.apply(&mut value))
+            .map(|()| value)
+            .map_err(|error| (error.code(), error.to_string()))
+    }
+
+    #[test]
+    fn operations_are_applied_or_refused_as_upstream_does() {
+        let start = || json!({"a": {"b/c": [1, 2]}});
+        let rejected = || {
+            Err((
+                422,
+                "the server rejected our request due to an error in our request".to_string(),
+            ))
+        };
+        let bad = |text: &str| Err((400, text.to_string()));
+        let cases = [
+            ("[]", Ok(start())),
+            (
+                r#"[{"op":"add","path":"/a/b~1c/-","value":3}]"#,
+                Ok(json!({"a": {"b/c": [1, 2, 3]}})),
+            ),
+            (
+                r#"[{"op":"replace","path":"/a/b~1c/0","value":9},{"op":"remove","path":"/a/b~1c/1"}]"#,
+                Ok(json!({"a": {"b/c": [9]}})),
+            ),
+            (r#"[{"op":"test","path":"/a/x","value":1}]"#, rejected()),
+            (r#"[{"op":"remove","path":"/x"}]"#, rejected()),
+            (r#"[{"op":"add","path":"/x/y","value":1}]"#, rejected()),
+            (r#"[{"op":"jump","path":"/x"}]"#, rejected()),
+            (r#"[{"path":"/x"}]"#, rejected()),
+            (
+                "{}",
+                bad("json: cannot unmarshal object into Go value of type jsonpatch.Patch"),
+            ),
+            (
+                "[1]",
+                bad("json: cannot unmarshal number into Go value of type jsonpatch.Operation"),
+            ),
+            ("[", bad("unexpected end of JSON input")),
+        ];
+        for (patch, expected) in cases {
+            assert_eq!(apply(patch, start()), expected, "{patch}");
+        }
+    }
+
+    #[test]
+    fn copies_cannot_fill_the_memory() {
+        let copy = r#"{"op":"copy","from":"/a","path":"/a/x"},{"op":"copy","from":"/a","path":"/a/y"}"#;
+        let patch = format!("[{}]", vec![copy; 200].join(","));
+        assert_eq!(apply(&patch, json!({"a": {}})).unwrap_err().0, 422);
+    }
+
+    #[test]
+    fn a_patch_has_a_limit_of_operations() {
+        let patch = format!(
+            "[{}]",
+            vec![r#"{"op":"test","path":"/a","value":1}"#; 10_001].join(",")
+        );
+        let (code, message) = apply(&patch, json!({"a": 1})).unwrap_err();
+        assert_eq!(code, 413);
+        assert_eq!(
+            message,
+            "The allowed maximum operations in a JSON patch is 10000, got 10001"
+        );
+    }
+}

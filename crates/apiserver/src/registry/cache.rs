@@ -1,0 +1,270 @@
+//! The watch cache of one kind: its objects in the order of their keys, and its recent changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::RwLock;
+use skiff_api::{KindInfo, Strategy};
+use skiff_store::KeyValue;
+use tokio::sync::watch;
+
+use super::entry::{Entry, EventType, Facts, Head};
+use super::index::Index;
+use super::ring::{Change, Ring, TooOld};
+use super::selection::Selection;
+use crate::error::ApiResult;
+
+/// A kind's objects as of a revision.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// With their keys' order.
+    pub(super) items: Vec<Arc<Entry>>,
+    /// Where the changes after these objects begin.
+    pub(super) place: u64,
+    /// The revision of the last change among them.
+    pub(super) revision: i64,
+    /// Whether there were more than the limit, and how many, where that is known without asking each.
+    pub(super) more: Option<Option<usize>>,
+}
+
+/// The watch cache of one kind.
+#[derive(Debug)]
+pub(super) struct Cache {
+    strategy: Arc<dyn Strategy>,
+    head: Head,
+    /// `/registry/pods/`
+    prefix: String,
+    state: RwLock<State>,
+    /// The ring's end; what watches wait for.
+    end: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By key below the prefix: `namespace/name` or `name`.
+    entries: BTreeMap<Arc<str>, Arc<Entry>>,
+    index: Index,
+    ring: Ring,
+    revision: i64,
+}
+
+/// One change as it goes into the cache.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) key: Arc<str>,
+    pub(super) revision: i64,
+    pub(super) entry: Option<Arc<Entry>>,
+}
+
+impl Cache {
+    pub(super) fn new(strategy: Arc<dyn Strategy>) -> Self {
+        let info = strategy.info();
+        Self {
+            head: Head::of(info),
+            prefix: format!("/registry/{}/", info.store_prefix),
+            state: RwLock::new(State {
+                entries: BTreeMap::new(),
+                index: Index::new(info.indexed_fields),
+                ring: Ring::default(),
+                revision: 0,
+            }),
+            end: watch::Sender::new(0),
+            strategy,
+        }
+    }
+
+    pub(super) fn strategy(&self) -> &Arc<dyn Strategy> {
+        &self.strategy
+    }
+
+    pub(super) fn info(&self) -> &KindInfo {
+        self.strategy.info()
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// What all keys of the kind begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What the keys of a namespace's objects begin with.
+    pub(super) fn prefix_of(&self, namespace: Option<&str>) -> String {
+        match namespace.filter(|namespace| !namespace.is_empty()) {
+            Some(namespace) => format!("{}{namespace}/", self.prefix),
+            None => self.prefix.clone(),
+        }
+    }
+
+    /// An object's key in the store.
+    pub(super) fn key(&self, namespace: &str, name: &str) -> String {
+        if namespace.is_empty() {
+            format!("{}{name}", self.prefix)
+        } else {
+            format!("{}{namespace}/{name}", self.prefix)
+        }
+    }
+
+    /// The entry of a stored object.
+    pub(super) fn read(&self, stored: &KeyValue) -> ApiResult<Arc<Entry>> {
+        let announced = if stored.create_revision == stored.mod_revision {
+            EventType::Added
+        } else {
+            EventType::Modified
+        };
+        let facts = Facts::read(self.strategy.as_ref(), &stored.value)
+            .map_err(|error| crate::error::ApiError::internal(format!("reading {}: {error}", stored.key)))?;
+        let entry = Entry::new(
+            &self.head,
+            Arc::new(facts),
+            &stored.value,
+            stored.mod_revision,
+            announced,
+        )?;
+        Ok(Arc::new(entry))
+    }
+
+    /// The entry with a key of the store.
+    pub(super) fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        let below = key.strip_prefix(&self.prefix)?;
+        self.state.read().entries.get(below).cloned()
+    }
+
+    /// The objects that match, up to a limit.
+    pub(super) fn select(&self, selection: &Selection, limit: Option<usize>) -> Snapshot {
+        let state = self.state.read();
+        let mut found = Found {
+            limit: limit.unwrap_or(usize::MAX),
+            items: Vec::new(),
+            full: false,
+        };
+        let mut remaining = None;
+        let namespace = selection.namespace.as_deref().filter(|name| !name.is_empty());
+        if let Some(name) = selection.name()
+            && (namespace.is_some() || self.info().scope == skiff_api::Scope::Cluster)
+        {
+            let key = self.key(namespace.unwrap_or_default(), name);
+            let entry = key
+                .strip_prefix(&self.prefix)
+                .and_then(|below| state.entries.get(below));
+            found.take_matching(entry, selection);
+        } else if let Some(candidates) = state.index.candidates(selection) {
+            let entries = candidates.filter_map(|key| state.entries.get(key));
+            found.take_matching(entries, selection);
+        } else {
+            let range = || match namespace {
+                Some(namespace) => {
+                    // '0' follows '/', so this is the range of all keys that begin with `namespace/`.
+                    let (from, to) = (format!("{namespace}/"), format!("{namespace}0"));
+                    state.entries.range::<str, _>((
+                        std::ops::Bound::Included(from.as_str()),
+                        std::ops::Bound::Excluded(to.as_str()),
+                    ))
+                }
+                None => state.entries.range::<str, _>(..),
+            };
+            if selection.is_plain() {
+                found.items = range()
+                    .take(found.limit)
+                    .map(|(_, entry)| entry.clone())
+                    .collect();
+                let left = range().count().saturating_sub(found.items.len());
+                found.full = left > 0;
+                remaining = Some(left);
+            } else {
+                found.take_matching(range().map(|(_, entry)| entry), selection);
+            }
+        }
+        Snapshot {
+            items: found.items,
+            place: state.ring.end(),
+            revision: state.revision,
+            more: found.full.then_some(remaining),
+        }
+    }
+
+    /// Follows changes, which are in order.
+    pub(super) fn apply(&self, changes: Vec<Incoming>) {
+        let now = Instant::now();
+        let end = {
+            let mut state = self.state.write();
+            let state = &mut *state;
+            for Incoming { key, revision, entry } in changes {
+                let previous = match &entry {
+                    Some(entry) => state.entries.insert(key.clone(), entry.clone()),
+                    None => state.entries.remove(&key),
+                };
+                state.revision = revision;
+                if previous.is_none() && entry.is_none() {
+                    continue;
+                }
+                let facts = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.facts().clone());
+                let (old, new) = (facts(&previous), facts(&entry));
+                state.index.replace(&key, old.as_deref(), new.as_deref());
+                state.ring.push(Change::new(revision, previous, entry, now));
+            }
+            state.ring.end()
+        };
+        self.end.send_replace(end);
+    }
+
+    /// Replaces everything by a list of all objects, in the order of their keys; watches from before it end.
+    pub(super) fn restart(&self, items: Vec<(Arc<str>, Arc<Entry>)>, revision: i64) {
+        let end = {
+            let mut state = self.state.write();
+            let mut index = Index::new(self.info().indexed_fields);
+            for (key, entry) in &items {
+                index.replace(key, None, Some(entry.facts()));
+            }
+            state.index = index;
+            state.entries = items.into_iter().collect();
+            state.revision = revision;
+            state.ring.restart(revision);
+            state.ring.end()
+        };
+        self.end.send_replace(end);
+    }
+
+    /// Hears whenever there are new changes.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.end.subscribe()
+    }
+
+    /// See [`Ring::place_after`].
+    pub(super) fn place_after(&self, revision: i64) -> Result<u64, TooOld> {
+        self.state.read().ring.place_after(revision)
+    }
+
+    /// See [`Ring::read`].
+    pub(super) fn changes(&self, place: u64, most: usize) -> Result<Vec<Arc<Change>>, TooOld> {
+        self.state.read().ring.read(place, most)
+    }
+}
+
+struct Found {
+    limit: usize,
+    items: Vec<Arc<Entry>>,
+    full: bool,
+}
+
+impl Found {
+    fn take_matching<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = &'a Arc<Entry>>,
+        selection: &Selection,
+    ) {
+        for entry in entries {
+            if !selection.matches(entry.facts()) {
+                continue;
+            }
+            if self.items.len() == self.limit {
+                self.full = true;
+                return;
+            }
+            self.items.push(entry.clone());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Continue tokens: where a page of a list ended, and which revision the list shows (upstream's
+//! `storage.EncodeContinue`).
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ApiError, ApiResult};
+
+const VERSION: &str = "meta.k8s.io/v1";
+
+/// Where the next page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Continuation {
+    /// The revision that all pages show; `None` to go on with the present state.
+    pub(super) revision: Option<i64>,
+    /// The key of the page's last object, below the list's prefix.
+    pub(super) after: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Token {
+    #[serde(default)]
+    v: String,
+    #[serde(default)]
+    rv: i64,
+    #[serde(default)]
+    start: String,
+}
+
+impl Continuation {
+    pub(super) fn encode(&self) -> String {
+        let token = Token {
+            v: VERSION.into(),
+            rv: self.revision.unwrap_or(-1),
+            // The first key after it.
+            start: format!("{}\0", self.after),
+        };
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+    }
+
+    pub(super) fn decode(token: &str) -> ApiResult<Self> {
+        let invalid = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
+        let bytes = URL_SAFE_NO_PAD
+            .decode(token)
+            .map_err(|error| invalid(&error.to_string()))?;
+        let token: Token = serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))?;
+        if token.v != VERSION {
+            return Err(invalid(&format!(
+                "server does not recognize this encoded version {:?}",
+                token.v
+            )));
+        }
+        if token.rv == 0 {
+            return Err(invalid(&format!(
+                "incorrect encoded start resourceVersion (version {VERSION})"
+            )));
+        }
+        let after = token.start.strip_suffix('\0').unwrap_or(&token.start);
+        if after.is_empty() {
+            return Err(invalid(&format!("encoded start key empty (version {VERSION})")));
+        }
+        if after.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(invalid(&token.start));
+        }
+        Ok(Self {
+            revision: (token.rv > 0).then_some(token.rv),
+            after: after.to_string(),
+        })
+    }
+
+    /// 410 for a page whose revision is gone, with a token that goes on at the present state.
+    pub(super) fn expired(&self) -> ApiError {
+        let mut error = ApiError::gone(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter, or use the continue token in this response to retrieve the remainder of \
+             the results. Continuing with the provided token results in an inconsistent list - objects that were \
+             created, modified, or deleted between the time the first chunk was returned and now may show up in the \
+             list.",
+        );
+        let inconsistent = Self {
+            revision: None,
+            after: self.after.clone(),
+        };
+        error.0.metadata.continue_ = Some(inconsistent.encode());
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_as_it_was() {
+        for revision in [Some(7), None] {
+            let after = "ns/name".to_string();
+            let token = Continuation { revision, after };
+            assert_eq!(Continuation::decode(&token.encode()).unwrap(), token);
+        }
+    }
+
+    #[test]
+    fn a_bad_token_is_refused_in_upstreams_words() {
+        let token = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let cases = [
+            (
+                token(r#"{"v":"v9","rv":1,"start":"a"}"#),
+                r#"continue key is not valid: server does not recognize this encoded version "v9""#,
+            ),
+            (
+                token(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#),
+                "continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ),
+            (
+                token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":""}"#),
+                "continue key is not valid: encoded start key empty (version meta.k8s.io/v1)",
+            ),
+            (
+                token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../secrets/x"}"#),
+                "continue key is not valid: ../secrets/x",
+            ),
+        ];
+        for (token, expected) in cases {
+            let error = Continuation::decode(&token).unwrap_err();
+            assert_eq!((error.code(), error.to_string().as_str()), (400, expected));
+        }
+        assert_eq!(Continuation::decode("%").unwrap_err().code(), 400);
+    }
+}

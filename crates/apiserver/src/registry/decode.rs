@@ -1,0 +1,252 @@
+//! From a request's body to an object: the type it says it has, its unknown and duplicate fields, its wrong types.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use skiff_api::schema::{self, Definition};
+use skiff_api::{Catalogue, Object, Strategy};
+
+use super::options::FieldValidation;
+use super::syntax;
+use crate::error::{ApiError, ApiResult};
+
+/// A body, decoded.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) object: Box<dyn Object>,
+    /// What the client should be warned of.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Why a text is not an object of a kind: what stands after `cannot be handled as a Deployment: `.
+#[derive(Debug)]
+pub(super) struct Unfit(pub(super) String);
+
+#[derive(Deserialize)]
+struct TypeMeta<'a> {
+    #[serde(borrow, default, rename = "apiVersion")]
+    api_version: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    kind: Option<Cow<'a, str>>,
+}
+
+/// Decodes bodies of one kind.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    definition: Option<&'static Definition>,
+}
+
+impl Decoder {
+    pub(super) fn of(strategy: &dyn Strategy) -> Self {
+        let info = strategy.info();
+        Self {
+            definition: schema::of_kind(&info.group, &info.version, &info.kind),
+        }
+    }
+
+    /// The shape of the kind, where it is known.
+    pub(super) fn definition(&self) -> Option<&'static Definition> {
+        self.definition
+    }
+
+    /// Decodes a request's body. What it does not say of its type is taken to be right.
+    pub(super) fn body(
+        &self,
+        strategy: &dyn Strategy,
+        catalogue: &Catalogue,
+        body: &[u8],
+        validation: FieldValidation,
+    ) -> ApiResult<Decoded> {
+        let info = strategy.info();
+        let expected = info.api_version();
+        let meta = type_meta(body).map_err(|why| {
+            ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
+                 {why} ({})",
+                info.kind,
+                summary(body)
+            ))
+        })?;
+        let text = |value: &Option<Cow<'_, str>>| value.as_deref().unwrap_or_default().to_string();
+        let (mut api_version, mut kind) = (text(&meta.api_version), text(&meta.kind));
+        if kind.is_empty() {
+            kind = info.kind.to_string();
+        }
+        if api_version.is_empty() {
+            api_version.clone_from(&expected);
+        }
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
+        let unfit = |why: &str| {
+            ApiError::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {}: {why}",
+                info.kind
+            ))
+        };
+        if kind != info.kind {
+            return Err(match catalogue.kind(group, version, &kind) {
+                Some(_) => {
+                    let package = match info.group.split('.').next() {
+                        Some("") | None => "core",
+                        Some(first) => first,
+                    };
+                    unfit(&format!(
+                        "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
+                        info.kind
+                    ))
+                }
+                None => unfit(&format!(
+                    "no kind {kind:?} is registered for version {api_version:?} in scheme \
+                     \"pkg/api/legacyscheme/scheme.go:30\""
+                )),
+            });
+        }
+        if api_version != expected {
+            return Err(ApiError::bad_request(format!(
+                "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+            )));
+        }
+        self.object(strategy, body, validation)
+            .map_err(|Unfit(why)| unfit(&why))
+    }
+
+    /// Decodes a JSON object of which it is known that it should be of this kind.
+    pub(super) fn object(
+        &self,
+        strategy: &dyn Strategy,
+        json: &[u8],
+        validation: FieldValidation,
+    ) -> Result<Decoded, Unfit> {
+        let mut warnings = Vec::new();
+        if let Some(definition) = self.definition {
+            let findings =
+                schema::check(definition, json).map_err(|error| Unfit(syntax::message(json, &error)))?;
+            if let Some(wrong) = findings.wrong_type {
+                return Err(Unfit(wrong));
+            }
+            let strict: Vec<String> = [findings.duplicate, findings.unknown].concat();
+            match validation {
+                FieldValidation::Strict if !strict.is_empty() => {
+                    return Err(Unfit(format!("strict decoding error: {}", strict.join(", "))));
+                }
+                FieldValidation::Warn => warnings = strict,
+                _ => {}
+            }
+        }
+        let object = strategy
+            .decode(json)
+            .map_err(|error| Unfit(format!("json: {error}")))?;
+        Ok(Decoded { object, warnings })
+    }
+}
+
+fn type_meta(body: &[u8]) -> Result<TypeMeta<'_>, String> {
+    serde_json::from_slice::<TypeMeta<'_>>(body).map_err(|error| {
+        if !error.is_data() {
+            return syntax::message(body, &error);
+        }
+        match syntax::value_kind(body) {
+            "object" => {
+                let wrong = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+                let wrong = ["apiVersion", "kind"].into_iter().find_map(|field| {
+                    let value = wrong.get(field)?;
+                    let kind = syntax::value_kind(value.to_string().as_bytes());
+                    (!value.is_string() && !value.is_null()).then_some((field, kind))
+                });
+                match wrong {
+                    Some((field, kind)) => {
+                        format!("json: cannot unmarshal {kind} into Go struct field .{field} of type string")
+                    }
+                    None => error.to_string(),
+                }
+            }
+            other => format!(
+                "json: cannot unmarshal {other} into Go value of type struct {{ APIVersion string \
+                 \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+            ),
+        }
+    })
+}
+
+/// The beginning of a body, as an error shows it.
+fn summary(body: &[u8]) -> String {
+    const MOST: usize = 30;
+    let begin = body.get(..MOST);
+    let shown = begin.unwrap_or(body);
+    let more = if begin.is_some_and(|begin| begin.len() < body.len()) {
+        " ..."
+    } else {
+        ""
+    };
+    match body.first() {
+        None => "<empty>".into(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
+        Some(_) => {
+            let hex: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{hex}{more}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skiff_api::catalogue;
+
+    fn decode(body: &str) -> Result<Decoded, (u16, String)> {
+        let catalogue = catalogue::builtin();
+        let strategy = catalogue.resource("", "v1", "configmaps").unwrap();
+        Decoder::of(strategy.as_ref())
+            .body(
+                strategy.as_ref(),
+                &catalogue,
+                body.as_bytes(),
+                FieldValidation::Strict,
+            )
+            .map_err(|error| (error.code(), error.to_string()))
+    }
+
+    #[test]
+    fn a_body_may_leave_out_its_type() {
+        let decoded = decode(r#"{"metadata":{"name":"a"}}"#).unwrap();
+        assert_eq!(decoded.object.metadata().name.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_body_of_another_type_is_refused_in_upstreams_words() {
+        let cases = [
+            (
+                "",
+                "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse \
+                 error: unexpected end of JSON input (<empty>)",
+            ),
+            (
+                "hello",
+                "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse \
+                 error: invalid character 'h' looking for beginning of value (68656c6c6f)",
+            ),
+            (
+                "[]",
+                "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse \
+                 error: json: cannot unmarshal array into Go value of type struct { APIVersion string \
+                 \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" } (5b5d)",
+            ),
+            (
+                r#"{"kind":7}"#,
+                "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse \
+                 error: json: cannot unmarshal number into Go struct field .kind of type string ({\"kind\":7})",
+            ),
+            (
+                r#"{"apiVersion":"v2","kind":"ConfigMap"}"#,
+                "the API version in the data (v2) does not match the expected API version (v1)",
+            ),
+            (
+                r#"{"apiVersion":"example.com/v1","kind":"Foo"}"#,
+                r#"Foo in version "v1" cannot be handled as a ConfigMap: no kind "Foo" is registered for version "example.com/v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+            ),
+        ];
+        for (body, expected) in cases {
+            let (code, message) = decode(body).unwrap_err();
+            assert_eq!((code, message.as_str()), (400, expected), "{body}");
+        }
+    }
+}

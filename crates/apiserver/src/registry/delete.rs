@@ -1,0 +1,332 @@
+//! delete: what becomes of an object that is to go — it is marked, or marked and removed, or removed.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use skiff_api::field::Path;
+use skiff_api::{Errors, Object, Strategy};
+use skiff_store::Expect;
+
+use super::admit::{AdmissionRequest, Operation};
+use super::entry::{Entry, Facts};
+use super::options::{DeleteOptions, Deleted, List, ListOptions, Propagation, WriteOptions};
+use super::resource::{Put, Resource};
+use super::write::{encode, now};
+use crate::error::{ApiError, ApiResult};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+/// How many objects of a collection are deleted at once, so that they can share commits.
+const AT_ONCE: usize = 32;
+/// How often a delete is tried again because a write came between.
+const ATTEMPTS: usize = 1000;
+
+/// What is to be done about an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// It is being deleted already, and no sooner by this request.
+    Pending,
+    /// It is written as it now is, and stays.
+    Mark,
+    /// It is written as it now is, then removed.
+    MarkAndRemove,
+    /// It is removed.
+    Remove,
+}
+
+/// Decides, and marks the object accordingly (upstream's `rest.BeforeDelete` and
+/// `updateForGracefulDeletionAndFinalizers`).
+fn plan(strategy: &dyn Strategy, object: &mut dyn Object, options: &DeleteOptions, now: &Time) -> Plan {
+    // A negative period is taken for a second.
+    let requested = options
+        .grace_period
+        .map(|period| if period < 0 { 1 } else { period });
+    let mut grace = None;
+    if strategy.info().graceful {
+        let meta = object.metadata();
+        match (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) {
+            (None, _) => {
+                let period = strategy.grace_period(object, requested);
+                mark_graceful(object.metadata_mut(), period, now);
+                grace = Some(period);
+            }
+            // A delete that went half through before: it is removed now.
+            (Some(_), None | Some(0)) => {}
+            (Some(deadline), Some(pending)) => match requested {
+                Some(period) if period < pending => {
+                    let earlier = SignedDuration::from_secs(pending - period);
+                    let deadline = deadline.0.checked_sub(earlier).unwrap_or(now.0);
+                    let meta = object.metadata_mut();
+                    meta.deletion_timestamp = Some(Time(deadline));
+                    meta.deletion_grace_period_seconds = Some(period);
+                    grace = Some(period);
+                }
+                _ => return Plan::Pending,
+            },
+        }
+    }
+    let finalizers = finalizers(object.metadata(), options);
+    let held = !finalizers.is_empty() || strategy.is_held(object);
+    let meta = object.metadata_mut();
+    meta.finalizers = (!finalizers.is_empty()).then_some(finalizers);
+    match (grace, held) {
+        (None, false) => Plan::Remove,
+        (None, true) => {
+            mark_now(meta, now);
+            strategy.begin_deletion(object);
+            Plan::Mark
+        }
+        (Some(period), held) => {
+            strategy.begin_deletion(object);
+            if period == 0 && !held {
+                Plan::MarkAndRemove
+            } else {
+                Plan::Mark
+            }
+        }
+    }
+}
+
+fn mark_graceful(meta: &mut ObjectMeta, period: i64, now: &Time) {
+    let deadline = now.0.checked_add(SignedDuration::from_secs(period));
+    meta.deletion_timestamp = Some(Time(deadline.unwrap_or(Timestamp::MAX)));
+    meta.deletion_grace_period_seconds = Some(period);
+    raise_generation(meta);
+}
+
+fn mark_now(meta: &mut ObjectMeta, now: &Time) {
+    if meta.deletion_grace_period_seconds.is_none() && meta.deletion_timestamp.is_none() {
+        raise_generation(meta);
+    }
+    if meta.deletion_timestamp.as_ref().is_none_or(|at| at.0 > now.0) {
+        meta.deletion_timestamp = Some(now.clone());
+    }
+    meta.deletion_grace_period_seconds = Some(0);
+}
+
+fn raise_generation(meta: &mut ObjectMeta) {
+    if let Some(generation) = meta.generation.filter(|&generation| generation > 0) {
+        meta.generation = Some(generation + 1);
+    }
+}
+
+/// The object's finalizers, with those of the propagation policy.
+fn finalizers(meta: &ObjectMeta, options: &DeleteOptions) -> Vec<String> {
+    let own = meta.finalizers.as_deref().unwrap_or_default();
+    let has = |name: &str| own.iter().any(|finalizer| finalizer == name);
+    // The request overrides what the object says.
+    let (orphan, foreground) = match (options.orphan_dependents, options.propagation) {
+        (Some(orphan), _) => (orphan, false),
+        (None, Some(policy)) => (policy == Propagation::Orphan, policy == Propagation::Foreground),
+        (None, None) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+    };
+    if (has(ORPHAN), has(FOREGROUND)) == (orphan, foreground) {
+        return own.to_vec();
+    }
+    let mut finalizers: Vec<String> = own
+        .iter()
+        .filter(|finalizer| !matches!(finalizer.as_str(), ORPHAN | FOREGROUND))
+        .cloned()
+        .collect();
+    if orphan {
+        finalizers.push(ORPHAN.into());
+    }
+    if foreground {
+        finalizers.push(FOREGROUND.into());
+    }
+    finalizers
+}
+
+fn validate(options: &DeleteOptions) -> ApiResult<()> {
+    let mut errors = Errors::new();
+    if let (Some(policy), Some(_)) = (options.propagation, options.orphan_dependents) {
+        errors.invalid(
+            &Path::new("propagationPolicy"),
+            policy.name(),
+            "orphanDependents and deletionPropagation cannot be both set",
+        );
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid_options("DeleteOptions", &errors))
+    }
+}
+
+enum Attempt {
+    Done(Deleted),
+    Again(Option<Arc<Entry>>),
+}
+
+impl Resource {
+    /// Deletes an object, or marks it as being deleted.
+    ///
+    /// # Errors
+    /// 404 when there is none, 409 when a precondition does not hold.
+    pub async fn delete(
+        &self,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+        write: &WriteOptions,
+    ) -> ApiResult<Deleted> {
+        validate(options)?;
+        let key = self.cache.key(namespace, name);
+        let mut current = self.cached(&key);
+        let mut fresh = false;
+        for _ in 0..ATTEMPTS {
+            let attempt = match current.as_deref() {
+                Some(entry) => self.try_delete(&key, entry, options, write).await,
+                None => Err(ApiError::not_found(self.info(), name)),
+            };
+            match attempt {
+                Ok(Attempt::Done(deleted)) => return Ok(deleted),
+                Ok(Attempt::Again(found)) => current = found,
+                Err(error) if fresh => return Err(error),
+                Err(error) => {
+                    // The cache may be behind: what it refuses is asked of the store.
+                    let revision = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.revision());
+                    let found = self.stored(&key).await?;
+                    if revision(&found) == revision(&current) {
+                        return Err(error);
+                    }
+                    current = found;
+                }
+            }
+            fresh = true;
+        }
+        Err(ApiError::modified(self.info(), name))
+    }
+
+    async fn try_delete(
+        &self,
+        key: &str,
+        entry: &Entry,
+        options: &DeleteOptions,
+        write: &WriteOptions,
+    ) -> ApiResult<Attempt> {
+        let (info, strategy) = (self.info(), self.strategy());
+        let dry_run = options.dry_run || write.dry_run;
+        let old = strategy.decode(entry.json()).map_err(ApiError::internal)?;
+        self.check_preconditions(old.metadata(), options)?;
+        let admission = AdmissionRequest {
+            info,
+            namespace: entry.namespace(),
+            name: entry.name(),
+            operation: Operation::Delete,
+            subresource: None,
+            old: Some(old.as_ref()),
+            user: &write.user,
+            dry_run,
+        };
+        self.admission.check_delete(&admission).await?;
+        let mut new = old.clone_object();
+        let plan = plan(strategy.as_ref(), new.as_mut(), options, &now());
+        let mut last = entry.revision();
+        let mut shown = None;
+        if matches!(plan, Plan::Mark | Plan::MarkAndRemove | Plan::Pending) {
+            let facts = Facts::of(strategy.as_ref(), new.as_ref());
+            let value = encode(new.as_mut())?;
+            let marked = if plan == Plan::Pending || dry_run || entry.holds(&value) {
+                self.unwritten(facts, &value, entry.revision())?
+            } else {
+                match self
+                    .put(key, facts, value, Expect::Revision(entry.revision()))
+                    .await?
+                {
+                    Put::Done(marked) => marked,
+                    Put::Conflict(found) => return Ok(Attempt::Again(found)),
+                }
+            };
+            if plan != Plan::MarkAndRemove {
+                return Ok(Attempt::Done(Deleted::Marked(marked)));
+            }
+            last = marked.revision();
+            shown = Some(marked);
+        }
+        let before = shown.as_deref().unwrap_or(entry);
+        if dry_run {
+            return Ok(Attempt::Done(Deleted::Removed(Arc::new(
+                before.deleted_at(entry.revision()),
+            ))));
+        }
+        let revision = match self.remove(key, last).await? {
+            Ok(revision) => revision,
+            // Somebody else has removed what we marked.
+            Err(None) if shown.is_some() => last,
+            Err(found) => return Ok(Attempt::Again(found)),
+        };
+        self.admission.released(info, old.as_ref()).await;
+        Ok(Attempt::Done(Deleted::Removed(Arc::new(
+            before.deleted_at(revision),
+        ))))
+    }
+
+    fn check_preconditions(&self, meta: &ObjectMeta, options: &DeleteOptions) -> ApiResult<()> {
+        let name = meta.name.as_deref().unwrap_or_default();
+        // Upstream's quirk: here the message names the kind, not the resource.
+        let conflict = |detail: String| {
+            let info = self.info();
+            let message = format!(
+                "Operation cannot be fulfilled on {} {name:?}: {detail}",
+                info.group_kind()
+            );
+            let mut error = ApiError::conflict(info, name, &detail);
+            error.0.message = Some(message);
+            if let Some(details) = &mut error.0.details {
+                details.kind = Some(info.kind.to_string());
+            }
+            error
+        };
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        if let Some(asked) = options.uid.as_deref().filter(|asked| *asked != uid) {
+            return Err(conflict(format!(
+                "the UID in the precondition ({asked}) does not match the UID in record ({uid}). The object might have \
+                 been deleted and then recreated"
+            )));
+        }
+        let version = meta.resource_version.as_deref().unwrap_or_default();
+        if let Some(asked) = options
+            .resource_version
+            .as_deref()
+            .filter(|asked| *asked != version)
+        {
+            return Err(conflict(format!(
+                "the ResourceVersion in the precondition ({asked}) does not match the ResourceVersion in record \
+                 ({version}). The object might have been modified"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Deletes all objects that match. The list has them as they were left, or last were.
+    ///
+    /// # Errors
+    /// As [`Resource::list`] and [`Resource::delete`].
+    pub async fn delete_collection(
+        &self,
+        list: &ListOptions,
+        options: &DeleteOptions,
+        write: &WriteOptions,
+    ) -> ApiResult<List> {
+        let found = self.list(list).await?;
+        let deletes = found.items.iter().map(|entry| async move {
+            match self.delete(entry.namespace(), entry.name(), options, write).await {
+                Ok(deleted) => Ok(Some(deleted.entry().clone())),
+                // Somebody else was quicker.
+                Err(error) if error.code() == 404 => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let items: Vec<Option<Arc<Entry>>> = futures::stream::iter(deletes)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(List {
+            items: items.into_iter().flatten().collect(),
+            ..found
+        })
+    }
+}

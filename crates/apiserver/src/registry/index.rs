@@ -1,0 +1,142 @@
+//! Which objects of a kind have a given label or field value, so that a selector need not ask each of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use skiff_api::selector::Operator;
+
+use super::Facts;
+use super::selection::Selection;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Term {
+    Label(String, String),
+    Field(&'static str, String),
+}
+
+/// Keys of objects by label and by indexed field. Says who *may* match; the selector is still asked.
+#[derive(Debug)]
+pub(super) struct Index {
+    fields: &'static [&'static str],
+    keys: HashMap<Term, BTreeSet<Arc<str>>>,
+}
+
+impl Index {
+    /// An index by labels and by these fields.
+    pub(super) fn new(fields: &'static [&'static str]) -> Self {
+        let keys = HashMap::new();
+        Self { fields, keys }
+    }
+
+    /// Follows an object's change. An update that leaves labels and fields alone costs a comparison.
+    pub(super) fn replace(&mut self, key: &Arc<str>, old: Option<&Facts>, new: Option<&Facts>) {
+        if old == new {
+            return;
+        }
+        for term in old.into_iter().flat_map(|old| terms(old, self.fields)) {
+            if let Some(keys) = self.keys.get_mut(&term) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.keys.remove(&term);
+                }
+            }
+        }
+        for term in new.into_iter().flat_map(|new| terms(new, self.fields)) {
+            self.keys.entry(term).or_default().insert(key.clone());
+        }
+    }
+
+    /// The keys of the objects that may match, in order; `None` when any object may.
+    pub(super) fn candidates(&self, selection: &Selection) -> Option<impl Iterator<Item = &Arc<str>>> {
+        let labels =
+            selection
+                .labels
+                .requirements()
+                .iter()
+                .filter_map(|requirement| match requirement.operator() {
+                    Operator::Equals | Operator::DoubleEquals | Operator::In => match requirement.values() {
+                        [value] => Some(Term::Label(requirement.key().to_string(), value.clone())),
+                        _ => None,
+                    },
+                    _ => None,
+                });
+        // Fields are few and known by name; one that is not a kind's own (metadata.name) is not indexed.
+        let fields = selection
+            .indexed_fields
+            .iter()
+            .map(|(field, value)| Term::Field(field, value.clone()));
+        let fewest = labels
+            .chain(fields)
+            .map(|term| self.keys.get(&term))
+            .min_by_key(|keys| keys.map_or(0, BTreeSet::len))?;
+        Some(fewest.into_iter().flatten())
+    }
+}
+
+fn terms(facts: &Facts, indexed: &'static [&'static str]) -> impl Iterator<Item = Term> {
+    let labels = facts
+        .labels
+        .iter()
+        .map(|(key, value)| Term::Label(key.clone(), value.clone()));
+    let fields = facts
+        .fields
+        .iter()
+        .filter(|(field, _)| indexed.contains(field))
+        .map(|(field, value)| Term::Field(field, value.clone()));
+    labels.chain(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skiff_api::KindInfo;
+    use std::collections::BTreeMap;
+
+    fn facts(app: &str, node: &str) -> Facts {
+        Facts {
+            labels: BTreeMap::from([("app".into(), app.into())]),
+            fields: vec![("spec.nodeName", node.into()), ("status.phase", "Running".into())],
+            ..Facts::default()
+        }
+    }
+
+    fn candidates(index: &Index, labels: &str, fields: &str) -> Option<Vec<String>> {
+        let info = KindInfo {
+            selectable_fields: &["spec.nodeName", "status.phase"],
+            indexed_fields: &["spec.nodeName"],
+            ..KindInfo::of::<k8s_openapi::api::core::v1::Pod>("pod")
+        };
+        let selection = Selection::parse(&info, None, labels, fields).unwrap();
+        let keys = index.candidates(&selection)?;
+        Some(keys.map(|key| key.to_string()).collect())
+    }
+
+    #[test]
+    fn candidates_follow_labels_and_indexed_fields() {
+        let mut index = Index::new(&["spec.nodeName"]);
+        let keys: Vec<Arc<str>> = ["a/x", "a/y", "b/x"].map(Arc::from).to_vec();
+        index.replace(&keys[0], None, Some(&facts("web", "n1")));
+        index.replace(&keys[1], None, Some(&facts("web", "n2")));
+        index.replace(&keys[2], None, Some(&facts("db", "n1")));
+        let found = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());
+
+        assert_eq!(candidates(&index, "app=web", ""), found(&["a/x", "a/y"]));
+        assert_eq!(candidates(&index, "app in (web)", ""), found(&["a/x", "a/y"]));
+        assert_eq!(candidates(&index, "app=nobody", ""), found(&[]));
+        assert_eq!(candidates(&index, "", "spec.nodeName=n1"), found(&["a/x", "b/x"]));
+        // The shorter of two.
+        assert_eq!(candidates(&index, "app=db", "spec.nodeName=n1"), found(&["b/x"]));
+        // Nothing to go by.
+        for (labels, fields) in [("", ""), ("app!=web", ""), ("app", ""), ("", "status.phase=Running")] {
+            assert_eq!(candidates(&index, labels, fields), None, "{labels} {fields}");
+        }
+
+        index.replace(&keys[0], Some(&facts("web", "n1")), Some(&facts("db", "n1")));
+        index.replace(&keys[1], Some(&facts("web", "n2")), None);
+        assert_eq!(candidates(&index, "app=web", ""), found(&[]));
+        assert_eq!(candidates(&index, "app=db", ""), found(&["a/x", "b/x"]));
+        index.replace(&keys[0], Some(&facts("db", "n1")), None);
+        index.replace(&keys[2], Some(&facts("db", "n1")), None);
+        assert!(index.keys.is_empty(), "nothing is left behind");
+    }
+}

@@ -1,0 +1,559 @@
+//! create, update, patch: from a body to a durable write.
+//!
+//! The order is upstream's: decode, default, admit, prepare, validate, write. A write that changes nothing is not made.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use skiff_api::field::Path;
+use skiff_api::{Errors, Object, Scope, Target, meta, names};
+use skiff_store::Expect;
+use uuid::Uuid;
+
+use super::admit::{AdmissionRequest, Operation};
+use super::decode::Decoded;
+use super::entry::{Entry, Facts};
+use super::options::{FieldValidation, PatchType, WriteOptions, Written};
+use super::resource::{Put, Resource};
+use crate::error::{ApiError, ApiResult};
+use crate::patch;
+
+/// How many generated names are tried (upstream's `maxNameGenerationCreateAttempts`).
+const NAME_ATTEMPTS: usize = 8;
+/// How often a write that demands no version is tried again because another came between.
+const ATTEMPTS: usize = 1000;
+
+/// The present time as metadata has it.
+pub(super) fn now() -> Time {
+    let now = Timestamp::now();
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+/// The object's JSON as the store keeps it: without a resource version.
+pub(super) fn encode(object: &mut dyn Object) -> ApiResult<Vec<u8>> {
+    object.metadata_mut().resource_version = None;
+    object.encode().map_err(ApiError::internal)
+}
+
+fn text(value: &Option<String>) -> &str {
+    value.as_deref().unwrap_or_default()
+}
+
+/// Takes over the request's namespace, or refuses the object's own.
+fn ensure_namespace(scope: Scope, namespace: &str, meta: &mut ObjectMeta) -> ApiResult<()> {
+    match (scope, text(&meta.namespace)) {
+        (Scope::Cluster, _) => meta.namespace = None,
+        (Scope::Namespaced, "") => meta.namespace = Some(namespace.to_string()),
+        (Scope::Namespaced, own) if own == namespace => {}
+        (Scope::Namespaced, _) => {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What upstream's store says when a request's uid is not the object's.
+pub(super) fn uid_conflict(resource: &Resource, key: &str, name: &str, asked: &str, found: &str) -> ApiError {
+    let detail = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+         failed: UID in precondition: {asked}, UID in object meta: {found}"
+    );
+    ApiError::conflict(resource.info(), name, &detail)
+}
+
+/// A write to one object that may or may not be there.
+struct Request<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    key: String,
+    target: Target,
+    /// The uid that the object must have.
+    uid: Option<String>,
+    options: &'a WriteOptions,
+}
+
+type Produce<'a> = &'a (dyn Fn(&Entry, &dyn Object) -> ApiResult<Decoded> + Send + Sync);
+
+/// What came of one attempt.
+enum Attempt {
+    Done(Written),
+    /// Another write came between; this is what it left.
+    Again(Option<Arc<Entry>>),
+}
+
+impl Resource {
+    /// Makes an object from its JSON.
+    ///
+    /// # Errors
+    /// A `Status` for everything that can be wrong with it.
+    pub async fn create(&self, namespace: &str, body: &[u8], options: &WriteOptions) -> ApiResult<Written> {
+        let decoded = self.decode_body(body, options.field_validation)?;
+        self.create_decoded(namespace, decoded, options).await
+    }
+
+    /// Makes an object. For the server's own housekeeping.
+    ///
+    /// # Errors
+    /// A `Status` for everything that can be wrong with it.
+    pub async fn create_object(
+        &self,
+        namespace: &str,
+        object: Box<dyn Object>,
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
+        let warnings = Vec::new();
+        self.create_decoded(namespace, Decoded { object, warnings }, options)
+            .await
+    }
+
+    fn decode_body(&self, body: &[u8], validation: FieldValidation) -> ApiResult<Decoded> {
+        self.decoder
+            .body(self.strategy().as_ref(), &self.catalogue, body, validation)
+    }
+
+    async fn create_decoded(
+        &self,
+        namespace: &str,
+        decoded: Decoded,
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
+        let Decoded {
+            mut object,
+            mut warnings,
+        } = decoded;
+        let info = self.info();
+        let meta = object.metadata_mut();
+        ensure_namespace(info.scope, namespace, meta)?;
+        wipe(meta);
+        let (name, generate) = (
+            text(&meta.name).to_string(),
+            text(&meta.generate_name).to_string(),
+        );
+        self.strategy().default(object.as_mut());
+        let admission = AdmissionRequest {
+            info,
+            namespace,
+            name: &name,
+            operation: Operation::Create,
+            subresource: None,
+            old: None,
+            user: &options.user,
+            dry_run: options.dry_run,
+        };
+        self.admission.admit(&admission, object.as_mut()).await?;
+        let made = self
+            .create_admitted(namespace, object.as_mut(), &generate, options)
+            .await;
+        let entry = match made {
+            Ok(entry) => entry,
+            Err(error) => {
+                if !options.dry_run {
+                    self.admission.released(info, object.as_ref()).await;
+                }
+                return Err(error);
+            }
+        };
+        warnings.extend(self.strategy().warnings(object.as_ref(), None));
+        Ok(Written {
+            entry,
+            created: true,
+            warnings,
+        })
+    }
+
+    async fn create_admitted(
+        &self,
+        namespace: &str,
+        object: &mut dyn Object,
+        generate: &str,
+        options: &WriteOptions,
+    ) -> ApiResult<Arc<Entry>> {
+        let (info, strategy) = (self.info(), self.strategy());
+        let meta = object.metadata_mut();
+        if !matches!(text(&meta.resource_version), "" | "0") {
+            return Err(ApiError::unclassified(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        meta.creation_timestamp = Some(now());
+        meta.uid = Some(Uuid::new_v4().to_string());
+        let generated = text(&meta.name).is_empty() && !generate.is_empty();
+        if generated {
+            meta.name = Some(names::generate(generate));
+        }
+        strategy.prepare_for_create(object);
+        let mut errors = Errors::new();
+        meta::validate(
+            info,
+            |name, prefix| strategy.check_name(name, prefix),
+            object.metadata(),
+            &mut errors,
+        );
+        strategy.validate(object, &mut errors);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(info, text(&object.metadata().name), &errors));
+        }
+        for _ in 0..NAME_ATTEMPTS {
+            let name = text(&object.metadata().name).to_string();
+            let key = self.cache.key(namespace, &name);
+            let facts = Facts::of(strategy.as_ref(), object);
+            let value = encode(object)?;
+            let there = if options.dry_run {
+                match self.stored(&key).await? {
+                    None => return self.unwritten(facts, &value, 0),
+                    there => there,
+                }
+            } else {
+                match self.put(&key, facts, value, Expect::Absent).await? {
+                    Put::Done(entry) => return Ok(entry),
+                    Put::Conflict(there) => there,
+                }
+            };
+            if !generated {
+                let mut error = ApiError::already_exists(info, &name);
+                if there.is_some_and(|entry| self.is_deleting(&entry)) {
+                    let message = format!("object is being deleted: {error}");
+                    error.0.message = Some(message);
+                }
+                return Err(error);
+            }
+            object.metadata_mut().name = Some(names::generate(generate));
+        }
+        Err(ApiError::generated_name_taken(
+            info,
+            text(&object.metadata().name),
+        ))
+    }
+
+    fn is_deleting(&self, entry: &Entry) -> bool {
+        let object = self.strategy().decode(entry.json());
+        object.is_ok_and(|object| object.metadata().deletion_timestamp.is_some())
+    }
+
+    /// Replaces an object, or the part of it that a subresource stands for.
+    ///
+    /// # Errors
+    /// A `Status` for everything that can be wrong with it.
+    pub async fn update(
+        &self,
+        namespace: &str,
+        name: &str,
+        target: Target,
+        body: &[u8],
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
+        let mut decoded = self.decode_body(body, options.field_validation)?;
+        let meta = decoded.object.metadata_mut();
+        ensure_namespace(self.info().scope, namespace, meta)?;
+        match text(&meta.name) {
+            "" => {
+                return Err(ApiError::bad_request(format!(
+                    "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+                )));
+            }
+            own if own != name => {
+                return Err(ApiError::bad_request(format!(
+                    "the name of the object ({own}) does not match the name on the URL ({name})"
+                )));
+            }
+            _ => {}
+        }
+        let request = Request {
+            namespace,
+            name,
+            key: self.cache.key(namespace, name),
+            target,
+            uid: meta.uid.clone().filter(|uid| !uid.is_empty()),
+            options,
+        };
+        let create = self.info().create_on_update && target == Target::Main;
+        let produce = |_: &Entry, _: &dyn Object| {
+            Ok(Decoded {
+                object: decoded.object.clone_object(),
+                warnings: decoded.warnings.clone(),
+            })
+        };
+        match self.write(&request, &produce).await {
+            Err(error) if create && error.code() == 404 => {
+                drop(request);
+                self.create_decoded(namespace, decoded, options).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Patches an object, or the part of it that a subresource stands for.
+    ///
+    /// # Errors
+    /// A `Status` for everything that can be wrong with it.
+    pub async fn patch(
+        &self,
+        namespace: &str,
+        name: &str,
+        target: Target,
+        type_: PatchType,
+        body: &[u8],
+        options: &WriteOptions,
+    ) -> ApiResult<Written> {
+        let patch = patch::Patch::parse(type_, body)?;
+        let request = Request {
+            namespace,
+            name,
+            key: self.cache.key(namespace, name),
+            target,
+            uid: None,
+            options,
+        };
+        let info = self.info();
+        let produce = |entry: &Entry, _: &dyn Object| {
+            let patched = patch.apply(entry.json(), self.decoder.definition())?;
+            let version = patched.type_meta("apiVersion");
+            if version != info.api_version() || patched.type_meta("kind") != info.kind {
+                return Err(ApiError::bad_request(format!(
+                    "the API version in the data ({version}) does not match the expected API version ({})",
+                    info.api_version()
+                )));
+            }
+            let json = patched.json()?;
+            let mut decoded = self
+                .decoder
+                .object(self.strategy().as_ref(), &json, options.field_validation)
+                .map_err(|unfit| ApiError::invalid_patch(&patch.shown(&json), &unfit.0))?;
+            ensure_namespace(info.scope, namespace, decoded.object.metadata_mut())?;
+            Ok(decoded)
+        };
+        self.write(&request, &produce).await
+    }
+
+    /// Reads an object, lets `change` alter it, and writes it back; again when it was changed meanwhile. For
+    /// subresources such as `binding` and `scale`, and for the server's own housekeeping.
+    ///
+    /// # Errors
+    /// What `change` returns, or a `Status` for everything that can be wrong with the outcome.
+    pub async fn modify(
+        &self,
+        namespace: &str,
+        name: &str,
+        target: Target,
+        options: &WriteOptions,
+        change: impl Fn(&mut dyn Object) -> ApiResult<()> + Send + Sync,
+    ) -> ApiResult<Written> {
+        let request = Request {
+            namespace,
+            name,
+            key: self.cache.key(namespace, name),
+            target,
+            uid: None,
+            options,
+        };
+        let produce = |_: &Entry, old: &dyn Object| {
+            let mut object = old.clone_object();
+            change(object.as_mut())?;
+            let warnings = Vec::new();
+            Ok(Decoded { object, warnings })
+        };
+        self.write(&request, &produce).await
+    }
+
+    /// Writes until no other write comes between. The first attempt goes by the cache, which may be behind: what it
+    /// refuses is asked of the store before it is refused to the client.
+    async fn write(&self, request: &Request<'_>, produce: Produce<'_>) -> ApiResult<Written> {
+        let mut current = self.cached(&request.key);
+        let mut fresh = false;
+        for _ in 0..ATTEMPTS {
+            match self.attempt(request, current.as_deref(), produce).await {
+                Ok(Attempt::Done(written)) => return Ok(written),
+                Ok(Attempt::Again(found)) => current = found,
+                Err(error) if fresh => return Err(error),
+                Err(error) => {
+                    let revision = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.revision());
+                    let found = self.stored(&request.key).await?;
+                    if revision(&found) == revision(&current) {
+                        return Err(error);
+                    }
+                    current = found;
+                }
+            }
+            fresh = true;
+        }
+        Err(ApiError::modified(self.info(), request.name))
+    }
+
+    async fn attempt(
+        &self,
+        request: &Request<'_>,
+        current: Option<&Entry>,
+        produce: Produce<'_>,
+    ) -> ApiResult<Attempt> {
+        let (info, strategy, options) = (self.info(), self.strategy(), request.options);
+        let Some(entry) = current else {
+            return Err(match &request.uid {
+                Some(asked) if !info.create_on_update => {
+                    uid_conflict(self, &request.key, request.name, asked, "")
+                }
+                _ => ApiError::not_found(info, request.name),
+            });
+        };
+        let old = strategy.decode(entry.json()).map_err(ApiError::internal)?;
+        if let Some(asked) = &request.uid
+            && asked != text(&old.metadata().uid)
+        {
+            let found = text(&old.metadata().uid);
+            return Err(uid_conflict(self, &request.key, request.name, asked, found));
+        }
+        let Decoded {
+            object: mut new,
+            mut warnings,
+        } = produce(entry, old.as_ref())?;
+        strategy.default(new.as_mut());
+        let admission = AdmissionRequest {
+            info,
+            namespace: request.namespace,
+            name: request.name,
+            operation: Operation::Update,
+            subresource: match request.target {
+                Target::Main => None,
+                Target::Subresource(subresource) => Some(subresource),
+            },
+            old: Some(old.as_ref()),
+            user: &options.user,
+            dry_run: options.dry_run,
+        };
+        self.admission.admit(&admission, new.as_mut()).await?;
+        self.check_version(request.name, new.metadata_mut(), entry.revision())?;
+        self.prepare_update(new.as_mut(), old.as_ref(), request)?;
+        warnings.extend(strategy.warnings(new.as_ref(), Some(old.as_ref())));
+
+        let facts = Facts::of(strategy.as_ref(), new.as_ref());
+        let done = |entry| {
+            let created = false;
+            Attempt::Done(Written {
+                entry,
+                created,
+                warnings,
+            })
+        };
+        if self.is_finished(new.as_ref(), old.as_ref()) {
+            if options.dry_run {
+                let value = encode(new.as_mut())?;
+                return Ok(done(self.unwritten(facts, &value, entry.revision())?));
+            }
+            return match self.remove(&request.key, entry.revision()).await? {
+                Err(found) => Ok(Attempt::Again(found)),
+                Ok(revision) => {
+                    self.admission.released(info, old.as_ref()).await;
+                    let value = encode(new.as_mut())?;
+                    Ok(done(self.unwritten(facts, &value, revision)?))
+                }
+            };
+        }
+        let value = encode(new.as_mut())?;
+        if entry.holds(&value) || options.dry_run {
+            return Ok(done(self.unwritten(facts, &value, entry.revision())?));
+        }
+        match self
+            .put(&request.key, facts, value, Expect::Revision(entry.revision()))
+            .await?
+        {
+            Put::Done(entry) => Ok(done(entry)),
+            Put::Conflict(found) => Ok(Attempt::Again(found)),
+        }
+    }
+
+    /// Compares the version that the client has seen with the present one.
+    fn check_version(&self, name: &str, meta: &mut ObjectMeta, present: i64) -> ApiResult<()> {
+        match text(&meta.resource_version) {
+            "" | "0" if self.info().unconditional_update => {
+                meta.resource_version = Some(present.to_string());
+            }
+            "" | "0" => {
+                let mut errors = Errors::new();
+                let path = Path::new("metadata.resourceVersion");
+                errors.invalid(&path, 0, "must be specified for an update");
+                return Err(ApiError::invalid(self.info(), name, &errors));
+            }
+            version if version.parse() == Ok(present) => {}
+            version if version.parse::<u64>().is_ok() => return Err(ApiError::modified(self.info(), name)),
+            version => {
+                return Err(ApiError::bad_request(format!(
+                    "strconv.ParseUint: parsing {version:?}: invalid syntax"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Upstream's `rest.BeforeUpdate`.
+    fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object, request: &Request<'_>) -> ApiResult<()> {
+        let strategy = self.strategy();
+        carry_over(new.metadata_mut(), old.metadata());
+        strategy.prepare_for_update(new, old, request.target);
+        let mut errors = Errors::new();
+        meta::validate_update(new.metadata(), old.metadata(), &mut errors);
+        if request.target == Target::Main {
+            strategy.validate(new, &mut errors);
+        }
+        strategy.validate_update(new, old, request.target, &mut errors);
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::invalid(self.info(), request.name, &errors))
+        }
+    }
+
+    /// Whether the last thing that kept a deleted object is gone with this update.
+    fn is_finished(&self, new: &dyn Object, old: &dyn Object) -> bool {
+        let (new_meta, old_meta) = (new.metadata(), old.metadata());
+        old_meta.deletion_timestamp.is_some()
+            && old_meta.deletion_grace_period_seconds.unwrap_or(0) == 0
+            && new_meta.finalizers.as_ref().is_none_or(Vec::is_empty)
+            && !self.strategy().is_held(new)
+    }
+
+    /// Removes a key in a certain state: the revision of that, or the state in which it was found instead.
+    pub(super) async fn remove(
+        &self,
+        key: &str,
+        revision: i64,
+    ) -> ApiResult<Result<i64, Option<Arc<Entry>>>> {
+        match self.store.0.delete(key, Expect::Revision(revision)).await {
+            Ok(written) => Ok(Ok(written.revision)),
+            Err(skiff_store::Error::Conflict { current }) => Ok(Err(current
+                .map(|stored| self.stored_entry(&stored))
+                .transpose()?)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Clears what only the server sets (upstream's `WipeObjectMetaSystemFields`).
+fn wipe(meta: &mut ObjectMeta) {
+    meta.creation_timestamp = None;
+    meta.deletion_timestamp = None;
+    meta.deletion_grace_period_seconds = None;
+    meta.uid = None;
+    meta.self_link = None;
+    meta.managed_fields = None;
+}
+
+/// Takes over what an update cannot change.
+fn carry_over(new: &mut ObjectMeta, old: &ObjectMeta) {
+    new.generation = old.generation;
+    new.self_link = None;
+    new.managed_fields.clone_from(&old.managed_fields);
+    if text(&new.uid).is_empty() {
+        new.uid.clone_from(&old.uid);
+    }
+    if old.creation_timestamp.is_some() {
+        new.creation_timestamp.clone_from(&old.creation_timestamp);
+    }
+    if old.deletion_timestamp.is_some() {
+        new.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    }
+    if new.deletion_grace_period_seconds.is_none() {
+        new.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    }
+}
