@@ -8,6 +8,7 @@
 pub mod config;
 pub mod error;
 pub mod http;
+mod patch;
 pub mod registry;
 pub mod server;
 pub mod user;
