@@ -3,10 +3,19 @@
 //! *Architecture invariants:* the runtime knows no Kubernetes object; CRI v1 is its only door. Containers outlive the
 //! process that serves CRI: each pod has a shim process that holds its namespaces. `unsafe` lives here alone.
 
+mod adopt;
+mod cgroup;
+mod container;
 pub mod cri;
 pub mod image;
 pub mod network;
+mod runtime;
+mod sandbox;
 mod server;
+mod shim;
+mod state;
+mod sys;
 
 pub use network::{PodNetwork, Sandbox};
-pub use server::{Config, RuntimeError, serve, shim_main};
+pub use server::{Config, RuntimeError, serve};
+pub use shim::shim_main;

@@ -1,14 +1,23 @@
 //! The CRI endpoint: what the runtime is configured with, and how it serves.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use k8s_cri::v1::image_service_server::ImageServiceServer;
+use k8s_cri::v1::runtime_service_server::RuntimeServiceServer;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::cri::image_service::Images;
+use crate::cri::runtime_service::Containers;
 use crate::image::ImageStore;
 use crate::network::PodNetwork;
+use crate::runtime::Runtime;
 
 /// What the runtime is configured with.
 #[derive(Clone, Debug)]
@@ -40,7 +49,7 @@ pub enum RuntimeError {
         /// What was tried.
         what: String,
         /// Why it failed.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The endpoint broke.
     #[error("serving CRI: {0}")]
@@ -58,14 +67,58 @@ pub async fn serve(
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), RuntimeError> {
-    let _ = (config, network);
+    let socket = config.socket.clone();
+    let images = Images::new(config.images.clone());
+    prepare_folders(&config)?;
+    let runtime = Runtime::new(config, network, shutdown.clone()).map_err(at("control groups"))?;
+    let runtime = Arc::new(runtime);
+    runtime.adopt().await.map_err(at("adopting pods"))?;
+    let listener = listen(&socket)?;
+    let serving = tonic::transport::Server::builder()
+        .add_service(RuntimeServiceServer::new(Containers::new(runtime)).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ImageServiceServer::new(images).max_decoding_message_size(MAX_MESSAGE))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.cancelled_owned());
     ready();
-    shutdown.cancelled().await;
+    serving.await?;
     Ok(())
 }
 
-/// The hidden subcommand `shim`: `args` are what follows that word. To be called before the process has a second thread.
-pub fn shim_main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let _ = args;
-    ExitCode::FAILURE
+/// As large as CRI's clients allow.
+const MAX_MESSAGE: usize = 16 << 20;
+
+fn at(what: impl Display) -> impl FnOnce(io::Error) -> RuntimeError {
+    let what = what.to_string();
+    move |source| RuntimeError::Io { what, source }
+}
+
+fn prepare_folders(config: &Config) -> Result<(), RuntimeError> {
+    let state = ["sandboxes", "containers"].map(|name| config.state_dir.join(name));
+    let run = ["netns", "shm", "shim", "oci"].map(|name| config.run_dir.join(name));
+    for folder in state.iter().chain(&run) {
+        fs::create_dir_all(folder).map_err(at(folder.display()))?;
+    }
+    for folder in [&config.state_dir, &config.run_dir] {
+        // Below are sockets and the files of every pod.
+        let permissions = fs::Permissions::from_mode(0o711);
+        fs::set_permissions(folder, permissions).map_err(at(folder.display()))?;
+    }
+    Ok(())
+}
+
+fn listen(socket: &Path) -> Result<UnixListener, RuntimeError> {
+    if let Some(parent) = socket.parent() {
+        fs::create_dir_all(parent).map_err(at(parent.display()))?;
+    }
+    // An earlier server's; one that still serves keeps its connections, but gets no new ones.
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(socket.display())(error)),
+        _ => {}
+    }
+    // Bound under another name, so that nobody can connect before the permissions are right.
+    let fresh = socket.with_extension("new");
+    let _ = fs::remove_file(&fresh);
+    let listener = UnixListener::bind(&fresh).map_err(at(fresh.display()))?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).map_err(at(fresh.display()))?;
+    fs::rename(&fresh, socket).map_err(at(socket.display()))?;
+    Ok(listener)
 }

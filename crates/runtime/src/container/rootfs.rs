@@ -1,0 +1,112 @@
+//! A container's root file system: the image's layers below a writable one, joined by overlayfs.
+//!
+//! It is mounted in the host's mount namespace, where it survives the server, and where kubelet's tools expect it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::ContainerPaths;
+
+/// The kernel takes one page of options.
+const MAX_OPTIONS: usize = 4000;
+
+/// Makes the folders and mounts the file system.
+pub(crate) fn mount_rootfs(paths: &ContainerPaths, lower: &[PathBuf]) -> io::Result<()> {
+    for folder in [&paths.rootfs, &paths.upper, &paths.work] {
+        fs::create_dir_all(folder)?;
+    }
+    // Overlayfs wants at least one lower layer; an image may have none.
+    let empty = paths.folder.join("empty");
+    let mut lower = lower.to_vec();
+    if lower.is_empty() {
+        fs::create_dir_all(&empty)?;
+        lower.push(empty);
+    }
+    let mut options = options(&lower, &paths.upper, &paths.work);
+    let mut held: Vec<OwnedFd> = Vec::new();
+    if options.len() > MAX_OPTIONS {
+        let mut short = Vec::new();
+        for layer in &lower {
+            let fd = open(layer, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            short.push(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())));
+            held.push(fd);
+        }
+        options = self::options(&short, &paths.upper, &paths.work);
+    }
+    mount(Some("overlay"), &paths.rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_os_str()))?;
+    Ok(())
+}
+
+fn options(lower: &[PathBuf], upper: &Path, work: &Path) -> OsString {
+    let mut text = OsString::from("lowerdir=");
+    for (at, layer) in lower.iter().enumerate() {
+        if at > 0 {
+            text.push(":");
+        }
+        text.push(layer);
+    }
+    text.push(",upperdir=");
+    text.push(upper);
+    text.push(",workdir=");
+    text.push(work);
+    text
+}
+
+/// Makes a folder of the image's tree, without following anything out of it.
+pub(crate) fn make_folder(rootfs: &Path, folder: &str) -> io::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(rootfs, flags, Mode::empty())?;
+    let mut reached = PathBuf::from(".");
+    for component in Path::new(folder).components() {
+        let Component::Normal(name) = component else { continue };
+        let parent = open_below(&root, &reached, flags)?;
+        reached.push(name);
+        match open_below(&root, &reached, flags) {
+            Ok(_) => {}
+            Err(Errno::ENOENT) if name.as_bytes() != b".." => {
+                match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn open_below(root: &OwnedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    openat2(root.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_made_inside_only() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("/real", root.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.path().join("out")).unwrap();
+        for folder in ["/a/b/c", "/", "link/x", "/a/../d"] {
+            make_folder(root.path(), folder).unwrap();
+        }
+        for made in ["a/b/c", "real/x", "a/d"] {
+            assert!(root.path().join(made).is_dir(), "{made}");
+        }
+        assert!(make_folder(root.path(), "/out/y").is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,724 @@
+//! The shim's loop: one `poll` over the children's exits, their output, and the server's connections.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, read};
+
+use super::children::{self, Helper, Made, Streams};
+use super::log::{LogFile, Pending, Source};
+use super::protocol::{Decoded, Launch, Reply, Request, RunState, Start, decode, encode};
+use crate::cgroup::Layout;
+use crate::state::write_atomically;
+use crate::sys;
+
+/// A subscriber that doesn't read is cut off beyond this many waiting bytes; it connects anew and gets a snapshot.
+const MAX_WAITING: usize = 1 << 20;
+
+/// How much of a stream is read at a time, and at most kept when its container ends.
+const CHUNK: usize = 32 << 10;
+
+type ConnectionId = u64;
+
+/// The state of one shim.
+pub(crate) struct Supervisor {
+    launch: Launch,
+    layout: Layout,
+    listener: UnixListener,
+    signals: SignalFd,
+    pid_namespace_init: Option<Pid>,
+    containers: HashMap<String, Supervised>,
+    execs: Vec<Exec>,
+    connections: HashMap<ConnectionId, Connection>,
+    next_connection: ConnectionId,
+    /// Exits of processes that a helper has made and not told of yet.
+    early: HashMap<Pid, i32>,
+    buffer: Vec<u8>,
+    ending: Option<ConnectionId>,
+}
+
+struct Supervised {
+    state: RunState,
+    start: Start,
+    oom_before: u64,
+    log: Option<LogFile>,
+    outputs: Vec<Output>,
+    console: Option<UnixListener>,
+    /// Kept open: a program that reads its input waits instead of ending.
+    _stdin: Option<OwnedFd>,
+    creating: Option<(Helper, ConnectionId)>,
+}
+
+struct Output {
+    fd: OwnedFd,
+    source: Source,
+    pending: Pending,
+}
+
+struct Exec {
+    connection: ConnectionId,
+    process_file: PathBuf,
+    helper: Option<Helper>,
+    pid: Option<Pid>,
+}
+
+struct Connection {
+    stream: UnixStream,
+    received: Vec<u8>,
+    fds: Vec<OwnedFd>,
+    waiting: Vec<u8>,
+    subscribed: bool,
+    asked: bool,
+    answered: bool,
+}
+
+enum Token {
+    Signals,
+    Listener,
+    Connection(ConnectionId),
+    Output(String, RawFd),
+    Console(String),
+    Creating(String),
+    Exec(ConnectionId),
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        launch: Launch,
+        listener: UnixListener,
+        layout: Layout,
+        pid_namespace_init: Option<Pid>,
+    ) -> io::Result<Self> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        children::block(&mask)?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            launch,
+            layout,
+            listener,
+            signals,
+            pid_namespace_init,
+            containers: HashMap::new(),
+            execs: Vec::new(),
+            connections: HashMap::new(),
+            next_connection: 0,
+            early: HashMap::new(),
+            buffer: vec![0; CHUNK],
+            ending: None,
+        })
+    }
+
+    /// Serves until told to end.
+    pub(crate) fn run(mut self) -> i32 {
+        sys::trim_heap();
+        loop {
+            if let Some(code) = self.finished() {
+                return code;
+            }
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    eprintln!("poll: {error}");
+                    return 1;
+                }
+            };
+            // Exits come last: what a process wrote before its end is in the log before the end is known.
+            let mut exits = false;
+            for token in ready {
+                match token {
+                    Token::Signals => exits = true,
+                    Token::Listener => self.accept(),
+                    Token::Connection(id) => self.serve(id),
+                    Token::Output(container, fd) => self.copy(&container, fd),
+                    Token::Console(container) => self.take_console(&container),
+                    Token::Creating(container) => self.created(&container),
+                    Token::Exec(connection) => self.exec_made(connection),
+                }
+            }
+            if exits {
+                while matches!(self.signals.read_signal(), Ok(Some(_))) {}
+                self.reap();
+            }
+            self.flush();
+        }
+    }
+
+    fn finished(&mut self) -> Option<i32> {
+        let ending = self.ending?;
+        let busy = self.containers.values().any(|c| c.creating.is_some() || c.state.running());
+        if busy {
+            return None;
+        }
+        self.reply(ending, &Reply::Done);
+        self.flush();
+        if let Some(init) = self.pid_namespace_init {
+            let _ = kill(init, Signal::SIGKILL);
+        }
+        let _ = std::fs::remove_file(&self.launch.socket);
+        let _ = std::fs::remove_dir_all(&self.launch.libcontainer_root);
+        Some(0)
+    }
+
+    fn wait(&self) -> nix::Result<Vec<Token>> {
+        let mut fds: Vec<(BorrowedFd<'_>, PollFlags, Token)> = vec![
+            (self.signals.as_fd(), PollFlags::POLLIN, Token::Signals),
+            (self.listener.as_fd(), PollFlags::POLLIN, Token::Listener),
+        ];
+        for (id, connection) in &self.connections {
+            let mut events = PollFlags::POLLIN;
+            events.set(PollFlags::POLLOUT, !connection.waiting.is_empty());
+            fds.push((connection.stream.as_fd(), events, Token::Connection(*id)));
+        }
+        for (id, container) in &self.containers {
+            for output in &container.outputs {
+                fds.push((output.fd.as_fd(), PollFlags::POLLIN, Token::Output(id.clone(), output.fd.as_raw_fd())));
+            }
+            if let Some(console) = &container.console {
+                fds.push((console.as_fd(), PollFlags::POLLIN, Token::Console(id.clone())));
+            }
+            if let Some((helper, _)) = &container.creating {
+                fds.push((helper.result.as_fd(), PollFlags::POLLIN, Token::Creating(id.clone())));
+            }
+        }
+        for exec in &self.execs {
+            if let Some(helper) = &exec.helper {
+                fds.push((helper.result.as_fd(), PollFlags::POLLIN, Token::Exec(exec.connection)));
+            }
+        }
+        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|(fd, events, _)| PollFd::new(*fd, *events)).collect();
+        poll(&mut polled, PollTimeout::NONE)?;
+        let ready: Vec<bool> = polled.iter().map(|p| p.any().unwrap_or(true)).collect();
+        Ok(fds.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|((_, _, token), _)| token).collect())
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            let connection = Connection {
+                stream,
+                received: Vec::new(),
+                fds: Vec::new(),
+                waiting: Vec::new(),
+                subscribed: false,
+                asked: false,
+                answered: false,
+            };
+            self.connections.insert(self.next_connection, connection);
+            self.next_connection += 1;
+        }
+    }
+
+    fn serve(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if !connection.receive(&mut self.buffer) {
+            return self.hang_up(id);
+        }
+        if connection.asked {
+            return;
+        }
+        let request = match decode(&connection.received) {
+            Decoded::Incomplete => return,
+            Decoded::TooLong => return self.hang_up(id),
+            Decoded::Message(range) => {
+                serde_json::from_slice(connection.received.get(range).unwrap_or_default())
+            }
+        };
+        connection.asked = true;
+        connection.received = Vec::new();
+        match request {
+            Ok(request) => self.handle(id, request),
+            Err(error) => self.reply(id, &Reply::Failed(format!("request: {error}"))),
+        }
+    }
+
+    fn handle(&mut self, id: ConnectionId, request: Request) {
+        match request {
+            Request::Start(start) => self.start(id, *start),
+            Request::Signal { container, signal, all } => {
+                let reply = self.signal(&container, signal, all);
+                self.reply(id, &reply);
+            }
+            Request::Exec { container, process } => self.exec(id, &container, &process),
+            Request::ReopenLog { container } => {
+                let reply = match self.containers.get_mut(&container) {
+                    Some(Supervised { log: Some(log), .. }) => match log.reopen() {
+                        Ok(()) => Reply::Done,
+                        Err(error) => Reply::Failed(error.to_string()),
+                    },
+                    Some(_) => Reply::Done,
+                    None => Reply::NotRunning,
+                };
+                self.reply(id, &reply);
+            }
+            Request::Forget { container } => {
+                if self.containers.get(&container).is_some_and(|c| c.state.exited()) {
+                    self.containers.remove(&container);
+                    sys::trim_heap();
+                }
+                self.reply(id, &Reply::Done);
+            }
+            Request::Subscribe => {
+                let states = self.containers.values().map(|c| c.state.clone()).collect();
+                self.reply(id, &Reply::Snapshot(states));
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.subscribed = true;
+                }
+            }
+            Request::Shutdown => {
+                self.ending = Some(id);
+                for container in self.containers.values().filter(|c| c.state.running()) {
+                    self.layout.kill_all(&container.start.cgroup);
+                    let _ = kill(Pid::from_raw(container.state.pid), Signal::SIGKILL);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, id: ConnectionId, start: Start) {
+        if let Some(known) = self.containers.get(&start.container) {
+            let reply = match known.creating {
+                Some(_) => Reply::Failed("container is being started".to_owned()),
+                None => Reply::State(Box::new(known.state.clone())),
+            };
+            return self.reply(id, &reply);
+        }
+        if self.ending.is_some() {
+            return self.reply(id, &Reply::Failed("the pod is ending".to_owned()));
+        }
+        let (helper, streams) = match children::create(&start, &self.launch.libcontainer_root) {
+            Ok(made) => made,
+            Err(error) => return self.reply(id, &Reply::Failed(error.to_string())),
+        };
+        let Streams { stdin, stdout, stderr, console } = streams;
+        let outputs = [(stdout, Source::Stdout), (stderr, Source::Stderr)];
+        let outputs = outputs.into_iter().filter_map(|(fd, source)| Some(Output::new(fd?, source))).collect();
+        let state = RunState { container: start.container.clone(), ..RunState::default() };
+        let supervised = Supervised {
+            state,
+            oom_before: 0,
+            log: start.log.clone().map(LogFile::open),
+            outputs,
+            console,
+            _stdin: stdin,
+            creating: Some((helper, id)),
+            start,
+        };
+        self.containers.insert(supervised.state.container.clone(), supervised);
+    }
+
+    fn created(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some((helper, _)) = &mut container.creating else { return };
+        let Some(made) = helper.receive() else { return };
+        let Some((_, connection)) = container.creating.take() else { return };
+        let started = match made {
+            Made::Failed(message) => Err(message),
+            Made::Pid(pid) => {
+                container.state.pid = pid;
+                container.oom_before = self.layout.oom_kills(&container.start.cgroup);
+                children::start(id, &self.launch.libcontainer_root)
+            }
+        };
+        match started {
+            Ok(()) => {
+                container.state.started_at = now();
+                container.save(false);
+                let state = container.state.clone();
+                if let Some(status) = self.early.remove(&Pid::from_raw(state.pid)) {
+                    self.publish(&state);
+                    self.exited(id, status);
+                } else {
+                    self.publish(&state);
+                }
+                self.reply(connection, &Reply::State(Box::new(state)));
+            }
+            Err(message) => {
+                let Some(mut container) = self.containers.remove(id) else { return };
+                container.drain(&mut self.buffer);
+                if container.state.pid != 0 {
+                    let _ = kill(Pid::from_raw(container.state.pid), Signal::SIGKILL);
+                }
+                self.layout.kill_all(&container.start.cgroup);
+                let _ = self.layout.remove(&container.start.cgroup);
+                self.reply(connection, &Reply::Failed(message));
+            }
+        }
+        self.forget_early_exits();
+    }
+
+    fn take_console(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(listener) = container.console.take() else { return };
+        let received = listener.accept().and_then(|(stream, _)| receive_fds(&stream));
+        let path = self.launch.libcontainer_root.join(format!("{}.tty", children::short_id(id)));
+        let _ = std::fs::remove_file(path);
+        match received.map(|fds| fds.into_iter().next().map(children::nonblocking)) {
+            Ok(Some(Ok(fd))) => container.outputs.push(Output::new(fd, Source::Stdout)),
+            Ok(Some(Err(error))) | Err(error) => eprintln!("console of {id}: {error}"),
+            Ok(None) => eprintln!("console of {id}: none came"),
+        }
+    }
+
+    fn copy(&mut self, id: &str, fd: RawFd) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.copy(fd, &mut self.buffer);
+    }
+
+    fn signal(&mut self, id: &str, signal: i32, all: bool) -> Reply {
+        let Some(container) = self.containers.get(id).filter(|c| c.state.running()) else { return Reply::NotRunning };
+        let Ok(signal) = Signal::try_from(signal) else { return Reply::Failed(format!("no signal {signal}")) };
+        if all {
+            self.layout.signal(&container.start.cgroup, signal);
+        }
+        match kill(Pid::from_raw(container.state.pid), signal) {
+            Ok(()) => Reply::Done,
+            Err(Errno::ESRCH) => Reply::NotRunning,
+            Err(error) => Reply::Failed(error.to_string()),
+        }
+    }
+
+    fn exec(&mut self, id: ConnectionId, container: &str, process: &serde_json::Value) {
+        if !self.containers.get(container).is_some_and(|c| c.state.running()) {
+            return self.reply(id, &Reply::NotRunning);
+        }
+        let fds = self.connections.get_mut(&id).map(|c| std::mem::take(&mut c.fds)).unwrap_or_default();
+        let Ok(streams): Result<[OwnedFd; 3], _> = fds.try_into() else {
+            return self.reply(id, &Reply::Failed("an exec needs three descriptors".to_owned()));
+        };
+        let process_file = self.launch.libcontainer_root.join(format!("exec-{id}.json"));
+        let root = &self.launch.libcontainer_root;
+        let made = std::fs::write(&process_file, process.to_string())
+            .and_then(|()| children::exec(container, root, process_file.clone(), streams.map(Some)));
+        match made {
+            Ok(helper) => self.execs.push(Exec { connection: id, process_file, helper: Some(helper), pid: None }),
+            Err(error) => self.reply(id, &Reply::Failed(error.to_string())),
+        }
+    }
+
+    fn exec_made(&mut self, connection: ConnectionId) {
+        let Some(exec) = self.execs.iter_mut().find(|e| e.connection == connection) else { return };
+        let Some(made) = exec.helper.as_mut().and_then(Helper::receive) else { return };
+        exec.helper = None;
+        let _ = std::fs::remove_file(&exec.process_file);
+        match made {
+            Made::Pid(pid) => {
+                let pid = Pid::from_raw(pid);
+                exec.pid = Some(pid);
+                if let Some(status) = self.early.remove(&pid) {
+                    self.exec_ended(pid, status);
+                } else if !self.connections.contains_key(&connection) {
+                    let _ = kill(pid, Signal::SIGKILL);
+                }
+            }
+            Made::Failed(message) => {
+                self.execs.retain(|e| e.connection != connection);
+                self.reply(connection, &Reply::Failed(message));
+            }
+        }
+        self.forget_early_exits();
+    }
+
+    fn exec_ended(&mut self, pid: Pid, exit_code: i32) {
+        let Some(at) = self.execs.iter().position(|e| e.pid == Some(pid)) else { return };
+        let exec = self.execs.swap_remove(at);
+        self.reply(exec.connection, &Reply::Exited { exit_code });
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, code),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return eprintln!("waitpid: {error}"),
+            };
+            self.reaped(pid, code);
+        }
+    }
+
+    fn reaped(&mut self, pid: Pid, code: i32) {
+        let running = |c: &Supervised| c.state.pid == pid.as_raw() && c.state.running();
+        if let Some(id) = self.containers.iter().find(|(_, c)| running(c)).map(|(id, _)| id.clone()) {
+            return self.exited(&id, code);
+        }
+        if self.execs.iter().any(|e| e.pid == Some(pid)) {
+            return self.exec_ended(pid, code);
+        }
+        // A helper that ends tells its result before; if it could not, this is the result.
+        let creating = |c: &Supervised| c.creating.as_ref().is_some_and(|(helper, _)| helper.pid == pid);
+        if let Some(id) = self.containers.iter().find(|(_, c)| creating(c)).map(|(id, _)| id.clone()) {
+            if let Some((helper, _)) = self.containers.get_mut(&id).and_then(|c| c.creating.as_mut()) {
+                helper.ended();
+            }
+            return self.created(&id);
+        }
+        let helped = self.execs.iter_mut().find(|e| e.helper.as_ref().is_some_and(|h| h.pid == pid));
+        if let Some(exec) = helped {
+            if let Some(helper) = &mut exec.helper {
+                helper.ended();
+            }
+            let connection = exec.connection;
+            return self.exec_made(connection);
+        }
+        if self.helping() {
+            self.early.insert(pid, code);
+        }
+    }
+
+    fn helping(&self) -> bool {
+        self.containers.values().any(|c| c.creating.is_some()) || self.execs.iter().any(|e| e.helper.is_some())
+    }
+
+    fn forget_early_exits(&mut self) {
+        if !self.helping() {
+            self.early.clear();
+        }
+    }
+
+    fn exited(&mut self, id: &str, code: i32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let cgroup = container.start.cgroup.clone();
+        let cgroup = cgroup.as_str();
+        if !container.start.private_pid {
+            self.layout.kill_all(cgroup);
+        }
+        container.drain(&mut self.buffer);
+        container.state.oom_killed = self.layout.oom_kills(cgroup) > container.oom_before;
+        container.state.exit_code = code;
+        container.state.finished_at = now();
+        container.save(true);
+        if let Err(error) = self.layout.remove(cgroup) {
+            eprintln!("removing cgroup {cgroup}: {error}");
+        }
+        let _ = std::fs::remove_dir_all(self.launch.libcontainer_root.join(children::short_id(id)));
+        let state = container.state.clone();
+        self.publish(&state);
+        sys::trim_heap();
+    }
+
+    fn publish(&mut self, state: &RunState) {
+        let Ok(frame) = encode(&Reply::State(Box::new(state.clone()))) else { return };
+        for connection in self.connections.values_mut().filter(|c| c.subscribed) {
+            connection.waiting.extend_from_slice(&frame);
+        }
+    }
+
+    fn reply(&mut self, id: ConnectionId, reply: &Reply) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match encode(reply) {
+            Ok(frame) => connection.waiting.extend_from_slice(&frame),
+            Err(error) => eprintln!("reply: {error}"),
+        }
+        connection.answered = !matches!(reply, Reply::Snapshot(_));
+    }
+
+    fn flush(&mut self) {
+        let mut gone = Vec::new();
+        for (id, connection) in &mut self.connections {
+            if !connection.flush() || connection.waiting.len() > MAX_WAITING {
+                gone.push(*id);
+            }
+        }
+        for id in gone {
+            self.hang_up(id);
+        }
+    }
+
+    fn hang_up(&mut self, id: ConnectionId) {
+        self.connections.remove(&id);
+        // Whoever asked for an exec and left wants it ended: that is how a timeout is told.
+        if let Some(pid) = self.execs.iter().find(|e| e.connection == id).and_then(|e| e.pid) {
+            let _ = kill(Pid::from_raw(-pid.as_raw()), Signal::SIGKILL);
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Supervised {
+    fn copy(&mut self, fd: RawFd, buffer: &mut [u8]) {
+        let Some(at) = self.outputs.iter().position(|o| o.fd.as_raw_fd() == fd) else { return };
+        let Some(output) = self.outputs.get_mut(at) else { return };
+        let mut lines = Vec::new();
+        let ended = match read(&output.fd, buffer) {
+            Ok(0) => true,
+            Ok(n) => {
+                let bytes = buffer.get(..n).unwrap_or_default();
+                output.pending.push(bytes, output.source, Timestamp::now(), &mut lines);
+                false
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => false,
+            // A terminal whose other side is closed answers EIO.
+            Err(_) => true,
+        };
+        if ended {
+            output.pending.finish(output.source, Timestamp::now(), &mut lines);
+            self.outputs.swap_remove(at);
+        }
+        if let Some(log) = &mut self.log {
+            log.append(&lines);
+        }
+    }
+
+    /// Takes what is still in the streams of a container that has ended, and closes them.
+    fn drain(&mut self, buffer: &mut [u8]) {
+        // A stream holds a bounded number of bytes and nobody adds to it any more, unless a process has left the
+        // container's cgroup; it shall not keep us.
+        for _ in 0..256 {
+            let fds: Vec<RawFd> = self.outputs.iter().map(|o| o.fd.as_raw_fd()).collect();
+            let mut more = false;
+            for fd in fds {
+                let readable = self.outputs.iter().any(|o| o.fd.as_raw_fd() == fd && readable(&o.fd));
+                if readable {
+                    self.copy(fd, buffer);
+                    more = true;
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        let mut lines = Vec::new();
+        for output in &mut self.outputs {
+            output.pending.finish(output.source, Timestamp::now(), &mut lines);
+        }
+        if let Some(log) = &mut self.log {
+            log.append(&lines);
+        }
+        self.outputs.clear();
+        self.console = None;
+        self._stdin = None;
+    }
+
+    fn save(&self, durable: bool) {
+        let path = self.start.bundle.join(RunState::FILE);
+        if let Err(error) = write_atomically(&path, &self.state, durable) {
+            eprintln!("{}: {error}", path.display());
+        }
+    }
+}
+
+fn readable(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+}
+
+impl Output {
+    fn new(fd: OwnedFd, source: Source) -> Self {
+        Self { fd, source, pending: Pending::default() }
+    }
+}
+
+impl Helper {
+    /// The result, once it is whole. The pipe's end says nothing: the process that was made holds it open too.
+    fn receive(&mut self) -> Option<Made> {
+        let mut chunk = [0; 1024];
+        loop {
+            match File::read(&mut self.result, &mut chunk) {
+                Ok(0) => {
+                    self.ended();
+                    break;
+                }
+                Ok(n) => self.received.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(_) => break,
+            }
+        }
+        let line = self.received.split(|b| *b == b'\n').next().filter(|l| l.len() < self.received.len())?;
+        Some(serde_json::from_slice(line).unwrap_or_else(|e| Made::Failed(e.to_string())))
+    }
+
+    /// The helper is gone: without a result there will never be one.
+    fn ended(&mut self) {
+        if !self.received.contains(&b'\n') {
+            let made = Made::Failed("the process that makes containers ended without a result".to_owned());
+            let mut chunk = [0; 1024];
+            while let Ok(n @ 1..) = File::read(&mut self.result, &mut chunk) {
+                self.received.extend_from_slice(chunk.get(..n).unwrap_or_default());
+            }
+            if !self.received.contains(&b'\n') {
+                self.received = serde_json::to_vec(&made).unwrap_or_default();
+                self.received.push(b'\n');
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Takes what has come; false when the other side is gone.
+    fn receive(&mut self, buffer: &mut [u8]) -> bool {
+        loop {
+            let mut control = cmsg_space!([RawFd; 4]);
+            let mut parts = [IoSliceMut::new(buffer)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let received = recvmsg::<()>(self.stream.as_raw_fd(), &mut parts, Some(&mut control), flags);
+            let (length, fds) = match received {
+                Ok(message) => (message.bytes, take_fds(&message)),
+                Err(Errno::EAGAIN) => return true,
+                Err(Errno::EINTR) => continue,
+                Err(_) => return false,
+            };
+            self.fds.extend(fds);
+            if length == 0 {
+                return false;
+            }
+            if !self.asked {
+                self.received.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Sends what it can; false when the connection has served its purpose.
+    fn flush(&mut self) -> bool {
+        while !self.waiting.is_empty() {
+            match self.stream.write(&self.waiting) {
+                Ok(n) => {
+                    self.waiting.drain(..n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        !self.answered || self.subscribed
+    }
+}
+
+fn take_fds(message: &nix::sys::socket::RecvMsg<'_, '_, ()>) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    for control in message.cmsgs().into_iter().flatten() {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            fds.extend(sys::adopt_received(received));
+        }
+    }
+    fds
+}
+
+fn receive_fds(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut control = cmsg_space!([RawFd; 4]);
+    let mut byte = [0; 512];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    Ok(take_fds(&message))
+}
+
+fn now() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
