@@ -56,6 +56,9 @@ impl Catalogue {
 /// The kinds that Kubernetes has built in.
 pub fn builtin() -> Catalogue {
     let mut catalogue = Catalogue::new();
-    catalogue.add::<k8s_openapi::api::core::v1::ConfigMap>();
+    macro_rules! add {
+        ($($kind:ty,)*) => {{ $(catalogue.add::<$kind>();)* }};
+    }
+    include!("kinds.rs");
     catalogue
 }

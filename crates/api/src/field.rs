@@ -148,6 +148,15 @@ impl Errors {
         );
     }
 
+    /// `Duplicate value: <value>: <detail>`
+    pub fn duplicate_saying(&mut self, field: &Path, value: impl Serialize, detail: &str) {
+        self.push(
+            ErrorType::Duplicate,
+            field,
+            with_detail(format!("Duplicate value: {}", shown(value)), detail),
+        );
+    }
+
     /// `Not found: <value>`
     pub fn not_found(&mut self, field: &Path, value: impl Serialize) {
         self.push(ErrorType::NotFound, field, format!("Not found: {}", shown(value)));

@@ -8,16 +8,22 @@
 //! *Architecture invariants:* nothing here does I/O or is async. No code outside a kind's own file asks which kind it
 //! has in hand.
 
+pub mod apps;
 pub mod catalogue;
+pub mod cell;
+pub mod coordination;
 pub mod core;
+pub mod discovery;
 pub mod field;
 pub mod kind;
 pub mod meta;
 pub mod names;
 pub mod object;
+pub mod pod;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
+pub mod toleration;
 
 pub use catalogue::Catalogue;
 pub use field::{Errors, FieldError, Path};

@@ -16,6 +16,9 @@ const QUALIFIED_MESSAGE: &str = "must consist of alphanumeric characters, '-', '
 /// What a text must not be when it must be something.
 pub const EMPTY: &str = "must be non-empty";
 
+/// What is said of a text that is no IP address.
+pub const NOT_AN_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
 /// The longest DNS subdomain.
 pub const MAX_SUBDOMAIN: usize = 253;
 /// The longest DNS label, label value and name part of a key.

@@ -133,6 +133,14 @@ impl Quantity {
         self.nanos % NANO == 0
     }
 
+    /// The next thousandth away from zero.
+    #[must_use]
+    pub fn rounded_to_milli(self) -> Self {
+        let rest = self.nanos % 1_000_000;
+        let nanos = self.nanos - rest + rest.signum() * 1_000_000;
+        Self { nanos, ..self }
+    }
+
     fn scaled(self, unit: i128) -> i64 {
         let rounded = self.nanos / unit + (self.nanos % unit).signum();
         i64::try_from(rounded).unwrap_or(if rounded < 0 { i64::MIN } else { i64::MAX })

@@ -1,0 +1,222 @@
+//! Deployment: replica sets, one a version of the pod template, exchanged step by step.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use super::rules::{self, check_count_or_percent, non_negative};
+use crate::cell;
+use crate::core::pod_spec;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::meta;
+
+impl Kind for Deployment {
+    fn info() -> KindInfo {
+        let mut columns = vec![
+            Column::object_name(),
+            Column::new("Ready", "string", "Number of the pod with ready state"),
+            Column::new(
+                "Up-to-date",
+                "integer",
+                "Total number of non-terminating pods targeted by this deployment that have the desired template spec.",
+            ),
+            Column::new(
+                "Available",
+                "integer",
+                "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment.",
+            ),
+            Column::age(),
+        ];
+        columns.extend(cell::template_columns());
+        KindInfo {
+            short_names: &["deploy"],
+            categories: &["all"],
+            subresources: &[Subresource::Status, Subresource::Scale],
+            columns,
+            ..KindInfo::of::<Self>("deployment")
+        }
+    }
+
+    fn default(&mut self) {
+        let spec = &mut self.spec;
+        spec.replicas.get_or_insert(1);
+        let strategy = spec.strategy.get_or_insert_default();
+        if strategy.type_.as_deref().unwrap_or_default().is_empty() {
+            strategy.type_ = Some("RollingUpdate".into());
+        }
+        if strategy.type_.as_deref() == Some("RollingUpdate") {
+            let quarter = || IntOrString::String("25%".into());
+            let rolling = strategy.rolling_update.get_or_insert_default();
+            rolling.max_unavailable.get_or_insert_with(quarter);
+            rolling.max_surge.get_or_insert_with(quarter);
+        }
+        spec.revision_history_limit.get_or_insert(10);
+        spec.progress_deadline_seconds.get_or_insert(600);
+        pod_spec::default_template(&mut spec.template);
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Subresource(Subresource::Status) {
+            self.spec.clone_from(&old.spec);
+            self.metadata.labels.clone_from(&old.metadata.labels);
+            self.metadata.generation = old.metadata.generation;
+            return;
+        }
+        self.status.clone_from(&old.status);
+        // The controller reads annotations of the deployment too, so they count as a change of what is desired.
+        let annotations = |object: &Self| object.metadata.annotations.clone().unwrap_or_default();
+        let changed = self.spec != old.spec || annotations(self) != annotations(old);
+        self.metadata.generation = rules::next_generation(&old.metadata, changed);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        let deadline = path.child("progressDeadlineSeconds");
+        let seconds = spec.progress_deadline_seconds;
+        let ready = spec.min_ready_seconds.unwrap_or(0);
+        non_negative(spec.replicas, &path.child("replicas"), errors);
+        rules::validate_selector(
+            &spec.selector,
+            "empty selector is invalid for deployment",
+            &path.child("selector"),
+            errors,
+        );
+        rules::validate_template(
+            Some(&spec.template),
+            &spec.selector,
+            &path.child("template"),
+            errors,
+        );
+        if let Some(strategy) = &spec.strategy {
+            validate_strategy(strategy, &path.child("strategy"), errors);
+        }
+        non_negative(spec.min_ready_seconds, &path.child("minReadySeconds"), errors);
+        non_negative(
+            spec.revision_history_limit,
+            &path.child("revisionHistoryLimit"),
+            errors,
+        );
+        non_negative(seconds, &deadline, errors);
+        if let Some(seconds) = seconds.filter(|&seconds| seconds <= ready) {
+            errors.invalid(&deadline, seconds, "must be greater than minReadySeconds");
+        }
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target != Target::Subresource(Subresource::Status) {
+            return meta::immutable(
+                &self.spec.selector,
+                &old.spec.selector,
+                &Path::new("spec.selector"),
+                errors,
+            );
+        }
+        let status = self.status.clone().unwrap_or_default();
+        let path = Path::new("status");
+        let counts = [
+            ("replicas", status.replicas),
+            ("updatedReplicas", status.updated_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+            ("unavailableReplicas", status.unavailable_replicas),
+            ("terminatingReplicas", status.terminating_replicas),
+            ("collisionCount", status.collision_count),
+        ];
+        for (field, count) in counts {
+            non_negative(count, &path.child(field), errors);
+        }
+        let all = status.replicas.unwrap_or(0);
+        for (field, count) in counts.into_iter().skip(1).take(3) {
+            rules::at_most(count, all, "status.replicas", &path.child(field), errors);
+        }
+        rules::at_most(
+            status.available_replicas,
+            status.ready_replicas.unwrap_or(0),
+            "readyReplicas",
+            &path.child("availableReplicas"),
+            errors,
+        );
+        let before = old.status.as_ref().and_then(|status| status.collision_count);
+        if before.is_some_and(|before| status.collision_count.is_none_or(|count| count < before)) {
+            errors.invalid(
+                &path.child("collisionCount"),
+                status.collision_count,
+                "cannot be decremented",
+            );
+        }
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let status = self.status.clone().unwrap_or_default();
+        let spec = self.spec.template.spec.as_ref();
+        let (names, images) =
+            cell::containers(spec.map(|spec| spec.containers.as_slice()).unwrap_or_default());
+        vec![
+            self.metadata.name.clone().into(),
+            format!(
+                "{}/{}",
+                status.ready_replicas.unwrap_or(0),
+                self.spec.replicas.unwrap_or(0)
+            )
+            .into(),
+            status.updated_replicas.unwrap_or(0).into(),
+            status.available_replicas.unwrap_or(0).into(),
+            age(&self.metadata, now),
+            names.into(),
+            images.into(),
+            cell::selector(&self.spec.selector).into(),
+        ]
+    }
+}
+
+fn validate_strategy(strategy: &DeploymentStrategy, path: &Path, errors: &mut Errors) {
+    let rolling = path.child("rollingUpdate");
+    match (
+        strategy.type_.as_deref().unwrap_or_default(),
+        &strategy.rolling_update,
+    ) {
+        ("Recreate", Some(_)) => errors.forbidden(
+            &rolling,
+            "may not be specified when strategy `type` is 'Recreate'",
+        ),
+        ("Recreate", None) => {}
+        ("RollingUpdate", None) => {
+            errors.required(&rolling, "this should be defaulted and never be nil");
+        }
+        ("RollingUpdate", Some(update)) => validate_rolling(update, &rolling, errors),
+        ("", _) => errors.required(&path.child("type"), ""),
+        _ => errors.not_supported(path, strategy, &["Recreate", "RollingUpdate"]),
+    }
+}
+
+fn validate_rolling(update: &RollingUpdateDeployment, path: &Path, errors: &mut Errors) {
+    let zero = IntOrString::Int(0);
+    let unavailable = update.max_unavailable.as_ref().unwrap_or(&zero);
+    let surge = update.max_surge.as_ref().unwrap_or(&zero);
+    check_count_or_percent(unavailable, &path.child("maxUnavailable"), errors);
+    check_count_or_percent(surge, &path.child("maxSurge"), errors);
+    if rules::amount(unavailable) == Some(0) && rules::amount(surge) == Some(0) {
+        errors.invalid(
+            &path.child("maxUnavailable"),
+            unavailable,
+            "may not be 0 when `maxSurge` is 0",
+        );
+    }
+    if matches!(unavailable, IntOrString::String(_))
+        && rules::amount(unavailable).is_some_and(|percent| percent > 100)
+    {
+        errors.invalid(
+            &path.child("maxUnavailable"),
+            unavailable,
+            "must not be greater than 100%",
+        );
+    }
+}

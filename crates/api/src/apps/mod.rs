@@ -1,0 +1,5 @@
+//! The kinds of the apps group.
+
+mod deployment;
+mod replica_set;
+mod rules;

@@ -1,0 +1,155 @@
+//! ReplicaSet: so many pods of one template.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use serde_json::Value;
+
+use super::rules::{self, non_negative};
+use crate::cell;
+use crate::core::pod_spec;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::meta;
+
+impl Kind for ReplicaSet {
+    fn info() -> KindInfo {
+        let mut columns = vec![
+            Column::object_name(),
+            Column::new("Desired", "integer", "Replicas is the number of desired pods."),
+            Column::new(
+                "Current",
+                "integer",
+                "Replicas is the most recently observed number of non-terminating pods.",
+            ),
+            Column::new(
+                "Ready",
+                "integer",
+                "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
+            ),
+            Column::age(),
+        ];
+        columns.extend(cell::template_columns());
+        KindInfo {
+            short_names: &["rs"],
+            categories: &["all"],
+            subresources: &[Subresource::Status, Subresource::Scale],
+            columns,
+            selectable_fields: &["status.replicas"],
+            ..KindInfo::of::<Self>("replicaset")
+        }
+    }
+
+    fn default(&mut self) {
+        self.spec.replicas.get_or_insert(1);
+        pod_spec::default_template(self.spec.template.get_or_insert_default());
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Subresource(Subresource::Status) {
+            self.spec.clone_from(&old.spec);
+            self.metadata.generation = old.metadata.generation;
+            return;
+        }
+        self.status.clone_from(&old.status);
+        self.metadata.generation = rules::next_generation(&old.metadata, self.spec != old.spec);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        non_negative(spec.replicas, &path.child("replicas"), errors);
+        non_negative(spec.min_ready_seconds, &path.child("minReadySeconds"), errors);
+        rules::validate_selector(
+            &spec.selector,
+            "empty selector is invalid for deployment",
+            &path.child("selector"),
+            errors,
+        );
+        rules::validate_template(
+            spec.template.as_ref(),
+            &spec.selector,
+            &path.child("template"),
+            errors,
+        );
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target != Target::Subresource(Subresource::Status) {
+            return meta::immutable(
+                &self.spec.selector,
+                &old.spec.selector,
+                &Path::new("spec.selector"),
+                errors,
+            );
+        }
+        let status = self.status.clone().unwrap_or_default();
+        let path = Path::new("status");
+        non_negative(Some(status.replicas), &path.child("replicas"), errors);
+        let counts = [
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+        ];
+        for (field, count) in counts {
+            non_negative(count, &path.child(field), errors);
+        }
+        non_negative(
+            status.terminating_replicas,
+            &path.child("terminatingReplicas"),
+            errors,
+        );
+        for (field, count) in counts {
+            rules::at_most(
+                count,
+                status.replicas,
+                "status.replicas",
+                &path.child(field),
+                errors,
+            );
+        }
+        rules::at_most(
+            status.available_replicas,
+            status.ready_replicas.unwrap_or(0),
+            "readyReplicas",
+            &path.child("availableReplicas"),
+            errors,
+        );
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let status = self.status.clone().unwrap_or_default();
+        let spec = self
+            .spec
+            .template
+            .as_ref()
+            .and_then(|template| template.spec.as_ref());
+        let (names, images) =
+            cell::containers(spec.map(|spec| spec.containers.as_slice()).unwrap_or_default());
+        vec![
+            self.metadata.name.clone().into(),
+            self.spec.replicas.unwrap_or(0).into(),
+            status.replicas.into(),
+            status.ready_replicas.unwrap_or(0).into(),
+            age(&self.metadata, now),
+            names.into(),
+            images.into(),
+            cell::selector(&self.spec.selector).into(),
+        ]
+    }
+
+    fn field(&self, name: &str) -> String {
+        match name {
+            "status.replicas" => self
+                .status
+                .as_ref()
+                .map_or(0, |status| status.replicas)
+                .to_string(),
+            _ => String::new(),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the kinds of this group have in common: a selector, a pod template, counts.
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as LabelSelectorObject, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::core::pod_spec;
+use crate::field::{Errors, Path};
+use crate::names;
+use crate::selector::{self, LabelSelector};
+
+/// Checks that a count is not negative.
+pub(super) fn non_negative(count: Option<i32>, path: &Path, errors: &mut Errors) {
+    if let Some(count) = count.filter(|&count| count < 0) {
+        errors.invalid(path, count, "must be greater than or equal to 0");
+    }
+}
+
+/// Checks that a count is not greater than another.
+pub(super) fn at_most(count: Option<i32>, most: i32, what: &str, path: &Path, errors: &mut Errors) {
+    if let Some(count) = count.filter(|&count| count > most) {
+        errors.invalid(path, count, format!("cannot be greater than {what}"));
+    }
+}
+
+/// The generation after an update.
+pub(super) fn next_generation(old: &ObjectMeta, changed: bool) -> Option<i64> {
+    match (old.generation, changed) {
+        (generation, true) => Some(generation.unwrap_or(0) + 1),
+        (generation, false) => generation,
+    }
+}
+
+fn is_empty(selector: &LabelSelectorObject) -> bool {
+    selector
+        .match_labels
+        .as_ref()
+        .is_none_or(|labels| labels.is_empty())
+        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
+}
+
+/// Checks a selector, which must select something. One that is left out decodes as one that is quite absent; a
+/// selector with empty lists was written that way.
+pub(super) fn validate_selector(
+    selector: &LabelSelectorObject,
+    empty: &str,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    if *selector == LabelSelectorObject::default() {
+        return errors.required(path, "");
+    }
+    selector::validate(selector, path, errors);
+    if is_empty(selector) {
+        errors.invalid(path, selector, empty);
+    }
+}
+
+/// Checks the template, and that the selector selects its pods.
+pub(super) fn validate_template(
+    template: Option<&PodTemplateSpec>,
+    selector: &LabelSelectorObject,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let Some(template) = template else {
+        return errors.required(path, "");
+    };
+    let labels = template
+        .metadata
+        .as_ref()
+        .and_then(|metadata| metadata.labels.as_ref());
+    match LabelSelector::of((*selector != LabelSelectorObject::default()).then_some(selector)) {
+        Err(_) => {
+            return errors.invalid(&Path::new("spec.selector"), selector, "invalid label selector");
+        }
+        Ok(compiled) if !compiled.is_everything() && !compiled.matches(&labels) => errors.invalid(
+            &path.child("metadata").child("labels"),
+            labels,
+            "`selector` does not match template `labels`",
+        ),
+        Ok(_) => {}
+    }
+    pod_spec::validate_template(template, path, errors);
+    let spec = template.spec.clone().unwrap_or_default();
+    let policy = spec.restart_policy.as_deref().unwrap_or_default();
+    if policy != "Always" {
+        errors.not_supported(&path.child("spec").child("restartPolicy"), policy, &["Always"]);
+    }
+    if spec.active_deadline_seconds.is_some() {
+        errors.forbidden(
+            &path.child("spec").child("activeDeadlineSeconds"),
+            "activeDeadlineSeconds in ReplicaSet is not Supported",
+        );
+    }
+}
+
+/// Checks a count or a percentage.
+pub(super) fn check_count_or_percent(value: &IntOrString, path: &Path, errors: &mut Errors) {
+    match value {
+        IntOrString::Int(count) => non_negative(Some(*count), path, errors),
+        IntOrString::String(text) => {
+            for message in names::percent(text) {
+                errors.invalid(path, text, message);
+            }
+        }
+    }
+}
+
+/// The count, or the number of a percentage.
+pub(super) fn amount(value: &IntOrString) -> Option<i64> {
+    match value {
+        IntOrString::Int(count) => Some(i64::from(*count)),
+        IntOrString::String(text) => text.strip_suffix('%')?.parse().ok(),
+    }
+}

@@ -1,0 +1,3 @@
+//! The kinds of the coordination.k8s.io group.
+
+mod lease;

@@ -1,0 +1,227 @@
+//! Event: a report of something that happened to an object.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde_json::Value;
+
+use crate::cell;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, human_duration};
+use crate::names;
+
+impl Kind for Event {
+    fn info() -> KindInfo {
+        KindInfo {
+            short_names: &["ev"],
+            columns: vec![
+                Column::new(
+                    "Last Seen",
+                    "string",
+                    "The time at which the most recent occurrence of this event was recorded.",
+                ),
+                Column::new(
+                    "Type",
+                    "string",
+                    "Type of this event (Normal, Warning), new types could be added in the future",
+                ),
+                Column::new(
+                    "Reason",
+                    "string",
+                    "This should be a short, machine understandable string that gives the reason for the transition into the object's current status.",
+                ),
+                Column::new("Object", "string", "The object that this event is about."),
+                Column::wide(
+                    "Subobject",
+                    "string",
+                    "If referring to a piece of an object instead of an entire object, its field path.",
+                ),
+                Column::wide(
+                    "Source",
+                    "string",
+                    "The component reporting this event. Should be a short machine understandable string.",
+                ),
+                Column::new(
+                    "Message",
+                    "string",
+                    "A human-readable description of the status of this operation.",
+                ),
+                Column::wide(
+                    "First Seen",
+                    "string",
+                    "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)",
+                ),
+                Column::wide("Count", "string", "The number of times this event has occurred."),
+                {
+                    let mut name = Column::object_name();
+                    name.priority = 1;
+                    name
+                },
+            ],
+            selectable_fields: &[
+                "involvedObject.kind",
+                "involvedObject.namespace",
+                "involvedObject.name",
+                "involvedObject.uid",
+                "involvedObject.apiVersion",
+                "involvedObject.resourceVersion",
+                "involvedObject.fieldPath",
+                "reason",
+                "reportingComponent",
+                "source",
+                "type",
+            ],
+            ..KindInfo::of::<Self>("event")
+        }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
+        let about = self.involved_object.namespace.as_deref().unwrap_or_default();
+        // An object of the whole cluster has its events in `default`.
+        let in_place = if about.is_empty() {
+            namespace == "default"
+        } else {
+            namespace == about
+        };
+        if !in_place {
+            errors.invalid(
+                &Path::new("involvedObject.namespace"),
+                about,
+                "does not match event.namespace",
+            );
+        }
+        if self.event_time.is_none() {
+            return;
+        }
+        // What follows holds for events of the newer form only.
+        let reporting = self.reporting_component.as_deref().unwrap_or_default();
+        let path = Path::new("reportingComponent");
+        if reporting.is_empty() {
+            errors.required(&Path::new("reportingController"), "");
+        } else {
+            for message in names::qualified_name(reporting) {
+                errors.invalid(&path, reporting, message);
+            }
+        }
+        match self.reporting_instance.as_deref().unwrap_or_default() {
+            "" => errors.required(&Path::new("reportingInstance"), ""),
+            name if name.len() > 128 => errors.invalid(
+                &Path::new("reportingIntance"),
+                "",
+                "can have at most 128 characters",
+            ),
+            _ => {}
+        }
+        match self.action.as_deref().unwrap_or_default() {
+            "" => errors.required(&Path::new("action"), ""),
+            action if action.len() > 128 => {
+                errors.invalid(&Path::new("action"), "", "can have at most 128 characters");
+            }
+            _ => {}
+        }
+        match self.reason.as_deref().unwrap_or_default() {
+            "" => errors.required(&Path::new("reason"), ""),
+            reason if reason.len() > 128 => {
+                errors.invalid(&Path::new("reason"), "", "can have at most 128 characters");
+            }
+            _ => {}
+        }
+        if self.message.as_ref().is_some_and(|message| message.len() > 1024) {
+            errors.invalid(&Path::new("message"), "", "can have at most 1024 characters");
+        }
+    }
+
+    fn check_name(name: &str, prefix: bool) -> Vec<String> {
+        names::path_segment(name, prefix)
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let event_time = || micro(self.event_time.as_ref(), now);
+        let first = match &self.first_timestamp {
+            Some(_) => cell::since(self.first_timestamp.as_ref(), now),
+            None => event_time(),
+        };
+        let (last, count) = match &self.series {
+            Some(series) => (
+                micro(series.last_observed_time.as_ref(), now),
+                series.count.unwrap_or(0),
+            ),
+            None => (
+                match &self.last_timestamp {
+                    Some(_) => cell::since(self.last_timestamp.as_ref(), now),
+                    None => first.clone(),
+                },
+                self.count.filter(|&count| count != 0).unwrap_or(1),
+            ),
+        };
+        let about = &self.involved_object;
+        let kind = about.kind.as_deref().unwrap_or_default().to_lowercase();
+        let object = match about.name.as_deref().unwrap_or_default() {
+            "" => kind,
+            name => format!("{kind}/{name}"),
+        };
+        vec![
+            last.into(),
+            self.type_.clone().unwrap_or_default().into(),
+            self.reason.clone().unwrap_or_default().into(),
+            object.into(),
+            about.field_path.clone().unwrap_or_default().into(),
+            self.reporter().into(),
+            self.message.as_deref().unwrap_or_default().trim().into(),
+            first.into(),
+            count.into(),
+            self.metadata.name.clone().into(),
+        ]
+    }
+
+    fn field(&self, name: &str) -> String {
+        let about = &self.involved_object;
+        let source = self.source.as_ref().and_then(|source| source.component.clone());
+        match name {
+            "involvedObject.kind" => about.kind.clone(),
+            "involvedObject.namespace" => about.namespace.clone(),
+            "involvedObject.name" => about.name.clone(),
+            "involvedObject.uid" => about.uid.clone(),
+            "involvedObject.apiVersion" => about.api_version.clone(),
+            "involvedObject.resourceVersion" => about.resource_version.clone(),
+            "involvedObject.fieldPath" => about.field_path.clone(),
+            "reason" => self.reason.clone(),
+            "reportingComponent" => self.reporting_component.clone(),
+            "source" => source
+                .filter(|component| !component.is_empty())
+                .or_else(|| self.reporting_component.clone()),
+            "type" => self.type_.clone(),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
+
+trait Reporter {
+    fn reporter(&self) -> String;
+}
+
+impl Reporter for Event {
+    /// The component and, if known, its instance or host.
+    fn reporter(&self) -> String {
+        let source = self.source.as_ref();
+        let given = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+        let component = given(source.and_then(|source| source.component.as_ref()))
+            .or_else(|| given(self.reporting_component.as_ref()))
+            .unwrap_or_default();
+        let instance = given(source.and_then(|source| source.host.as_ref()))
+            .or_else(|| given(self.reporting_instance.as_ref()));
+        match instance {
+            Some(instance) => format!("{component}, {instance}"),
+            None => component,
+        }
+    }
+}
+
+fn micro(time: Option<&MicroTime>, now: Timestamp) -> String {
+    match time {
+        Some(MicroTime(time)) => human_duration(now.as_second() - time.as_second()),
+        None => cell::UNKNOWN.into(),
+    }
+}

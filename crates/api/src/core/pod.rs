@@ -1,0 +1,413 @@
+//! Pod: containers that run together on one node.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::pod_spec::{self, Owner};
+use super::pod_update;
+use crate::cell;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::names;
+use crate::pod;
+
+impl Kind for Pod {
+    fn info() -> KindInfo {
+        KindInfo {
+            short_names: &["po"],
+            categories: &["all"],
+            subresources: &[
+                Subresource::Status,
+                Subresource::Binding,
+                Subresource::Eviction,
+                Subresource::EphemeralContainers,
+                Subresource::Resize,
+                Subresource::Log,
+                Subresource::Exec,
+                Subresource::Attach,
+                Subresource::PortForward,
+                Subresource::Proxy,
+            ],
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "Ready",
+                    "string",
+                    "The aggregate readiness state of this pod for accepting traffic.",
+                ),
+                Column::new(
+                    "Status",
+                    "string",
+                    "The aggregate status of the containers in this pod.",
+                ),
+                Column::new(
+                    "Restarts",
+                    "string",
+                    "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
+                ),
+                Column::age(),
+                Column::wide(
+                    "IP",
+                    "string",
+                    "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated.",
+                ),
+                Column::wide(
+                    "Node",
+                    "string",
+                    "NodeName indicates in which node this pod is scheduled.",
+                ),
+                Column::wide(
+                    "Nominated Node",
+                    "string",
+                    "nominatedNodeName is set only when this pod preempts other pods on the node, but it cannot be scheduled right away as preemption victims receive their graceful termination periods.",
+                ),
+                Column::wide(
+                    "Readiness Gates",
+                    "string",
+                    "If specified, all readiness gates will be evaluated for pod readiness.",
+                ),
+            ],
+            selectable_fields: &[
+                "spec.nodeName",
+                "spec.host",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "spec.hostNetwork",
+                "status.phase",
+                "status.podIP",
+                "status.podIPs",
+                "status.nominatedNodeName",
+            ],
+            graceful: true,
+            ..KindInfo::of::<Self>("pod")
+        }
+    }
+
+    fn default(&mut self) {
+        pod_spec::default_pod(self.spec.get_or_insert_default());
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.metadata.generation = Some(1);
+        let spec = self.spec.get_or_insert_default();
+        let gated = spec
+            .scheduling_gates
+            .as_ref()
+            .is_some_and(|gates| !gates.is_empty());
+        let gate = PodCondition {
+            type_: "PodScheduled".into(),
+            status: "False".into(),
+            reason: Some("SchedulingGated".into()),
+            message: Some("Scheduling is blocked due to non-empty scheduling gates".into()),
+            ..Default::default()
+        };
+        self.status = Some(PodStatus {
+            phase: Some("Pending".into()),
+            qos_class: Some(pod::qos_class(spec).name().into()),
+            conditions: gated.then(|| vec![gate]),
+            ..Default::default()
+        });
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        pod_update::prepare(self, old, target);
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let spec = self.spec.clone().unwrap_or_default();
+        let path = Path::new("spec");
+        pod_spec::validate_annotations(&self.metadata, &spec, &Path::new("metadata.annotations"), errors);
+        let owner = Owner {
+            pod: Some(&self.metadata),
+        };
+        pod_spec::validate(&spec, owner, &path, errors);
+        validate_tokens(&spec, &path, errors);
+        // Only on create: an update through the pod itself keeps them, and a bound pod has no gates any more.
+        if self
+            .metadata
+            .resource_version
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+        {
+            if spec
+                .ephemeral_containers
+                .as_ref()
+                .is_some_and(|all| !all.is_empty())
+            {
+                errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
+            }
+            let gated = spec
+                .scheduling_gates
+                .as_ref()
+                .is_some_and(|gates| !gates.is_empty());
+            if gated && spec.node_name.as_ref().is_some_and(|name| !name.is_empty()) {
+                errors.forbidden(
+                    &path.child("nodeName"),
+                    "cannot be set until all schedulingGates have been cleared",
+                );
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        pod_update::validate(self, old, target, errors);
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if old.is_some() {
+            return warnings;
+        }
+        let wrong = names::dns_label(self.metadata.name.as_deref().unwrap_or_default(), false);
+        if !wrong.is_empty() {
+            warnings.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS \
+                 label is recommended: [{}]",
+                wrong.join(" ")
+            ));
+        }
+        warnings
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let summary = Summary::of(self);
+        let restarts = match summary.last_restart {
+            Some(time) if summary.restarts != 0 => {
+                format!("{} ({} ago)", summary.restarts, cell::since(Some(&time), now))
+            }
+            _ => summary.restarts.to_string(),
+        };
+        let status = self.status.as_ref();
+        let ip = status
+            .and_then(|status| status.pod_ips.as_ref())
+            .and_then(|ips| ips.first())
+            .map(|ip| ip.ip.as_str());
+        let nominated = status.and_then(|status| status.nominated_node_name.as_deref());
+        vec![
+            self.metadata.name.clone().into(),
+            format!("{}/{}", summary.ready, summary.total).into(),
+            summary.reason.into(),
+            restarts.into(),
+            age(&self.metadata, now),
+            cell::or(ip, cell::NONE).into(),
+            cell::or(Some(pod::node_name(self)), cell::NONE).into(),
+            cell::or(nominated, cell::NONE).into(),
+            readiness_gates(self).into(),
+        ]
+    }
+
+    fn field(&self, name: &str) -> String {
+        let spec = self.spec.as_ref();
+        let status = self.status.as_ref();
+        match name {
+            "spec.nodeName" | "spec.host" => spec.and_then(|spec| spec.node_name.clone()),
+            "spec.restartPolicy" => spec.and_then(|spec| spec.restart_policy.clone()),
+            "spec.schedulerName" => spec.and_then(|spec| spec.scheduler_name.clone()),
+            "spec.serviceAccountName" => spec.and_then(|spec| spec.service_account_name.clone()),
+            "spec.hostNetwork" => {
+                let shared = spec.and_then(|spec| spec.host_network).unwrap_or(false);
+                Some(shared.to_string())
+            }
+            "status.phase" => status.and_then(|status| status.phase.clone()),
+            "status.podIP" => status
+                .and_then(|status| status.pod_ips.as_ref())
+                .and_then(|ips| ips.first())
+                .map(|ip| ip.ip.clone()),
+            "status.nominatedNodeName" => status.and_then(|status| status.nominated_node_name.clone()),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
+
+/// A token is a service account's.
+fn validate_tokens(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    if spec
+        .service_account_name
+        .as_ref()
+        .is_some_and(|name| !name.is_empty())
+    {
+        return;
+    }
+    for (index, volume) in spec.volumes.iter().flatten().enumerate() {
+        let sources = volume
+            .projected
+            .iter()
+            .flat_map(|projected| projected.sources.iter().flatten());
+        for (source_index, _) in sources
+            .enumerate()
+            .filter(|(_, source)| source.service_account_token.is_some())
+        {
+            errors.forbidden(
+                &path
+                    .child("volumes")
+                    .index(index)
+                    .child("projected")
+                    .child("sources")
+                    .index(source_index)
+                    .child("serviceAccountToken"),
+                "must not be specified when serviceAccountName is not set",
+            );
+        }
+    }
+}
+
+fn readiness_gates(object: &Pod) -> String {
+    let gates = object
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.readiness_gates.as_deref());
+    match gates.unwrap_or_default() {
+        [] => cell::NONE.into(),
+        gates => {
+            let open = gates
+                .iter()
+                .filter(|gate| pod::has_condition(object, &gate.condition_type))
+                .count();
+            format!("{open}/{}", gates.len())
+        }
+    }
+}
+
+/// What the table says of a pod (`printPod`).
+struct Summary {
+    ready: usize,
+    total: usize,
+    reason: String,
+    restarts: i32,
+    last_restart: Option<Time>,
+}
+
+/// Restarts, and when the last of them was.
+#[derive(Default)]
+struct Restarts {
+    count: i32,
+    last: Option<Time>,
+}
+
+impl Restarts {
+    fn add(&mut self, status: &ContainerStatus) {
+        self.count += status.restart_count;
+        let finished = status
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref())
+            .and_then(|terminated| terminated.finished_at.clone());
+        self.last = self.last.take().max(finished);
+    }
+}
+
+fn nonempty(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+fn waiting_reason(status: &ContainerStatus) -> Option<&str> {
+    nonempty(&status.state.as_ref()?.waiting.as_ref()?.reason)
+}
+
+/// Why it ended: the reason, or else the signal or the code.
+fn end_reason(status: &ContainerStatus) -> Option<String> {
+    let ended = status.state.as_ref()?.terminated.as_ref()?;
+    Some(match (nonempty(&ended.reason), ended.signal.unwrap_or(0)) {
+        (Some(reason), _) => reason.to_string(),
+        (None, 0) => format!("ExitCode:{}", ended.exit_code),
+        (None, signal) => format!("Signal:{signal}"),
+    })
+}
+
+impl Summary {
+    fn of(object: &Pod) -> Self {
+        let spec = object.spec.clone().unwrap_or_default();
+        let status = object.status.clone().unwrap_or_default();
+        let init = spec.init_containers.unwrap_or_default();
+        let sidecars: BTreeMap<&str, bool> = init
+            .iter()
+            .map(|container| (container.name.as_str(), pod::is_sidecar(container)))
+            .collect();
+        let mut summary = Self {
+            ready: 0,
+            total: spec.containers.len() + sidecars.values().filter(|sidecar| **sidecar).count(),
+            reason: nonempty(&status.reason).unwrap_or(pod::phase(object)).to_string(),
+            restarts: 0,
+            last_restart: None,
+        };
+        let gated = |condition: &PodCondition| {
+            condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("SchedulingGated")
+        };
+        if status.conditions.iter().flatten().any(gated) {
+            summary.reason = "SchedulingGated".into();
+        }
+
+        let (mut all, mut of_sidecars) = (Restarts::default(), Restarts::default());
+        let mut initializing = false;
+        for (index, container) in status.init_container_statuses.iter().flatten().enumerate() {
+            all.add(container);
+            let sidecar = sidecars.get(container.name.as_str()).copied().unwrap_or(false);
+            if sidecar {
+                of_sidecars.add(container);
+            }
+            let ended = container
+                .state
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref());
+            if ended.is_some_and(|ended| ended.exit_code == 0) {
+                continue;
+            }
+            if sidecar && container.started == Some(true) {
+                summary.ready += usize::from(container.ready);
+                continue;
+            }
+            initializing = true;
+            summary.reason = match (end_reason(container), waiting_reason(container)) {
+                (Some(reason), _) => format!("Init:{reason}"),
+                (None, Some(reason)) if reason != "PodInitializing" => format!("Init:{reason}"),
+                _ => format!("Init:{index}/{}", init.len()),
+            };
+            break;
+        }
+
+        if !initializing || pod::has_condition(object, "Initialized") {
+            all = of_sidecars;
+            let mut running = false;
+            for container in status.container_statuses.iter().flatten().rev() {
+                all.add(container);
+                if let Some(reason) = waiting_reason(container) {
+                    summary.reason = reason.to_string();
+                } else if let Some(reason) = end_reason(container) {
+                    summary.reason = reason;
+                } else if container.ready
+                    && container
+                        .state
+                        .as_ref()
+                        .is_some_and(|state| state.running.is_some())
+                {
+                    running = true;
+                    summary.ready += 1;
+                }
+            }
+            // One that has ended does not speak for those that still run.
+            if summary.reason == "Completed" && running {
+                let ready = pod::is_ready(object);
+                summary.reason = if ready { "Running" } else { "NotReady" }.into();
+            }
+        }
+
+        if object.metadata.deletion_timestamp.is_some() {
+            if status.reason.as_deref() == Some("NodeLost") {
+                summary.reason = "Unknown".into();
+            } else if !pod::is_terminal(object) {
+                summary.reason = "Terminating".into();
+            }
+        }
+        summary.restarts = all.count;
+        summary.last_restart = all.last;
+        summary
+    }
+}

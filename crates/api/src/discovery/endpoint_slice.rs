@@ -1,0 +1,239 @@
+//! EndpointSlice: some of the addresses behind a service.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use serde_json::Value;
+
+use crate::cell;
+use crate::core::check_address;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Target, age};
+use crate::meta;
+use crate::names;
+
+const MAX_ENDPOINTS: usize = 1000;
+const MAX_PORTS: usize = 20_000;
+const MAX_ADDRESSES: usize = 100;
+const MAX_ZONE_HINTS: usize = 8;
+const MAX_NODE_HINTS: usize = 8;
+
+impl Kind for EndpointSlice {
+    fn info() -> KindInfo {
+        KindInfo {
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "AddressType",
+                    "string",
+                    "addressType specifies the type of address carried by this EndpointSlice. All addresses in this slice must be the same type. This field is immutable after creation.",
+                ),
+                Column::new(
+                    "Ports",
+                    "string",
+                    "ports specifies the list of network ports exposed by each endpoint in this slice. Each port must have a unique name.",
+                ),
+                Column::new(
+                    "Endpoints",
+                    "string",
+                    "endpoints is a list of unique endpoints in this slice.",
+                ),
+                Column::age(),
+            ],
+            ..KindInfo::of::<Self>("endpointslice")
+        }
+    }
+
+    fn default(&mut self) {
+        for port in self.ports.iter_mut().flatten() {
+            port.name.get_or_insert_default();
+            port.protocol.get_or_insert_with(|| "TCP".into());
+        }
+        // Both lists are always written, be they empty.
+        self.endpoints.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, _target: Target) {
+        let same = self.address_type == old.address_type
+            && self.endpoints.as_deref().unwrap_or_default() == old.endpoints.as_deref().unwrap_or_default()
+            && self.ports.as_deref().unwrap_or_default() == old.ports.as_deref().unwrap_or_default()
+            && self.metadata.labels.clone().unwrap_or_default()
+                == old.metadata.labels.clone().unwrap_or_default();
+        let generation = old.metadata.generation.unwrap_or(0);
+        self.metadata.generation = Some(if same { generation } else { generation + 1 });
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        match self.address_type.as_str() {
+            "IPv4" | "IPv6" | "FQDN" => {}
+            "" => errors.required(&Path::new("addressType"), ""),
+            other => errors.not_supported(&Path::new("addressType"), other, &["FQDN", "IPv4", "IPv6"]),
+        }
+        let endpoints = self.endpoints.as_deref().unwrap_or_default();
+        let path = Path::new("endpoints");
+        if endpoints.len() > MAX_ENDPOINTS {
+            errors.too_many(&path, endpoints.len(), MAX_ENDPOINTS);
+        } else {
+            for (index, endpoint) in endpoints.iter().enumerate() {
+                validate_endpoint(endpoint, &self.address_type, &path.index(index), errors);
+            }
+        }
+        validate_ports(
+            self.ports.as_deref().unwrap_or_default(),
+            &Path::new("ports"),
+            errors,
+        );
+    }
+
+    fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
+        meta::immutable(
+            &self.address_type,
+            &old.address_type,
+            &Path::new("addressType"),
+            errors,
+        );
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let ports: Vec<String> = self
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| match (port.port, &port.name) {
+                (Some(port), _) => port.to_string(),
+                (None, Some(name)) => name.clone(),
+                (None, None) => "*".into(),
+            })
+            .collect();
+        let addresses: Vec<String> = self
+            .endpoints
+            .iter()
+            .flatten()
+            .flat_map(|endpoint| endpoint.addresses.iter().cloned())
+            .collect();
+        let shown = |all: &[String]| -> Value {
+            match cell::first_three(all) {
+                text if text.is_empty() => "<unset>".into(),
+                text => text.into(),
+            }
+        };
+        vec![
+            self.metadata.name.clone().into(),
+            self.address_type.clone().into(),
+            shown(&ports),
+            shown(&addresses),
+            age(&self.metadata, now),
+        ]
+    }
+}
+
+fn validate_endpoint(endpoint: &Endpoint, address_type: &str, path: &Path, errors: &mut Errors) {
+    let addresses = path.child("addresses");
+    match endpoint.addresses.len() {
+        0 => errors.required(&addresses, "must contain at least 1 address"),
+        count if count > MAX_ADDRESSES => errors.too_many(&addresses, count, MAX_ADDRESSES),
+        _ => {}
+    }
+    for (index, address) in endpoint.addresses.iter().enumerate() {
+        let path = addresses.index(index);
+        let parsed = address.parse::<std::net::IpAddr>();
+        match address_type {
+            "IPv4" if !parsed.as_ref().is_ok_and(|address| address.is_ipv4()) => {
+                errors.invalid(&path, address, "must be a valid IPv4 address");
+            }
+            "IPv6" if !parsed.as_ref().is_ok_and(|address| address.is_ipv6()) => {
+                errors.invalid(&path, address, "must be a valid IPv6 address");
+            }
+            "IPv4" | "IPv6" => check_address(address, &path, errors),
+            "FQDN" => {
+                for message in names::dns_subdomain(address.trim_end_matches('.'), false) {
+                    errors.invalid(&path, address, message);
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some(node) = &endpoint.node_name {
+        for message in names::dns_subdomain(node, false) {
+            errors.invalid(&path.child("nodeName"), node, message);
+        }
+    }
+    let topology = path.child("deprecatedTopology");
+    meta::validate_labels(endpoint.deprecated_topology.as_ref(), &topology, errors);
+    if let Some(hostname) = &endpoint.hostname {
+        for message in names::dns_label(hostname, false) {
+            errors.invalid(&path.child("hostname"), hostname, message);
+        }
+    }
+    let Some(hints) = &endpoint.hints else { return };
+    let zones = hints.for_zones.as_deref().unwrap_or_default();
+    let nodes = hints.for_nodes.as_deref().unwrap_or_default();
+    let path = path.child("hints");
+    if zones.len() > MAX_ZONE_HINTS {
+        errors.too_many(&path.child("forZones"), zones.len(), MAX_ZONE_HINTS);
+    }
+    if nodes.len() > MAX_NODE_HINTS {
+        errors.too_many(&path.child("forNodes"), nodes.len(), MAX_NODE_HINTS);
+    }
+    let all = [
+        (
+            "forZones",
+            zones.iter().map(|zone| &zone.name).collect::<Vec<_>>(),
+        ),
+        (
+            "forNodes",
+            nodes.iter().map(|node| &node.name).collect::<Vec<_>>(),
+        ),
+    ];
+    for (field, hinted) in all {
+        let mut seen = BTreeSet::new();
+        for (index, name) in hinted.into_iter().enumerate() {
+            let path = path.child(field).index(index).child("name");
+            if !seen.insert(name) {
+                errors.duplicate(&path, name);
+            }
+            let wrong = match field {
+                "forZones" => names::label_value(name),
+                _ => names::dns_subdomain(name, false),
+            };
+            for message in wrong {
+                errors.invalid(&path, name, message);
+            }
+        }
+    }
+}
+
+fn validate_ports(ports: &[EndpointPort], path: &Path, errors: &mut Errors) {
+    if ports.len() > MAX_PORTS {
+        return errors.too_many(path, ports.len(), MAX_PORTS);
+    }
+    let mut seen = BTreeSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        let path = path.index(index);
+        let name = port.name.as_deref().unwrap_or_default();
+        if !name.is_empty() {
+            for message in names::dns_label(name, false) {
+                errors.invalid(&path.child("name"), name, message);
+            }
+        }
+        if !seen.insert(name) {
+            errors.duplicate(&path.child("name"), name);
+        }
+        crate::core::check_protocol(port.protocol.as_deref(), &path.child("protocol"), errors);
+        if let Some(protocol) = &port.app_protocol {
+            for message in names::qualified_name(protocol) {
+                errors.invalid(&path.child("appProtocol"), protocol, message);
+            }
+        }
+        if let Some(port) = port.port {
+            for message in names::port_number(port) {
+                errors.invalid(&path.child("port"), port, message);
+            }
+        }
+    }
+}
