@@ -1,7 +1,6 @@
 //! CRI's `ImageService`: the image store, in the words of the protocol.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use k8s_cri::v1::image_service_server::ImageService;
 use k8s_cri::v1::{
@@ -27,10 +26,6 @@ impl Images {
         Self { store }
     }
 }
-
-/// Prefixes by which `PullImage` is asked to load an archive on this machine, as in Podman's notation. No pod can say
-/// this: neither is a valid image name, so the kubelet refuses it.
-const ARCHIVES: [&str; 2] = ["docker-archive:", "oci-archive:"];
 
 #[async_trait]
 impl ImageService for Images {
@@ -77,12 +72,6 @@ impl ImageService for Images {
     ) -> Result<Response<PullImageResponse>, Status> {
         let request = request.into_inner();
         let name = named(request.image)?;
-        if let Some(path) = ARCHIVES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
-            let images = self.store.load(Path::new(path)).await.map_err(status)?;
-            let first = images.first().map(|image| image.id.clone());
-            let image_ref = first.ok_or_else(|| Status::not_found(format!("{path}: no images")))?;
-            return Ok(Response::new(PullImageResponse { image_ref }));
-        }
         let image = self
             .store
             .pull(&name, request.auth.and_then(credentials))
@@ -206,6 +195,7 @@ fn status(error: ImageError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn the_user_is_a_number_or_a_name() {

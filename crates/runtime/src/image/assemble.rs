@@ -1,7 +1,7 @@
 //! An image is put together: its layers are fetched side by side, unpacked in order, and then it is made known.
 
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -142,7 +142,18 @@ impl Inner {
             let begin = || inner.layer(id, diff_id, below, parent, source, downloads);
             flights.push(self.unpacking.join(chain, begin));
         }
-        try_join_all(flights).await?;
+        if let Err(error) = try_join_all(flights).await {
+            drop(pins);
+            // What has been fetched is there for the next try, unless nothing else has room then.
+            if let ImageError::Io {
+                kind: ErrorKind::StorageFull,
+                ..
+            } = error.root()
+            {
+                blocking(move || self.sweep()).await?;
+            }
+            return Err(error);
+        }
         blocking(move || {
             let image = self.commit(&assembly);
             // Only now the image itself keeps its layers.

@@ -9,6 +9,7 @@
 //! lock                 held by the process that uses the store
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -128,19 +129,20 @@ impl Disk {
         Ok(temporary)
     }
 
-    /// Removes blobs and layer directories other than these.
-    pub(crate) fn retain<'a>(
-        &self,
-        blobs: impl Iterator<Item = &'a Digest>,
-        chains: Option<impl Iterator<Item = &'a Digest>>,
-    ) -> Result<(), ImageError> {
-        let keep: Vec<PathBuf> = blobs.map(|digest| self.blobs().join(digest.hex())).collect();
-        remove_others(&self.blobs(), &keep)?;
-        if let Some(chains) = chains {
-            let keep: Vec<PathBuf> = chains.map(|chain| self.layer(chain)).collect();
-            remove_others(&self.layers(), &keep)?;
-        }
-        Ok(())
+    /// Removes all other blobs.
+    pub(crate) fn retain_blobs(&self, keep: &BTreeSet<Digest>) -> Result<(), ImageError> {
+        remove_others(
+            &self.blobs(),
+            &keep
+                .iter()
+                .map(|digest| self.blobs().join(digest.hex()))
+                .collect(),
+        )
+    }
+
+    /// Removes all other layers.
+    pub(crate) fn retain_layers<'a>(&self, keep: impl Iterator<Item = &'a Digest>) -> Result<(), ImageError> {
+        remove_others(&self.layers(), &keep.map(|chain| self.layer(chain)).collect())
     }
 
     /// Writes a small file so that there is always the old or the new one. With `durable` it is on the disk afterwards.
@@ -224,7 +226,7 @@ fn remove(path: &Path) {
     }
 }
 
-fn remove_others(directory: &Path, keep: &[PathBuf]) -> Result<(), ImageError> {
+fn remove_others(directory: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), ImageError> {
     for name in names(directory)? {
         let path = directory.join(name);
         if !keep.contains(&path) {

@@ -225,7 +225,8 @@ impl Inner {
                 Err(error) => tracing::warn!(image = %record.id, %error, "image forgotten"),
             }
         }
-        disk.retain(catalogue.index.blobs().iter(), Some(layers.present.keys()))?;
+        disk.retain_blobs(&catalogue.index.blobs())?;
+        disk.retain_layers(layers.present.keys())?;
         Ok(Self {
             registries: config.registries,
             disk,
@@ -339,7 +340,7 @@ impl Inner {
             self.disk.write_json(&self.disk.index(), &next, true)?;
             let blobs = next.blobs();
             self.publish(next)?;
-            self.disk.retain(blobs.iter(), None::<std::iter::Empty<_>>)?;
+            self.disk.retain_blobs(&blobs)?;
             self.collect()?
         };
         // Many files may go; nobody has to wait for the lock meanwhile.
@@ -378,6 +379,16 @@ impl Inner {
             }
             let path = self.disk.hold(holder);
             std::fs::remove_file(&path).map_err(|error| ImageError::io("remove", &path, error))?;
+            self.collect()?
+        };
+        drop(trash);
+        Ok(())
+    }
+
+    /// Removes the layers that nobody needs.
+    pub(crate) fn sweep(&self) -> Result<(), ImageError> {
+        let trash = {
+            let _writer = self.writer.lock();
             self.collect()?
         };
         drop(trash);

@@ -611,3 +611,6 @@ fn clean(name: &[u8]) -> PathBuf {
     }
     path
 }
+
+#[cfg(test)]
+mod tests;
