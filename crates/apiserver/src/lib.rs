@@ -5,12 +5,18 @@
 //!
 //! *Architecture invariant:* only this crate touches the store.
 
+mod admission;
+pub mod auth;
 pub mod config;
+mod discovery;
 pub mod error;
 pub mod http;
+mod objects;
+mod openapi;
 mod patch;
 pub mod registry;
 pub mod server;
+mod startup;
 pub mod user;
 
 pub use config::{Config, KubeletClient, ServiceAccountKeys, VersionInfo, kubernetes_version};

@@ -1,19 +1,47 @@
 //! The server: what it is made of, how it starts, and how it listens.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use skiff_store::Store;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt, service_fn};
 
+use crate::admission::Chain;
+use crate::admission::service_addresses::{Cidr, ServiceAddresses};
+use crate::auth::Caller;
+use crate::auth::authorize::{Components, Masters, PublicPaths, Union};
+use crate::auth::tokens::Tokens;
+use crate::auth::x509::ClientAuthority;
 use crate::config::Config;
-use crate::http::{BoxError, Request, Response, ResponseFuture};
+use crate::error::ApiError;
+use crate::http::{
+    BodyError, BoxError, InFlight, Metrics, NodeClient, Request, RequestPath, Response, ResponseFuture,
+    request_path,
+};
+use crate::openapi::Documents;
+use crate::registry::Registry;
+use crate::startup::{self, OwnService};
 use crate::user::UserInfo;
+
+/// How long a client may take for the TLS handshake, and for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long requests may go on when the server is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +59,14 @@ pub enum StartError {
     ServiceRange(String),
     /// The state could not be read.
     #[error("reading the cluster's state: {0}")]
-    State(String),
+    State(ApiError),
     /// An object that every cluster has could not be made.
     #[error("making {what}: {cause}")]
     Bootstrap {
         /// Which object.
         what: String,
         /// Why.
-        cause: crate::ApiError,
+        cause: ApiError,
     },
 }
 
@@ -50,13 +78,53 @@ pub enum ServeError {
     Listen(#[from] std::io::Error),
 }
 
-/// A running API server; clones share it.
-#[derive(Clone, Debug)]
-pub struct ApiServer {}
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) tokens: Tokens,
+    pub(crate) authorizer: Union,
+    pub(crate) in_flight: InFlight,
+    pub(crate) metrics: Metrics,
+    pub(crate) documents: Documents,
+    pub(crate) nodes: NodeClient,
+    pub(crate) shutdown: CancellationToken,
+}
 
-/// The request path without a socket; every caller is the same user.
-#[derive(Clone, Debug)]
-pub struct LocalService {}
+/// A running API server; clones share it.
+#[derive(Clone)]
+pub struct ApiServer {
+    path: RequestPath,
+    clients: ClientAuthority,
+    tls: TlsAcceptor,
+}
+
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiServer").finish_non_exhaustive()
+    }
+}
+
+fn key_error(what: &'static str) -> impl Fn(String) -> StartError {
+    move |cause| StartError::Key { what, cause }
+}
+
+fn tls(config: &Config, clients: &ClientAuthority) -> Result<TlsAcceptor, String> {
+    let chain = CertificateDer::pem_slice_iter(&config.tls_certificate_pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_slice(&config.tls_key_pem).map_err(|error| error.to_string())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_client_cert_verifier(clients.handshake_verifier())
+        .with_single_cert(chain, key)
+        .map_err(|error| error.to_string())?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(tls)))
+}
 
 impl ApiServer {
     /// Starts a server on a store. When this returns the caches are filled and the objects that every cluster has are
@@ -69,29 +137,185 @@ impl ApiServer {
         store: Arc<dyn Store>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        let _ = (config, store, shutdown);
-        Ok(Self {})
+        let clients = ClientAuthority::new(&config.client_ca_pem).map_err(key_error("client authority"))?;
+        let tls = tls(&config, &clients).map_err(key_error("serving certificate"))?;
+        let tokens = Tokens::new(&config.service_account)
+            .map_err(|error| key_error("service-account signing key")(error.to_string()))?;
+        let nodes = NodeClient::new(&config.kubelet).map_err(key_error("kubelet client certificate"))?;
+        let (address, prefix) = config.service_cidr;
+        let cidr = Cidr::new(address, prefix)
+            .ok_or_else(|| StartError::ServiceRange(format!("{address}/{prefix}")))?;
+        let addresses = Arc::new(ServiceAddresses::new(cidr, config.node_port_range.clone()));
+        let own = addresses
+            .own()
+            .ok_or_else(|| StartError::ServiceRange(cidr.to_string()))?;
+
+        let admission = Arc::new(Chain::new(addresses.clone()));
+        let registry = Registry::open(
+            store.clone(),
+            skiff_api::catalogue::builtin(),
+            admission.clone(),
+            shutdown.clone(),
+        )
+        .await
+        .map_err(StartError::State)?;
+        admission.attach(&registry);
+        addresses
+            .follow(&registry, shutdown.clone())
+            .await
+            .map_err(StartError::State)?;
+        let own = OwnService::new(own, &config);
+        startup::bootstrap(&registry, &config, &own)
+            .await
+            .map_err(|(what, cause)| StartError::Bootstrap { what, cause })?;
+        own.keep(registry.clone(), shutdown.clone());
+
+        let shared = Arc::new(Shared {
+            config,
+            registry,
+            store,
+            tokens,
+            authorizer: Union(vec![
+                Box::new(Masters),
+                Box::new(PublicPaths),
+                Box::new(Components),
+            ]),
+            in_flight: InFlight::default(),
+            metrics: Metrics::default(),
+            documents: Documents::default(),
+            nodes,
+            shutdown,
+        });
+        Ok(Self {
+            path: request_path(&shared),
+            clients,
+            tls,
+        })
     }
 
     /// The same request path without a socket: only authentication is skipped, the caller is `user`.
     pub fn local(&self, user: UserInfo) -> LocalService {
-        let _ = user;
-        LocalService {}
+        LocalService {
+            path: self.path.clone(),
+            user: Arc::new(user),
+        }
     }
 
-    /// Serves TLS connections until `shutdown`, HTTP/1.1 or HTTP/2 as the client chooses.
+    /// Serves TLS connections until `shutdown`, HTTP/1.1 or HTTP/2 as the client chooses. Requests that are being
+    /// handled then are finished, within five seconds.
     ///
     /// # Errors
     /// When the socket cannot be listened on any more.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), ServeError> {
-        let _ = listener;
-        shutdown.cancelled().await;
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(self.clone().connection(stream, shutdown.clone()));
+                }
+                Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "accepting"),
+                Err(error) if is_exhaustion(&error) => {
+                    tracing::warn!(%error, "accepting");
+                    // Nothing tells when a file descriptor becomes free.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        connections.close();
+        let _ = tokio::time::timeout(GRACE, connections.wait()).await;
         Ok(())
+    }
+
+    async fn connection(self, stream: TcpStream, shutdown: CancellationToken) {
+        // Small frames, such as watch events, are to leave at once.
+        let _ = stream.set_nodelay(true);
+        let stream = match tokio::time::timeout(PATIENCE, self.tls.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake"),
+            Err(_) => return tracing::debug!("TLS handshake took too long"),
+        };
+        let peer = self.clients.identify(stream.get_ref().1.peer_certificates());
+        let path = self.path;
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let mut request: Request =
+                request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
+            request.extensions_mut().insert(peer.clone());
+            path.clone().oneshot(request)
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(250)
+            .keep_alive_interval(Duration::from_secs(30));
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
+            .into_owned();
+        let mut connection = std::pin::pin!(connection);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                outcome = connection.as_mut() => {
+                    if let Err(error) = outcome {
+                        tracing::debug!(%error, "connection");
+                    }
+                    return;
+                }
+                () = shutdown.cancelled(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
     }
 
     /// Whether `/readyz` answers ok.
     pub async fn ready(&self) -> bool {
-        true
+        let request = http::Request::get("/readyz").body(http_body_util::Empty::<Bytes>::new());
+        let Ok(request) = request else { return false };
+        match self.local(startup::server_user()).call(request).await {
+            Ok(response) => response.status().is_success(),
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Whether accepting failed for a reason that lies in the one connection.
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+/// Whether accepting failed because the process or the system has no file descriptor or memory left (EMFILE, ENFILE,
+/// ENOBUFS, ENOMEM).
+fn is_exhaustion(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+}
+
+/// The request path without a socket; every caller is the same user.
+#[derive(Clone)]
+pub struct LocalService {
+    path: RequestPath,
+    user: Arc<UserInfo>,
+}
+
+impl fmt::Debug for LocalService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalService")
+            .field("user", &self.user.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +333,9 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
-        let _request: Request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        Box::pin(async { Ok(Response::default()) })
+        let mut request: Request =
+            request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
+        request.extensions_mut().insert(Caller(self.user.clone()));
+        Box::pin(self.path.clone().oneshot(request))
     }
 }

@@ -1,20 +1,180 @@
-//! HTTP: the request path and its handlers.
+//! HTTP: the request path, top to bottom in [`request_path`], and the handlers that it ends in.
 
+mod accept;
+mod binding;
 pub(crate) mod body;
+mod compress;
+mod eviction;
+mod in_flight;
+mod logs;
+mod metrics;
+mod node;
+mod observe;
+mod options;
+mod paths;
+pub(crate) mod query;
+mod request_body;
+pub mod request_info;
+pub(crate) mod resources;
+mod respond;
+mod scale;
+mod stage;
+mod token_request;
+mod transform;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceBuilder, service_fn};
+
+use crate::auth::authorize::{Attributes, Authorizer, Decision, forbidden};
+use crate::auth::impersonation::impersonate;
+use crate::auth::{Caller, PeerIdentity, authenticate};
+use crate::error::{ApiError, ApiResult};
+use crate::http::observe::ObserveLayer;
+use crate::http::query::Query;
+use crate::http::request_info::RequestInfo;
+use crate::http::resources::Call;
+use crate::http::stage::StageLayer;
+use crate::server::Shared;
 
 pub use body::ResponseBody;
+pub(crate) use in_flight::InFlight;
+pub(crate) use metrics::Metrics;
+pub(crate) use node::NodeClient;
 
 /// A response on its way to the client.
-pub type Response = http::Response<ResponseBody>;
+pub type Response = ::http::Response<ResponseBody>;
 /// What a service of the request path returns.
 pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 /// An error of a body, with its type erased.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A request's body, with its type erased.
-pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BoxError>;
+pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BodyError>;
+/// Why a request's body could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct BodyError(pub BoxError);
+
 /// A request on its way through the layers.
-pub type Request = http::Request<RequestBody>;
+pub type Request = ::http::Request<RequestBody>;
+/// The whole path of a request.
+pub(crate) type RequestPath = BoxCloneSyncService<Request, Response, Infallible>;
+
+/// The path of every request, whichever way it came in.
+pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
+    let stage = |check| StageLayer {
+        shared: shared.clone(),
+        check,
+    };
+    let handler = {
+        let shared = shared.clone();
+        service_fn(move |request| {
+            let shared = shared.clone();
+            async move { Ok::<_, Infallible>(handle(shared, request).await) }
+        })
+    };
+    let path = ServiceBuilder::new()
+        // What the request is about; a path that cannot be read ends here.
+        .layer(stage(|_, request| Box::pin(describe(request))))
+        // Counts, compresses, and turns a panic into an answer.
+        .layer(ObserveLayer {
+            shared: shared.clone(),
+        })
+        // Who asks: client certificate, token, or nobody. A wrong credential ends here.
+        .layer(stage(|shared, request| Box::pin(identify(shared, request))))
+        // On whose behalf.
+        .layer(stage(|shared, request| Box::pin(act_as(shared, request))))
+        // The audit log takes its place here, where it is known who asks and not yet whether they may.
+        // How many at once.
+        .layer(stage(|shared, request| Box::pin(take_place(shared, request))))
+        // May they.
+        .layer(stage(|shared, request| Box::pin(permit(shared, request))))
+        .service(handler);
+    BoxCloneSyncService::new(path)
+}
+
+/// What one of the stages before has put into the request.
+fn found<T: Clone + Send + Sync + 'static>(request: &Request) -> ApiResult<T> {
+    let found = request.extensions().get::<T>().cloned();
+    found.ok_or_else(|| ApiError::internal(format!("no {} in the request", std::any::type_name::<T>())))
+}
+
+async fn describe(mut request: Request) -> ApiResult<Request> {
+    let info = RequestInfo::parse(request.method(), request.uri())
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    request.extensions_mut().insert(Arc::new(info));
+    Ok(request)
+}
+
+async fn identify(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
+    // A request from within the process has its caller already; none from a socket can.
+    if request.extensions().get::<Caller>().is_none() {
+        let peer = request.extensions().get::<PeerIdentity>().cloned();
+        let user = authenticate(peer.as_ref(), request.headers(), &shared.tokens, &shared.registry).await?;
+        request.extensions_mut().insert(Caller(user));
+    }
+    // No handler behind has any use for the credential.
+    request.headers_mut().remove(::http::header::AUTHORIZATION);
+    Ok(request)
+}
+
+async fn act_as(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
+    let Caller(caller) = found(&request)?;
+    if let Some(user) = impersonate(request.headers(), &caller, &shared.authorizer).await? {
+        tracing::debug!(caller = caller.name, user = user.name, "impersonation");
+        request.extensions_mut().insert(Caller(Arc::new(user)));
+    }
+    Ok(request)
+}
+
+async fn take_place(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
+    let Caller(user) = found(&request)?;
+    let info: Arc<RequestInfo> = found(&request)?;
+    if let Some(place) = shared.in_flight.place(&info, &user).await? {
+        request.extensions_mut().insert(Arc::new(place));
+    }
+    Ok(request)
+}
+
+async fn permit(shared: Arc<Shared>, request: Request) -> ApiResult<Request> {
+    let Caller(user) = found(&request)?;
+    let info: Arc<RequestInfo> = found(&request)?;
+    let attributes = Attributes::of(&user, &info);
+    match shared.authorizer.authorize(&attributes).await {
+        Decision::Allow => Ok(request),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
+    }
+}
+
+async fn handle(shared: Arc<Shared>, request: Request) -> Response {
+    let place = request.extensions().get::<body::Place>().cloned();
+    let answer = async {
+        let Caller(user) = found(&request)?;
+        let info: Arc<RequestInfo> = found(&request)?;
+        let (head, body) = request.into_parts();
+        let call = Call {
+            shared,
+            method: head.method,
+            info,
+            query: Query::parse(head.uri.query()),
+            headers: head.headers,
+            user,
+            body: Mutex::new(body),
+        };
+        if call.info.is_resource {
+            resources::handle(call).await
+        } else {
+            paths::handle(call).await
+        }
+    };
+    let mut response = answer.await.unwrap_or_else(|error| respond::error(&error));
+    if let Some(place) = place {
+        response.body_mut().hold(place);
+    }
+    response
+}

@@ -420,3 +420,6 @@ fn clean_list(items: Vec<Value>) -> Vec<Value> {
         .filter_map(clean)
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use skiff_api::schema::{self, Definition};
 use skiff_api::{Catalogue, Object, Strategy};
 
@@ -140,29 +141,31 @@ impl Decoder {
 }
 
 fn type_meta(body: &[u8]) -> Result<TypeMeta<'_>, String> {
+    let kind = syntax::value_kind(body);
+    if kind != "object" {
+        return Err(match serde_json::from_slice::<IgnoredAny>(body) {
+            Err(error) => syntax::message(body, &error),
+            Ok(_) => format!(
+                "json: cannot unmarshal {kind} into Go value of type struct {{ APIVersion string \
+                 \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+            ),
+        });
+    }
     serde_json::from_slice::<TypeMeta<'_>>(body).map_err(|error| {
         if !error.is_data() {
             return syntax::message(body, &error);
         }
-        match syntax::value_kind(body) {
-            "object" => {
-                let wrong = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-                let wrong = ["apiVersion", "kind"].into_iter().find_map(|field| {
-                    let value = wrong.get(field)?;
-                    let kind = syntax::value_kind(value.to_string().as_bytes());
-                    (!value.is_string() && !value.is_null()).then_some((field, kind))
-                });
-                match wrong {
-                    Some((field, kind)) => {
-                        format!("json: cannot unmarshal {kind} into Go struct field .{field} of type string")
-                    }
-                    None => error.to_string(),
-                }
+        let whole: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let wrong = ["apiVersion", "kind"].into_iter().find_map(|field| {
+            let value = whole.get(field)?;
+            let kind = syntax::value_kind(value.to_string().as_bytes());
+            (!value.is_string() && !value.is_null()).then_some((field, kind))
+        });
+        match wrong {
+            Some((field, kind)) => {
+                format!("json: cannot unmarshal {kind} into Go struct field .{field} of type string")
             }
-            other => format!(
-                "json: cannot unmarshal {other} into Go value of type struct {{ APIVersion string \
-                 \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-            ),
+            None => error.to_string(),
         }
     })
 }

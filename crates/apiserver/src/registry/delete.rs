@@ -312,14 +312,15 @@ impl Resource {
         write: &WriteOptions,
     ) -> ApiResult<List> {
         let found = self.list(list).await?;
-        let deletes = found.items.iter().map(|entry| async move {
+        let delete = |entry: Arc<Entry>| async move {
             match self.delete(entry.namespace(), entry.name(), options, write).await {
                 Ok(deleted) => Ok(Some(deleted.entry().clone())),
                 // Somebody else was quicker.
                 Err(error) if error.code() == 404 => Ok(None),
                 Err(error) => Err(error),
             }
-        });
+        };
+        let deletes: Vec<_> = found.items.iter().cloned().map(delete).collect();
         let items: Vec<Option<Arc<Entry>>> = futures::stream::iter(deletes)
             .buffered(AT_ONCE)
             .try_collect()

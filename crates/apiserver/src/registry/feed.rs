@@ -194,7 +194,10 @@ impl Feed {
 
     fn cache(&self, key: &str) -> Option<&Arc<Cache>> {
         // No prefix begins another, so the one that this key begins with is the last that does not come after it.
-        let (prefix, cache) = self.caches.range::<str, _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
+        let (prefix, cache) = self
+            .caches
+            .range::<str, _>((Bound::Unbounded, Bound::Included(key)))
+            .next_back()?;
         key.starts_with(prefix.as_str()).then_some(cache)
     }
 

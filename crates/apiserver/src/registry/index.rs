@@ -127,7 +127,12 @@ mod tests {
         // The shorter of two.
         assert_eq!(candidates(&index, "app=db", "spec.nodeName=n1"), found(&["b/x"]));
         // Nothing to go by.
-        for (labels, fields) in [("", ""), ("app!=web", ""), ("app", ""), ("", "status.phase=Running")] {
+        for (labels, fields) in [
+            ("", ""),
+            ("app!=web", ""),
+            ("app", ""),
+            ("", "status.phase=Running"),
+        ] {
             assert_eq!(candidates(&index, labels, fields), None, "{labels} {fields}");
         }
 

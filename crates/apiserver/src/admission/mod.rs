@@ -1,0 +1,145 @@
+//! Admission: what the cluster adds to objects, and what it refuses, before they are validated. One file a plugin, named
+//! as upstream names them.
+
+mod default_toleration_seconds;
+mod namespace_lifecycle;
+mod priority;
+mod service_account;
+pub(crate) mod service_addresses;
+mod taint_nodes_by_condition;
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use skiff_api::{KindInfo, Object};
+
+use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
+use crate::admission::namespace_lifecycle::NamespaceLifecycle;
+use crate::admission::priority::Priority;
+use crate::admission::service_account::ServiceAccount;
+use crate::admission::service_addresses::ServiceAddresses;
+use crate::admission::taint_nodes_by_condition::TaintNodesByCondition;
+use crate::error::{ApiError, ApiResult};
+use crate::registry::{Admission, AdmissionRequest, Registry};
+
+/// One rule of admission.
+#[async_trait]
+trait Plugin: Send + Sync {
+    /// Changes or refuses an object that is to be created or updated.
+    async fn admit(
+        &self,
+        _request: &AdmissionRequest<'_>,
+        _object: &mut dyn Object,
+        _registry: &Registry,
+    ) -> ApiResult<()> {
+        Ok(())
+    }
+
+    /// Refuses a deletion.
+    async fn check_delete(&self, _request: &AdmissionRequest<'_>) -> ApiResult<()> {
+        Ok(())
+    }
+}
+
+/// All plugins, in upstream's order.
+pub(crate) struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+    addresses: Arc<ServiceAddresses>,
+    /// The registry that asks; it is made after its admission.
+    registry: OnceLock<Weak<Registry>>,
+}
+
+impl Chain {
+    /// The plugins; cluster IPs and node ports come from `addresses`.
+    pub(crate) fn new(addresses: Arc<ServiceAddresses>) -> Self {
+        Self {
+            plugins: vec![
+                Box::new(NamespaceLifecycle),
+                Box::new(ServiceAccount),
+                Box::new(TaintNodesByCondition),
+                Box::new(Priority),
+                Box::new(DefaultTolerationSeconds),
+            ],
+            addresses,
+            registry: OnceLock::new(),
+        }
+    }
+
+    /// Says which registry the plugins read from.
+    pub(crate) fn attach(&self, registry: &Arc<Registry>) {
+        // A second registry would be a second server, which has a chain of its own.
+        let _ = self.registry.set(Arc::downgrade(registry));
+    }
+
+    fn registry(&self) -> ApiResult<Arc<Registry>> {
+        self.registry
+            .get()
+            .and_then(Weak::upgrade)
+            .ok_or_else(|| ApiError::unavailable("the server is not ready"))
+    }
+}
+
+#[async_trait]
+impl Admission for Chain {
+    async fn admit(&self, request: &AdmissionRequest<'_>, object: &mut dyn Object) -> ApiResult<()> {
+        let registry = self.registry()?;
+        for plugin in &self.plugins {
+            plugin.admit(request, object, &registry).await?;
+        }
+        self.addresses.admit(request, object)
+    }
+
+    async fn check_delete(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
+        for plugin in &self.plugins {
+            plugin.check_delete(request).await?;
+        }
+        Ok(())
+    }
+
+    async fn released(&self, _info: &KindInfo, object: &dyn Object) {
+        self.addresses.released(object);
+    }
+}
+
+/// A pod that is being created, when that is what a request does.
+fn new_pod<'a>(
+    request: &AdmissionRequest<'_>,
+    object: &'a mut dyn Object,
+) -> Option<&'a mut k8s_openapi::api::core::v1::Pod> {
+    let creating = request.operation == crate::registry::Operation::Create && request.subresource.is_none();
+    if creating {
+        object.as_any_mut().downcast_mut()
+    } else {
+        None
+    }
+}
+
+/// The name that a refusal shows: before a name is generated, what it will begin with.
+fn shown_name(request: &AdmissionRequest<'_>, meta: &ObjectMeta) -> String {
+    if !request.name.is_empty() {
+        return request.name.to_string();
+    }
+    meta.generate_name.clone().unwrap_or_else(|| "Unknown!".into())
+}
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::registry::Operation;
+    use crate::user::UserInfo;
+
+    /// A request to create an object, for a plugin's own test.
+    pub(super) fn creation<'a>(info: &'a KindInfo, user: &'a UserInfo) -> AdmissionRequest<'a> {
+        AdmissionRequest {
+            info,
+            namespace: "default",
+            name: "x",
+            operation: Operation::Create,
+            subresource: None,
+            old: None,
+            user,
+            dry_run: false,
+        }
+    }
+}

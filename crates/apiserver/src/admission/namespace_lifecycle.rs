@@ -1,0 +1,149 @@
+//! NamespaceLifecycle: nothing is created in a namespace that is not there or is going; some namespaces stay.
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusCause};
+use serde::Deserialize;
+use skiff_api::{KindInfo, Object, Scope};
+
+use super::{Plugin, shown_name};
+use crate::error::{ApiError, ApiResult};
+use crate::registry::{AdmissionRequest, Operation, Registry};
+
+/// The namespaces that cannot be deleted.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+pub(super) struct NamespaceLifecycle;
+
+/// What decides whether something can be created in a namespace.
+#[derive(Deserialize)]
+struct State {
+    metadata: Metadata,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    phase: Option<String>,
+}
+
+impl State {
+    fn is_terminating(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some() || self.status.phase.as_deref() == Some("Terminating")
+    }
+}
+
+#[async_trait]
+impl Plugin for NamespaceLifecycle {
+    async fn admit(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &mut dyn Object,
+        registry: &Registry,
+    ) -> ApiResult<()> {
+        if request.info.scope != Scope::Namespaced || request.operation != Operation::Create {
+            return Ok(());
+        }
+        let info = KindInfo::of::<Namespace>("namespace");
+        let namespaces = registry
+            .resource("", "v1", "namespaces")
+            .ok_or_else(|| ApiError::not_found(&info, request.namespace))?;
+        // The cache's word is enough that it is there; that it is not is asked of the store.
+        let entry = match namespaces.get_not_older("", request.namespace, Some("0")).await {
+            Err(error) if error.code() == 404 => namespaces.get("", request.namespace).await?,
+            found => found?,
+        };
+        let state: State = serde_json::from_slice(entry.json()).map_err(ApiError::internal)?;
+        if state.is_terminating() {
+            Err(terminating(request, object.metadata()))
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn check_delete(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
+        let is_namespace = request.info.group.is_empty() && request.info.kind == "Namespace";
+        if is_namespace && IMMORTAL.contains(&request.name) {
+            return Err(ApiError::forbidden(
+                request.info,
+                request.name,
+                "this namespace may not be deleted",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn terminating(request: &AdmissionRequest<'_>, meta: &ObjectMeta) -> ApiError {
+    let namespace = request.namespace;
+    let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+    let mut error = ApiError::forbidden(request.info, &shown_name(request, meta), &why);
+    let details = error.0.details.get_or_insert_default();
+    details.causes = Some(vec![StatusCause {
+        reason: Some("NamespaceTerminating".into()),
+        message: Some(format!("namespace {namespace} is being terminated")),
+        field: Some("metadata.namespace".into()),
+    }]);
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::testing::creation;
+    use crate::user::UserInfo;
+    use k8s_openapi::api::core::v1::Pod;
+
+    #[tokio::test]
+    async fn some_namespaces_stay() {
+        let info = KindInfo::of::<Namespace>("namespace");
+        let user = UserInfo::anonymous();
+        for (name, stays) in [
+            ("default", true),
+            ("kube-system", true),
+            ("kube-node-lease", false),
+        ] {
+            let request = AdmissionRequest {
+                name,
+                operation: Operation::Delete,
+                ..creation(&info, &user)
+            };
+            let refusal = NamespaceLifecycle.check_delete(&request).await.err();
+            let expected = format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted");
+            assert_eq!(refusal.map(|error| error.to_string()), stays.then_some(expected));
+        }
+    }
+
+    #[test]
+    fn a_going_namespace_is_told_by_its_phase_or_its_deletion() {
+        for (json, expected) in [
+            (r#"{"metadata":{},"status":{"phase":"Active"}}"#, false),
+            (r#"{"metadata":{},"status":{"phase":"Terminating"}}"#, true),
+            (
+                r#"{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}"#,
+                true,
+            ),
+        ] {
+            assert_eq!(
+                serde_json::from_str::<State>(json).unwrap().is_terminating(),
+                expected,
+                "{json}"
+            );
+        }
+        let (info, user) = (KindInfo::of::<Pod>("pod"), UserInfo::anonymous());
+        let error = terminating(&creation(&info, &user), &ObjectMeta::default());
+        assert_eq!(
+            error.to_string(),
+            "pods \"x\" is forbidden: unable to create new content in namespace default because it is being terminated"
+        );
+    }
+}

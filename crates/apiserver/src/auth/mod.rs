@@ -1,0 +1,87 @@
+//! Who is asking, and may they: authentication, impersonation, authorization.
+
+pub mod authorize;
+pub(crate) mod impersonation;
+pub(crate) mod tokens;
+pub(crate) mod x509;
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::auth::tokens::Tokens;
+use crate::error::{ApiError, ApiResult};
+use crate::registry::Registry;
+use crate::user::UserInfo;
+
+/// The user that the connection's client certificate names; an error when it showed one that is not accepted.
+/// `None`: it showed none. An extension of the requests of a TLS connection.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerIdentity(pub(crate) Option<Result<Arc<UserInfo>, String>>);
+
+/// The user on whose behalf a request is handled; an extension of every request behind authentication.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller(pub(crate) Arc<UserInfo>);
+
+/// Finds out who asks: the client certificate, else the bearer token, else nobody.
+///
+/// # Errors
+/// 401 when a credential was shown that is not accepted.
+pub(crate) async fn authenticate(
+    peer: Option<&PeerIdentity>,
+    headers: &HeaderMap,
+    tokens: &Tokens,
+    registry: &Registry,
+) -> ApiResult<Arc<UserInfo>> {
+    let mut refused = false;
+    match peer.and_then(|peer| peer.0.as_ref()) {
+        Some(Ok(user)) => return Ok(user.clone()),
+        Some(Err(cause)) => {
+            tracing::debug!(%cause, "client certificate refused");
+            refused = true;
+        }
+        None => {}
+    }
+    if let Some(token) = bearer_token(headers) {
+        match tokens.authenticate(token, registry).await {
+            Ok(user) => return Ok(Arc::new(user)),
+            Err(cause) => {
+                tracing::debug!(%cause, "bearer token refused");
+                refused = true;
+            }
+        }
+    }
+    if refused {
+        return Err(ApiError::unauthorized());
+    }
+    Ok(Arc::new(UserInfo::anonymous()))
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bearer_tokens_are_found() {
+        let cases = [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc ", Some("abc")),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("Basic abc", None),
+        ];
+        for (value, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+            assert_eq!(bearer_token(&headers), expected, "{value}");
+        }
+    }
+}

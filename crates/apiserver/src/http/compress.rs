@@ -1,0 +1,103 @@
+//! Compression of large responses, for clients that take it.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::HeaderMap;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, VARY};
+use http_body::Body;
+
+use crate::http::{Response, ResponseBody};
+
+/// Smaller bodies are sent as they are, in bytes.
+const THRESHOLD: u64 = 128 * 1024;
+
+/// Whether a client takes gzip.
+pub(crate) fn accepted(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+            gzip && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0"))
+        })
+}
+
+/// Compresses the body of a response, if it is worth it.
+pub(crate) async fn compress(mut response: Response) -> Response {
+    let large = response
+        .body()
+        .size_hint()
+        .exact()
+        .is_some_and(|size| size >= THRESHOLD);
+    if !large || response.headers().contains_key(CONTENT_ENCODING) {
+        return response;
+    }
+    let Some(segments) = response.body_mut().take_segments() else {
+        return response;
+    };
+    // A large list takes milliseconds of processor time, too long for a thread that serves other requests.
+    let compressed = tokio::task::spawn_blocking(move || {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let written = segments.iter().try_for_each(|segment| encoder.write_all(segment));
+        match written.and_then(|()| encoder.finish()) {
+            Ok(compressed) => Ok(compressed),
+            Err(_) => Err(segments),
+        }
+    })
+    .await;
+    match compressed {
+        Ok(Ok(compressed)) => {
+            response
+                .body_mut()
+                .replace(ResponseBody::from(Bytes::from(compressed)));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+            headers.remove(CONTENT_LENGTH);
+        }
+        Ok(Err(segments)) => response.body_mut().replace(ResponseBody::segments(segments)),
+        Err(error) => tracing::error!(%error, "compressing a response"),
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use std::io::Read;
+
+    #[tokio::test]
+    async fn only_large_bodies_are_compressed() {
+        let small = compress(Response::new(vec![b'a'; 1000].into())).await;
+        assert!(!small.headers().contains_key(CONTENT_ENCODING));
+        let large = compress(Response::new(vec![b'a'; 200_000].into())).await;
+        assert_eq!(large.headers()[CONTENT_ENCODING], "gzip");
+        let body = large.into_body().collect().await.unwrap().to_bytes();
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(body.as_ref())
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text.len(), 200_000);
+    }
+
+    #[test]
+    fn clients_say_whether_they_take_it() {
+        for (value, expected) in [
+            ("gzip", true),
+            ("br, gzip;q=0.5", true),
+            ("gzip;q=0", false),
+            ("br", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, value.parse().unwrap());
+            assert_eq!(accepted(&headers), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The options of each verb, read from the query and, for deletions, from the body.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions as DeleteBody;
+use rand::Rng;
+use serde::Deserialize;
+use skiff_api::{Errors, Path};
+
+use crate::error::{ApiError, ApiResult};
+use crate::http::query::Query;
+use crate::registry::{DeleteOptions, FieldValidation, ListOptions, Propagation, WatchOptions, WriteOptions};
+use crate::user::UserInfo;
+
+/// The shortest time after which a watch is ended that names none.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
+
+/// The options of a write. `kind` is the kind of options that an error names, e.g. `CreateOptions`.
+///
+/// # Errors
+/// 422 for a value that is none of the allowed ones.
+pub(crate) fn write(query: &Query, kind: &'static str, user: &UserInfo) -> ApiResult<WriteOptions> {
+    let mut errors = Errors::new();
+    let dry_run = dry_run(query.all("dryRun"), &mut errors);
+    let field_manager = query.text("fieldManager");
+    if field_manager.as_ref().is_some_and(|manager| manager.len() > 128) {
+        errors.too_long(&Path::new("fieldManager"), 128);
+    }
+    let field_validation = match query.get("fieldValidation").unwrap_or_default() {
+        // The server's own default.
+        "" | "Warn" => FieldValidation::Warn,
+        "Strict" => FieldValidation::Strict,
+        "Ignore" => FieldValidation::Ignore,
+        other => {
+            let supported = ["", "Ignore", "Strict", "Warn"];
+            errors.not_supported(&Path::new("fieldValidation"), other, &supported);
+            FieldValidation::Warn
+        }
+    };
+    valid_options(kind, &errors)?;
+    Ok(WriteOptions {
+        dry_run,
+        field_manager,
+        field_validation,
+        user: user.clone(),
+    })
+}
+
+fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Errors) -> bool {
+    let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+    if values.iter().any(|value| *value != "All") {
+        errors.not_supported(&Path::new("dryRun"), &values, &["All"]);
+    }
+    !values.is_empty()
+}
+
+fn valid_options(kind: &'static str, errors: &Errors) -> ApiResult<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid_options(kind, errors))
+}
+
+/// The options of a list.
+///
+/// # Errors
+/// 400 for a value that cannot be read.
+pub(crate) fn list(query: &Query, namespace: &str) -> ApiResult<ListOptions> {
+    Ok(ListOptions {
+        namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
+        label_selector: query.text("labelSelector").unwrap_or_default(),
+        field_selector: query.text("fieldSelector").unwrap_or_default(),
+        limit: number(query, "limit")?
+            .and_then(|limit| u64::try_from(limit).ok())
+            .filter(|limit| *limit > 0),
+        continue_: query.text("continue"),
+        resource_version: query.text("resourceVersion"),
+        resource_version_match: query.text("resourceVersionMatch"),
+    })
+}
+
+/// The options of a watch.
+///
+/// # Errors
+/// 400 for a value that cannot be read.
+pub(crate) fn watch(query: &Query, namespace: &str) -> ApiResult<WatchOptions> {
+    let timeout = number(query, "timeoutSeconds")?
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
+        // Spread, so that the watches that a restart began together do not end together.
+        .unwrap_or_else(|| SHORTEST_WATCH.mul_f64(1.0 + rand::rng().random::<f64>()));
+    Ok(WatchOptions {
+        namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
+        label_selector: query.text("labelSelector").unwrap_or_default(),
+        field_selector: query.text("fieldSelector").unwrap_or_default(),
+        resource_version: query.text("resourceVersion"),
+        resource_version_match: query.text("resourceVersionMatch"),
+        send_initial_events: query.optional_flag("sendInitialEvents"),
+        allow_bookmarks: query.flag("allowWatchBookmarks"),
+        timeout,
+    })
+}
+
+fn number(query: &Query, name: &str) -> ApiResult<Option<i64>> {
+    match query.get(name) {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        }),
+    }
+}
+
+/// The options of a deletion: the body's if there is one, else the query's.
+///
+/// # Errors
+/// 400 for a body that is no `DeleteOptions`, 422 for a value that is none of the allowed ones.
+pub(crate) fn delete(query: &Query, body: &Bytes) -> ApiResult<DeleteOptions> {
+    let options = if body.iter().all(u8::is_ascii_whitespace) {
+        from_query(query)?
+    } else {
+        from_body(body)?
+    };
+    let mut errors = Errors::new();
+    let dry_run = dry_run(options.dry_run.iter().flatten().map(String::as_str), &mut errors);
+    if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
+        errors.invalid(
+            &Path::new("propagationPolicy"),
+            &options.propagation_policy,
+            "orphanDependents and deletionPropagation cannot be both set",
+        );
+    }
+    valid_options("DeleteOptions", &errors)?;
+    let preconditions = options.preconditions.unwrap_or_default();
+    Ok(DeleteOptions {
+        grace_period: options.grace_period_seconds,
+        uid: preconditions.uid,
+        resource_version: preconditions.resource_version,
+        propagation: options
+            .propagation_policy
+            .as_deref()
+            .map(Propagation::parse)
+            .transpose()?,
+        orphan_dependents: options.orphan_dependents,
+        dry_run,
+    })
+}
+
+fn from_query(query: &Query) -> ApiResult<DeleteBody> {
+    let dry_run: Vec<String> = query.all("dryRun").map(str::to_string).collect();
+    Ok(DeleteBody {
+        dry_run: (!dry_run.is_empty()).then_some(dry_run),
+        grace_period_seconds: number(query, "gracePeriodSeconds")?,
+        orphan_dependents: query.optional_flag("orphanDependents"),
+        propagation_policy: query.text("propagationPolicy"),
+        ..DeleteBody::default()
+    })
+}
+
+fn from_body(body: &Bytes) -> ApiResult<DeleteBody> {
+    #[derive(Deserialize)]
+    struct Kinded {
+        kind: Option<String>,
+    }
+    let malformed =
+        |error: serde_json::Error| ApiError::bad_request(format!("couldn't decode DeleteOptions: {error}"));
+    let kinded: Kinded = serde_json::from_slice(body).map_err(malformed)?;
+    if kinded.kind.is_some_and(|kind| kind != "DeleteOptions") {
+        return Err(ApiError::bad_request(
+            "decoded object cannot be converted to DeleteOptions",
+        ));
+    }
+    serde_json::from_slice(body).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        Query::parse(Some(text))
+    }
+
+    #[test]
+    fn writes_are_checked() {
+        let user = UserInfo::anonymous();
+        let options = write(
+            &query("dryRun=All&fieldValidation=Strict"),
+            "CreateOptions",
+            &user,
+        )
+        .unwrap();
+        assert!(options.dry_run);
+        assert!(matches!(options.field_validation, FieldValidation::Strict));
+        let error = write(&query("dryRun=Some"), "CreateOptions", &user).unwrap_err();
+        assert_eq!(error.code(), 422);
+        assert!(
+            error
+                .to_string()
+                .starts_with("CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: "),
+            "{error}"
+        );
+        let error = write(&query("fieldValidation=Maybe"), "PatchOptions", &user).unwrap_err();
+        assert_eq!(error.code(), 422);
+        assert!(
+            error.to_string().starts_with("PatchOptions.meta.k8s.io"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn deletions_read_the_body_before_the_query() {
+        let none = Bytes::new();
+        let from_query = delete(&query("gracePeriodSeconds=5&propagationPolicy=Foreground"), &none).unwrap();
+        assert_eq!(from_query.grace_period, Some(5));
+        assert!(matches!(from_query.propagation, Some(Propagation::Foreground)));
+        let body = Bytes::from_static(
+            br#"{"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":0,"orphanDependents":false,"preconditions":{"uid":"u"}}"#,
+        );
+        let from_body = delete(&query("gracePeriodSeconds=5"), &body).unwrap();
+        assert_eq!(from_body.grace_period, Some(0));
+        assert_eq!(from_body.uid.as_deref(), Some("u"));
+        assert_eq!(from_body.orphan_dependents, Some(false));
+        let pod = Bytes::from_static(br#"{"kind":"Pod"}"#);
+        assert_eq!(delete(&query(""), &pod).unwrap_err().code(), 400);
+        assert_eq!(
+            delete(&query("propagationPolicy=Never"), &none)
+                .unwrap_err()
+                .code(),
+            422
+        );
+        assert_eq!(
+            delete(&query("gracePeriodSeconds=x"), &none).unwrap_err().code(),
+            400
+        );
+    }
+
+    #[test]
+    fn lists_and_watches_read_their_numbers() {
+        assert_eq!(list(&query("limit=500"), "n").unwrap().limit, Some(500));
+        assert_eq!(list(&query("limit=0"), "").unwrap().limit, None);
+        let error = list(&query("limit=x"), "").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "strconv.ParseInt: parsing \"x\": invalid syntax"
+        );
+        let timeout = watch(&query("timeoutSeconds=7"), "").unwrap().timeout;
+        assert_eq!(timeout, Duration::from_secs(7));
+        let timeout = watch(&query(""), "").unwrap().timeout;
+        assert!((SHORTEST_WATCH..SHORTEST_WATCH * 2).contains(&timeout));
+    }
+}

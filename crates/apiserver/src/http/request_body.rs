@@ -1,0 +1,115 @@
+//! Request bodies: read up to a limit, and turned from YAML into JSON.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::Value;
+
+use crate::error::{ApiError, ApiResult};
+use crate::http::RequestBody;
+
+/// The largest body that is read, in bytes.
+pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+
+/// The types of bodies that hold objects.
+const OBJECT_TYPES: [&str; 2] = ["application/json", "application/yaml"];
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 when it is larger than [`LIMIT`], 400 when the client breaks off.
+pub(crate) async fn read(headers: &HeaderMap, body: RequestBody) -> ApiResult<Bytes> {
+    let too_large = || ApiError::too_large(format!("Request entity too large: limit is {LIMIT}"));
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > LIMIT) {
+        return Err(too_large());
+    }
+    match Limited::new(body, LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(ApiError::bad_request(format!("unable to read body: {error}"))),
+    }
+}
+
+/// The type of a body without its parameters; none is JSON.
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    match value.split(';').next().unwrap_or_default().trim() {
+        "" => "application/json".into(),
+        media => media.to_ascii_lowercase(),
+    }
+}
+
+/// A body that holds an object, as JSON.
+///
+/// # Errors
+/// 415 for a type that the server does not read, 400 for malformed YAML.
+pub(crate) fn as_json(headers: &HeaderMap, body: Bytes) -> ApiResult<Bytes> {
+    match content_type(headers).as_str() {
+        "application/json" | "text/json" => Ok(body),
+        "application/yaml" | "text/yaml" | "application/x-yaml" => yaml_to_json(&body),
+        _ => Err(ApiError::unsupported_media_type(&OBJECT_TYPES)),
+    }
+}
+
+/// YAML as JSON.
+///
+/// # Errors
+/// 400 for malformed YAML.
+pub(crate) fn yaml_to_json(yaml: &[u8]) -> ApiResult<Bytes> {
+    let malformed =
+        |error: String| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {error}"));
+    let text = std::str::from_utf8(yaml).map_err(|error| malformed(error.to_string()))?;
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    serde_json::to_vec(&value)
+        .map(Bytes::from)
+        .map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+
+    fn body(size: usize) -> RequestBody {
+        Full::new(Bytes::from(vec![b' '; size]))
+            .map_err(|never| match never {})
+            .boxed_unsync()
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_up_to_the_limit() {
+        assert_eq!(read(&HeaderMap::new(), body(LIMIT)).await.unwrap().len(), LIMIT);
+        let error = read(&HeaderMap::new(), body(LIMIT + 1)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.to_string().as_str()),
+            (413, "Request entity too large: limit is 3145728")
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, "4000000".parse().unwrap());
+        assert_eq!(read(&headers, body(0)).await.unwrap_err().code(), 413);
+    }
+
+    #[test]
+    fn yaml_becomes_json() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/yaml; charset=utf-8".parse().unwrap());
+        let json = as_json(&headers, Bytes::from_static(b"a: 1\nb: [x, \"2\"]\n")).unwrap();
+        assert_eq!(json, r#"{"a":1,"b":["x","2"]}"#);
+        assert_eq!(
+            as_json(&headers, Bytes::from_static(b"a: [")).unwrap_err().code(),
+            400
+        );
+        headers.insert(
+            CONTENT_TYPE,
+            "application/vnd.kubernetes.protobuf".parse().unwrap(),
+        );
+        assert_eq!(as_json(&headers, Bytes::new()).unwrap_err().code(), 415);
+    }
+}

@@ -1,0 +1,373 @@
+//! The handlers of resources: one for each verb, the same for every kind.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use http::{HeaderMap, Method};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusDetails};
+use parking_lot::Mutex;
+use skiff_api::{Scope, Subresource, Target};
+
+use crate::error::{ApiError, ApiResult};
+use crate::http::accept::{Accepted, Encoding, negotiate};
+use crate::http::query::Query;
+use crate::http::request_info::RequestInfo;
+use crate::http::transform::{IncludeObject, View};
+use crate::http::{
+    RequestBody, Response, ResponseBody, binding, eviction, logs, options, request_body, respond, scale,
+    token_request,
+};
+use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
+use crate::server::Shared;
+use crate::user::UserInfo;
+
+/// A request behind all layers.
+pub(crate) struct Call {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) method: Method,
+    pub(crate) info: Arc<RequestInfo>,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) user: Arc<UserInfo>,
+    /// Behind a lock only so that a call can be shared between threads; whoever reads it has the call alone.
+    pub(crate) body: Mutex<RequestBody>,
+}
+
+impl Call {
+    /// Reads the body, whatever its type is.
+    pub(crate) async fn read_body(&mut self) -> ApiResult<Bytes> {
+        request_body::read(&self.headers, std::mem::take(self.body.get_mut())).await
+    }
+
+    /// Reads a body that holds an object, as JSON.
+    pub(crate) async fn read_object(&mut self) -> ApiResult<Bytes> {
+        let body = self.read_body().await?;
+        request_body::as_json(&self.headers, body)
+    }
+
+    /// Where the request's object is: its namespace (empty when cluster-scoped) and name.
+    pub(crate) fn place(&self, resource: &Resource) -> (&str, &str) {
+        let namespace = match resource.info().scope {
+            Scope::Namespaced => self.info.namespace.as_str(),
+            Scope::Cluster => "",
+        };
+        (namespace, self.info.path_name())
+    }
+}
+
+/// Serves a request for a resource.
+pub(crate) fn handle(call: Call) -> BoxFuture<'static, ApiResult<Response>> {
+    Box::pin(route(call))
+}
+
+async fn route(call: Call) -> ApiResult<Response> {
+    let info = &call.info;
+    if (info.group.as_str(), info.version.as_str(), info.resource.as_str()) == ("", "v1", "bindings") {
+        return binding::collection(call).await;
+    }
+    let resource = call
+        .shared
+        .registry
+        .resource(&info.group, &info.version, &info.resource)
+        .cloned()
+        .ok_or_else(ApiError::no_such_path)?;
+    placed(&call, &resource)?;
+    if info.subresource.is_empty() {
+        verb(call, resource).await
+    } else {
+        subresource(call, resource).await
+    }
+}
+
+/// Checks that the path fits the resource's scope and the method fits the path.
+fn placed(call: &Call, resource: &Resource) -> ApiResult<()> {
+    let info = &call.info;
+    let (named, in_namespace) = (!info.path_name().is_empty(), !info.namespace.is_empty());
+    if info.parts.len() > 3 || info.verb == "proxy" {
+        return Err(ApiError::no_such_path());
+    }
+    match resource.info().scope {
+        // The path of a namespace has its name where other paths have the namespace.
+        Scope::Cluster if in_namespace && info.namespace != info.path_name() => {
+            return Err(ApiError::no_such_path());
+        }
+        Scope::Namespaced if !in_namespace && named => return Err(ApiError::no_such_path()),
+        Scope::Namespaced if !in_namespace && !matches!(info.verb, "list" | "watch") => {
+            return Err(not_allowed());
+        }
+        _ => {}
+    }
+    let fits = match call.method {
+        Method::GET => true,
+        Method::POST => !named || !info.subresource.is_empty(),
+        Method::PUT | Method::PATCH => named,
+        Method::DELETE => info.subresource.is_empty(),
+        _ => false,
+    };
+    let has = !info.subresource.is_empty() || resource.info().verbs.contains(&info.verb);
+    if fits && has { Ok(()) } else { Err(not_allowed()) }
+}
+
+/// 405, as upstream's router words it.
+pub(crate) fn not_allowed() -> ApiError {
+    let mut error = ApiError::no_such_path();
+    error.0.code = Some(405);
+    error.0.reason = Some("MethodNotAllowed".into());
+    error.0.message = Some("the server does not allow this method on the requested resource".into());
+    error
+}
+
+async fn verb(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
+    match call.info.verb {
+        "get" => get(call, resource).boxed().await,
+        "list" => list(call, resource).boxed().await,
+        "watch" => watch(call, resource).boxed().await,
+        "create" => create(call, resource).boxed().await,
+        "update" => update(call, resource, Target::Main).boxed().await,
+        "patch" => patch(call, resource, Target::Main).boxed().await,
+        "delete" => delete(call, resource).boxed().await,
+        "deletecollection" => delete_collection(call, resource).boxed().await,
+        _ => Err(not_allowed()),
+    }
+}
+
+/// The subresources that this server serves; the others of a kind are not there.
+pub(crate) const SERVED: &[Subresource] = &[
+    Subresource::Status,
+    Subresource::Scale,
+    Subresource::Binding,
+    Subresource::Log,
+    Subresource::Eviction,
+    Subresource::EphemeralContainers,
+    Subresource::Resize,
+    Subresource::Token,
+    Subresource::Finalize,
+    Subresource::Approval,
+];
+
+async fn subresource(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
+    let subresource = resource
+        .info()
+        .subresources
+        .iter()
+        .find(|subresource| subresource.name() == call.info.subresource && SERVED.contains(subresource))
+        .copied()
+        .ok_or_else(ApiError::no_such_path)?;
+    match (subresource, call.info.verb) {
+        (Subresource::Scale, _) => scale::handle(call, resource).boxed().await,
+        (Subresource::Binding, "create") => binding::pod(call).boxed().await,
+        (Subresource::Log, "get") => logs::handle(call).boxed().await,
+        (Subresource::Eviction, "create") => eviction::handle(call, resource).boxed().await,
+        (Subresource::Token, "create") => token_request::handle(call).boxed().await,
+        (Subresource::Binding | Subresource::Log | Subresource::Eviction | Subresource::Token, _) => {
+            Err(not_allowed())
+        }
+        (Subresource::Finalize, "get" | "patch") => Err(not_allowed()),
+        (_, "get") => get(call, resource).boxed().await,
+        (_, "update") => {
+            update(call, resource, Target::Subresource(subresource))
+                .boxed()
+                .await
+        }
+        (_, "patch") => {
+            patch(call, resource, Target::Subresource(subresource))
+                .boxed()
+                .await
+        }
+        _ => Err(not_allowed()),
+    }
+}
+
+fn view<'a>(call: &Call, resource: &'a Resource, accepted: Accepted) -> ApiResult<View<'a>> {
+    Ok(View {
+        strategy: resource.strategy().as_ref(),
+        transform: accepted.transform,
+        include: IncludeObject::read(&call.query)?,
+    })
+}
+
+fn object(call: &Call, resource: &Resource, code: u16, entry: &Entry) -> ApiResult<Response> {
+    let accepted = negotiate(&call.headers, true)?;
+    let bytes = view(call, resource, accepted)?.object(entry)?;
+    respond::encoded(code, accepted.encoding, bytes)
+}
+
+fn written(call: &Call, resource: &Resource, written: &Written) -> ApiResult<Response> {
+    let code = if written.created { 201 } else { 200 };
+    let mut response = object(call, resource, code, &written.entry)?;
+    respond::warn(&mut response, &written.warnings);
+    Ok(response)
+}
+
+async fn get(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
+    negotiate(&call.headers, true)?;
+    let (namespace, name) = call.place(&resource);
+    let version = call
+        .query
+        .get("resourceVersion")
+        .filter(|version| !version.is_empty());
+    let entry = resource.get_not_older(namespace, name, version).await?;
+    object(&call, &resource, 200, &entry)
+}
+
+async fn list(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
+    let accepted = negotiate(&call.headers, true)?;
+    let list = resource
+        .list(&options::list(&call.query, &call.info.namespace)?)
+        .await?;
+    let segments = view(&call, &resource, accepted)?.list(&list)?;
+    match accepted.encoding {
+        Encoding::Json => Ok(respond::typed(
+            200,
+            accepted.encoding.content_type(),
+            ResponseBody::segments(segments.into()),
+        )),
+        Encoding::Yaml => respond::encoded(200, accepted.encoding, segments.concat().into()),
+    }
+}
+
+async fn watch(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
+    let accepted = negotiate(&call.headers, true)?;
+    if accepted.encoding != Encoding::Json {
+        return Err(ApiError::not_acceptable(&["application/json"]));
+    }
+    let include = IncludeObject::read(&call.query)?;
+    let mut options = options::watch(&call.query, &call.info.namespace)?;
+    // The legacy paths name an object where others select it.
+    let name = call.info.path_name();
+    if !name.is_empty() {
+        let comma = if options.field_selector.is_empty() {
+            ""
+        } else {
+            ","
+        };
+        options.field_selector = format!("{}{comma}metadata.name={name}", options.field_selector);
+    }
+    let frames = resource.watch(options).await?;
+    let strategy = resource.strategy().clone();
+    let shutdown = call.shared.shutdown.clone();
+    let mut first = true;
+    let lines = frames.take_until(shutdown.cancelled_owned()).map(move |frame| {
+        let view = View {
+            strategy: strategy.as_ref(),
+            transform: accepted.transform,
+            include,
+        };
+        let line = view.event(&frame, std::mem::take(&mut first));
+        line.unwrap_or_else(|error| {
+            tracing::error!(%error, "a watch event could not be written");
+            Bytes::new()
+        })
+    });
+    Ok(respond::typed(
+        200,
+        accepted.encoding.content_type(),
+        ResponseBody::stream(lines.boxed()),
+    ))
+}
+
+async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
+    negotiate(&call.headers, true)?;
+    let options = options::write(&call.query, "CreateOptions", &call.user)?;
+    let body = call.read_object().await?;
+    let (namespace, _) = call.place(&resource);
+    let mut made = resource.create(namespace, &body, &options).await?;
+    made.created = true;
+    written(&call, &resource, &made)
+}
+
+async fn update(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
+    negotiate(&call.headers, true)?;
+    let options = options::write(&call.query, "UpdateOptions", &call.user)?;
+    let body = call.read_object().await?;
+    let (namespace, name) = call.place(&resource);
+    let changed = resource
+        .update(namespace, name, target, &body, &options)
+        .boxed()
+        .await?;
+    written(&call, &resource, &changed)
+}
+
+async fn patch(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
+    negotiate(&call.headers, true)?;
+    let type_ = patch_type(&call.headers)?;
+    let options = options::write(&call.query, "PatchOptions", &call.user)?;
+    let body = call.read_body().await?;
+    let (namespace, name) = call.place(&resource);
+    let changed = resource
+        .patch(namespace, name, target, type_, &body, &options)
+        .boxed()
+        .await?;
+    written(&call, &resource, &changed)
+}
+
+/// The type of a patch, from the body's type.
+pub(crate) fn patch_type(headers: &HeaderMap) -> ApiResult<PatchType> {
+    match request_body::content_type(headers).as_str() {
+        "application/json-patch+json" => Ok(PatchType::Json),
+        "application/merge-patch+json" => Ok(PatchType::Merge),
+        "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
+        _ => Err(ApiError::unsupported_media_type(&[
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/strategic-merge-patch+json",
+        ])),
+    }
+}
+
+async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
+    negotiate(&call.headers, true)?;
+    let body = call.read_object().await?;
+    let options = options::delete(&call.query, &body)?;
+    let write = crate::registry::WriteOptions {
+        dry_run: options.dry_run,
+        user: call.user.as_ref().clone(),
+        ..Default::default()
+    };
+    let (namespace, name) = call.place(&resource);
+    match resource.delete(namespace, name, &options, &write).await? {
+        Deleted::Marked(entry) => {
+            // Upstream's answer to those who ask for dependents to go first by the field from before the policies.
+            let code = if options.orphan_dependents == Some(false) {
+                202
+            } else {
+                200
+            };
+            object(&call, &resource, code, &entry)
+        }
+        Deleted::Removed(entry) => respond::json(200, &respond::success(deleted_details(&resource, &entry)?)),
+    }
+}
+
+fn deleted_details(resource: &Resource, entry: &Entry) -> ApiResult<StatusDetails> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        metadata: ObjectMeta,
+    }
+    let head: Head = serde_json::from_slice(entry.json()).map_err(ApiError::internal)?;
+    let info = resource.info();
+    Ok(StatusDetails {
+        name: Some(entry.name().to_string()),
+        group: (!info.group.is_empty()).then(|| info.group.to_string()),
+        kind: Some(info.plural.to_string()),
+        uid: head.metadata.uid,
+        ..StatusDetails::default()
+    })
+}
+
+async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
+    let accepted = negotiate(&call.headers, true)?;
+    let body = call.read_object().await?;
+    let delete = options::delete(&call.query, &body)?;
+    let write = crate::registry::WriteOptions {
+        dry_run: delete.dry_run,
+        user: call.user.as_ref().clone(),
+        ..Default::default()
+    };
+    let list = options::list(&call.query, &call.info.namespace)?;
+    let deleted = resource.delete_collection(&list, &delete, &write).boxed().await?;
+    let segments = view(&call, &resource, accepted)?.list(&deleted)?;
+    respond::encoded(200, accepted.encoding, segments.concat().into())
+}

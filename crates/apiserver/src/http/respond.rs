@@ -1,0 +1,119 @@
+//! Writing responses: objects, errors and the headers that go with them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{ApiError, ApiResult};
+use crate::http::accept::Encoding;
+use crate::http::{Response, ResponseBody};
+
+const WARNING: HeaderName = http::header::WARNING;
+
+/// A response of a type, not to be kept by caches.
+pub(crate) fn typed(code: u16, content_type: &'static str, body: impl Into<ResponseBody>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() =
+        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// A response of JSON bytes, transcoded when the client wants YAML.
+pub(crate) fn encoded(code: u16, encoding: Encoding, json: Bytes) -> ApiResult<Response> {
+    match encoding {
+        Encoding::Json => Ok(typed(code, Encoding::Json.content_type(), json)),
+        Encoding::Yaml => {
+            let value: Value = serde_json::from_slice(&json).map_err(ApiError::internal)?;
+            let yaml = serde_saphyr::to_string(&value).map_err(ApiError::internal)?;
+            Ok(typed(code, Encoding::Yaml.content_type(), yaml))
+        }
+    }
+}
+
+/// A response of a value as JSON.
+pub(crate) fn json(code: u16, value: &impl Serialize) -> ApiResult<Response> {
+    let bytes = serde_json::to_vec(value).map_err(ApiError::internal)?;
+    Ok(typed(code, Encoding::Json.content_type(), bytes))
+}
+
+/// A plain text.
+pub(crate) fn text(code: u16, text: impl Into<String>) -> Response {
+    typed(code, "text/plain; charset=utf-8", text.into())
+}
+
+/// The status of an error, with the headers that it demands.
+pub(crate) fn error(error: &ApiError) -> Response {
+    let body = serde_json::to_vec(error.0.as_ref()).unwrap_or_default();
+    let mut response = typed(error.code(), Encoding::Json.content_type(), body);
+    let wait = error
+        .0
+        .details
+        .as_ref()
+        .and_then(|details| details.retry_after_seconds)
+        .and_then(|seconds| u64::try_from(seconds).ok());
+    if let Some(seconds) = wait.filter(|seconds| *seconds > 0) {
+        response.headers_mut().insert(
+            RETRY_AFTER,
+            HeaderValue::from(Duration::from_secs(seconds).as_secs()),
+        );
+    }
+    response
+}
+
+/// What a deletion answers that left nothing: a `Status` of success that names what was deleted.
+pub(crate) fn success(details: StatusDetails) -> Status {
+    Status {
+        status: Some("Success".into()),
+        details: Some(details),
+        ..Status::default()
+    }
+}
+
+/// Adds `Warning: 299 - "…"` headers. A text that a header cannot hold is shortened to what it can.
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    for warning in warnings {
+        let quoted: String = warning
+            .chars()
+            .filter(|character| !character.is_control())
+            .flat_map(|character| match character {
+                '"' | '\\' => vec!['\\', character],
+                _ => vec![character],
+            })
+            .collect();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_quoted_as_headers_demand() {
+        let mut response = text(200, "");
+        warn(&mut response, &["unknown field \"spec.x\"".into(), "a\nb".into()]);
+        let values: Vec<_> = response
+            .headers()
+            .get_all(WARNING)
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect();
+        assert_eq!(values, [r#"299 - "unknown field \"spec.x\"""#, r#"299 - "ab""#]);
+    }
+
+    #[test]
+    fn a_client_is_told_how_long_to_wait() {
+        let response = error(&ApiError::too_many_requests("busy", Duration::from_secs(2)));
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+    }
+}

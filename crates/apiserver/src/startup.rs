@@ -1,0 +1,306 @@
+//! What every cluster has: the objects that the server makes when it starts, and makes again when they are deleted.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::Metadata;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort,
+    ServiceSpec,
+};
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Serialize;
+use skiff_api::Target;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::error::ApiResult;
+use crate::registry::{Frame, Registry, Resource, WatchOptions, WriteOptions};
+use crate::user::UserInfo;
+
+/// The namespaces of every cluster.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// The server's own service, its endpoints and their slice.
+const OWN: &str = "kubernetes";
+/// How the server signs its own writes.
+const MANAGER: &str = "kube-apiserver";
+
+/// The user that the server's own writes are made as.
+pub(crate) fn server_user() -> UserInfo {
+    UserInfo::master("system:apiserver")
+}
+
+fn options() -> WriteOptions {
+    WriteOptions {
+        field_manager: Some(MANAGER.into()),
+        user: server_user(),
+        ..WriteOptions::default()
+    }
+}
+
+fn named(namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
+        name: Some(name.into()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labelled(meta: ObjectMeta, labels: &[(&str, &str)]) -> ObjectMeta {
+    ObjectMeta {
+        labels: Some(
+            labels
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+        ),
+        ..meta
+    }
+}
+
+/// An object of the server's own: made when it is missing, and brought back to this when it differs.
+struct Wanted<K> {
+    object: K,
+    /// Makes a found object as the wanted one; what others may add stays.
+    repair: fn(&K, &mut K),
+}
+
+impl<K> Wanted<K>
+where
+    K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + Serialize + Send + Sync + 'static,
+{
+    async fn ensure(&self, registry: &Registry) -> ApiResult<()> {
+        let Some(resource) = registry.resource(K::GROUP, K::VERSION, K::URL_PATH_SEGMENT) else {
+            return Ok(());
+        };
+        let meta = self.object.metadata();
+        let namespace = meta.namespace.clone().unwrap_or_default();
+        let name = meta.name.clone().unwrap_or_default();
+        let repaired = resource
+            .modify(&namespace, &name, Target::Main, &options(), |found| {
+                if let Some(found) = found.as_any_mut().downcast_mut::<K>() {
+                    (self.repair)(&self.object, found);
+                }
+                Ok(())
+            })
+            .await;
+        match repaired {
+            Err(error) if error.code() == 404 => {}
+            outcome => return outcome.map(drop),
+        }
+        let body = serde_json::to_vec(&self.object).map_err(crate::ApiError::internal)?;
+        match resource.create(&namespace, &body, &options()).await {
+            // Another server of the same cluster was faster.
+            Err(error) if error.reason() == "AlreadyExists" => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+}
+
+/// The server's own service and where it leads.
+pub(crate) struct OwnService {
+    service: Wanted<Service>,
+    endpoints: Wanted<Endpoints>,
+    slice: Wanted<discovery::EndpointSlice>,
+}
+
+const HTTPS_PORT: i32 = 443;
+
+impl OwnService {
+    /// The service at an address, in front of the server that the configuration describes.
+    pub(crate) fn new(cluster_ip: IpAddr, config: &Config) -> Self {
+        let (address, port) = (config.advertise_address, i32::from(config.port));
+        let (https, tcp) = ("https".to_string(), "TCP".to_string());
+        let service = Service {
+            metadata: labelled(
+                named("default", OWN),
+                &[("component", "apiserver"), ("provider", "kubernetes")],
+            ),
+            spec: Some(ServiceSpec {
+                type_: Some("ClusterIP".into()),
+                cluster_ip: Some(cluster_ip.to_string()),
+                cluster_ips: Some(vec![cluster_ip.to_string()]),
+                ports: Some(vec![ServicePort {
+                    name: Some(https.clone()),
+                    port: HTTPS_PORT,
+                    protocol: Some(tcp.clone()),
+                    target_port: Some(IntOrString::Int(port)),
+                    ..ServicePort::default()
+                }]),
+                session_affinity: Some("None".into()),
+                ..ServiceSpec::default()
+            }),
+            status: None,
+        };
+        let endpoints = Endpoints {
+            metadata: labelled(
+                named("default", OWN),
+                &[("endpointslice.kubernetes.io/skip-mirror", "true")],
+            ),
+            subsets: Some(vec![EndpointSubset {
+                addresses: Some(vec![EndpointAddress {
+                    ip: address.to_string(),
+                    ..EndpointAddress::default()
+                }]),
+                ports: Some(vec![EndpointPort {
+                    name: Some(https.clone()),
+                    port,
+                    protocol: Some(tcp.clone()),
+                    ..EndpointPort::default()
+                }]),
+                ..EndpointSubset::default()
+            }]),
+        };
+        let slice = discovery::EndpointSlice {
+            metadata: labelled(named("default", OWN), &[("kubernetes.io/service-name", OWN)]),
+            address_type: if address.is_ipv4() { "IPv4" } else { "IPv6" }.into(),
+            endpoints: Some(vec![discovery::Endpoint {
+                addresses: vec![address.to_string()],
+                conditions: Some(discovery::EndpointConditions {
+                    ready: Some(true),
+                    ..discovery::EndpointConditions::default()
+                }),
+                ..discovery::Endpoint::default()
+            }]),
+            ports: Some(vec![discovery::EndpointPort {
+                name: Some(https),
+                port: Some(port),
+                protocol: Some(tcp),
+                ..discovery::EndpointPort::default()
+            }]),
+        };
+        Self {
+            service: Wanted {
+                object: service,
+                repair: |wanted, found| {
+                    if let (Some(wanted), Some(found)) = (&wanted.spec, &mut found.spec) {
+                        found.ports.clone_from(&wanted.ports);
+                        found.session_affinity.clone_from(&wanted.session_affinity);
+                        found.type_.clone_from(&wanted.type_);
+                    }
+                },
+            },
+            endpoints: Wanted {
+                object: endpoints,
+                repair: |wanted, found| {
+                    found.subsets.clone_from(&wanted.subsets);
+                    found.metadata.labels.clone_from(&wanted.metadata.labels);
+                },
+            },
+            slice: Wanted {
+                object: slice,
+                repair: |wanted, found| {
+                    found.endpoints.clone_from(&wanted.endpoints);
+                    found.ports.clone_from(&wanted.ports);
+                    found.metadata.labels.clone_from(&wanted.metadata.labels);
+                },
+            },
+        }
+    }
+
+    async fn ensure(&self, registry: &Registry) -> ApiResult<()> {
+        self.service.ensure(registry).await?;
+        self.endpoints.ensure(registry).await?;
+        self.slice.ensure(registry).await
+    }
+
+    /// Brings the three objects back whenever somebody deletes or changes one, until `shutdown`.
+    pub(crate) fn keep(self, registry: Arc<Registry>, shutdown: CancellationToken) {
+        let resources: Vec<Arc<Resource>> = [
+            ("", "services"),
+            ("", "endpoints"),
+            ("discovery.k8s.io", "endpointslices"),
+        ]
+        .iter()
+        .filter_map(|(group, plural)| registry.resource(group, "v1", plural).cloned())
+        .collect();
+        tokio::spawn(async move {
+            while !shutdown.is_cancelled() {
+                let mut watches = Vec::new();
+                for resource in &resources {
+                    let options = WatchOptions {
+                        namespace: Some("default".into()),
+                        field_selector: format!("metadata.name={OWN}"),
+                        ..WatchOptions::default()
+                    };
+                    match resource.watch(options).await {
+                        Ok(frames) => watches.push(frames),
+                        Err(error) => tracing::warn!(%error, "watching the server's own service"),
+                    }
+                }
+                let mut frames = futures::stream::select_all(watches)
+                    .take_until(shutdown.clone().cancelled_owned())
+                    .boxed();
+                while let Some(frame) = frames.next().await {
+                    if matches!(frame, Frame::Deleted(_) | Frame::Modified(_))
+                        && let Err(error) = self.ensure(&registry).await
+                    {
+                        tracing::warn!(%error, "bringing the server's own service back");
+                    }
+                    if matches!(frame, Frame::Error(_)) {
+                        break;
+                    }
+                }
+                if !shutdown.is_cancelled() {
+                    // The watches ended, or the store is gone, and then nothing tells when it is back.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if let Err(error) = self.ensure(&registry).await {
+                        tracing::warn!(%error, "bringing the server's own service back");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Makes what is missing of the objects that every cluster has.
+///
+/// # Errors
+/// The object, and why it could not be made.
+pub(crate) async fn bootstrap(
+    registry: &Registry,
+    config: &Config,
+    own: &OwnService,
+) -> Result<(), (String, crate::ApiError)> {
+    for name in NAMESPACES {
+        let namespace = Wanted {
+            object: Namespace {
+                metadata: named("", name),
+                ..Namespace::default()
+            },
+            repair: |_, _| {},
+        };
+        let made = namespace.ensure(registry).await;
+        made.map_err(|error| (format!("namespace {name}"), error))?;
+    }
+    let authentication = Wanted {
+        object: ConfigMap {
+            metadata: named("kube-system", "extension-apiserver-authentication"),
+            data: Some(
+                [(
+                    "client-ca-file".to_string(),
+                    String::from_utf8_lossy(&config.client_ca_pem).into_owned(),
+                )]
+                .into(),
+            ),
+            ..ConfigMap::default()
+        },
+        repair: |wanted, found| {
+            let data = found.data.get_or_insert_default();
+            data.extend(wanted.data.clone().unwrap_or_default());
+        },
+    };
+    let made = authentication.ensure(registry).await;
+    made.map_err(|error| {
+        (
+            "configmap kube-system/extension-apiserver-authentication".to_string(),
+            error,
+        )
+    })?;
+    let made = own.ensure(registry).await;
+    made.map_err(|error| ("service default/kubernetes".to_string(), error))
+}
