@@ -14,6 +14,7 @@ pub mod cell;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
+mod encode;
 pub mod field;
 pub mod kind;
 pub mod meta;

@@ -36,7 +36,7 @@ impl<K: Kind> Object for K {
     }
 
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(self)
+        crate::encode::metadata_first(self)
     }
 
     fn clone_object(&self) -> Box<dyn Object> {

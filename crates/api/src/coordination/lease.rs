@@ -19,6 +19,8 @@ impl Kind for Lease {
                 ),
                 Column::age(),
             ],
+            create_on_update: true,
+            unconditional_update: false,
             ..KindInfo::of::<Self>("lease")
         }
     }

@@ -1,5 +1,7 @@
 //! Event: a report of something that happened to an object.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -71,6 +73,9 @@ impl Kind for Event {
                 "source",
                 "type",
             ],
+            // Upstream's `--event-ttl`.
+            ttl: Some(Duration::from_secs(3600)),
+            create_on_update: true,
             ..KindInfo::of::<Self>("event")
         }
     }

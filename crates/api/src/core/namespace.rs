@@ -72,6 +72,17 @@ impl Kind for Namespace {
         }
     }
 
+    fn begin_deletion(&mut self) {
+        self.status.get_or_insert_default().phase = Some("Terminating".into());
+        // Upstream deletes namespaces in a way of their own, which has no grace period.
+        self.metadata.deletion_grace_period_seconds = None;
+    }
+
+    fn is_held(&self) -> bool {
+        let finalizers = self.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
+        finalizers.is_some_and(|finalizers| !finalizers.is_empty())
+    }
+
     fn validate(&self, errors: &mut Errors) {
         let path = Path::new("spec.finalizers");
         let finalizers = self.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());

@@ -83,6 +83,7 @@ impl Kind for Pod {
                 "status.podIPs",
                 "status.nominatedNodeName",
             ],
+            indexed_fields: &["spec.nodeName"],
             graceful: true,
             ..KindInfo::of::<Self>("pod")
         }
@@ -117,6 +118,22 @@ impl Kind for Pod {
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
         pod_update::prepare(self, old, target);
+    }
+
+    fn grace_period(&self, requested: Option<i64>) -> i64 {
+        let spec = self.spec.as_ref();
+        let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
+        let is_scheduled =
+            spec.is_some_and(|spec| spec.node_name.as_ref().is_some_and(|name| !name.is_empty()));
+        // Nothing runs, so nothing has to be waited for.
+        if !is_scheduled || matches!(phase, Some("Succeeded" | "Failed")) {
+            return 0;
+        }
+        let period = requested.or(spec.and_then(|spec| spec.termination_grace_period_seconds));
+        match period.unwrap_or(0) {
+            period if period < 0 => 1,
+            period => period,
+        }
     }
 
     fn validate(&self, errors: &mut Errors) {
