@@ -1521,10 +1521,12 @@ async fn admission_sees_every_write_and_what_came_of_it() {
         .delete("ns", "kept", &DeleteOptions::default(), &options())
         .await;
     assert_eq!(refused(kept).0, 403);
+    // A write that the cache was too old for asks again.
+    let mut asked = std::mem::take(&mut *admission.0.lock());
+    asked.dedup();
     assert_eq!(
-        *admission.0.lock(),
+        asked,
         [
-            "create ns/a by test",
             "create ns/a by test",
             "released a",
             "create ns/refused by test",

@@ -157,6 +157,8 @@ fn validate(options: &DeleteOptions) -> ApiResult<()> {
 
 enum Attempt {
     Done(Deleted),
+    /// Nothing is to be written. Holds only if the state it was decided by is the present one.
+    Unwritten(Deleted),
     Again(Option<Arc<Entry>>),
 }
 
@@ -181,19 +183,18 @@ impl Resource {
                 Some(entry) => self.try_delete(&key, entry, options, write).await,
                 None => Err(ApiError::not_found(self.info(), name)),
             };
-            match attempt {
+            let outcome = match attempt {
                 Ok(Attempt::Done(deleted)) => return Ok(deleted),
-                Ok(Attempt::Again(found)) => current = found,
-                Err(error) if fresh => return Err(error),
-                Err(error) => {
-                    // The cache may be behind: what it refuses is asked of the store.
-                    let revision = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.revision());
-                    let found = self.stored(&key).await?;
-                    if revision(&found) == revision(&current) {
-                        return Err(error);
-                    }
-                    current = found;
+                Ok(Attempt::Again(found)) => {
+                    (current, fresh) = (found, true);
+                    continue;
                 }
+                Ok(Attempt::Unwritten(deleted)) => Ok(deleted),
+                Err(error) => Err(error),
+            };
+            // The cache may be behind: what it refuses, or finds done, is asked of the store.
+            if fresh || self.is_present(&key, &mut current).await? {
+                return outcome;
             }
             fresh = true;
         }
@@ -229,7 +230,8 @@ impl Resource {
         if matches!(plan, Plan::Mark | Plan::MarkAndRemove | Plan::Pending) {
             let facts = Facts::of(strategy.as_ref(), new.as_ref());
             let value = encode(new.as_mut())?;
-            let marked = if plan == Plan::Pending || dry_run || entry.holds(&value) {
+            let unchanged = plan == Plan::Pending || dry_run || entry.holds(&value);
+            let marked = if unchanged {
                 self.unwritten(facts, &value, entry.revision())?
             } else {
                 match self
@@ -241,16 +243,16 @@ impl Resource {
                 }
             };
             if plan != Plan::MarkAndRemove {
-                return Ok(Attempt::Done(Deleted::Marked(marked)));
+                let marked = Deleted::Marked(marked);
+                return Ok(if unchanged { Attempt::Unwritten(marked) } else { Attempt::Done(marked) });
             }
             last = marked.revision();
             shown = Some(marked);
         }
         let before = shown.as_deref().unwrap_or(entry);
         if dry_run {
-            return Ok(Attempt::Done(Deleted::Removed(Arc::new(
-                before.deleted_at(entry.revision()),
-            ))));
+            let removed = Deleted::Removed(Arc::new(before.deleted_at(entry.revision())));
+            return Ok(Attempt::Unwritten(removed));
         }
         let revision = match self.remove(key, last).await? {
             Ok(revision) => revision,

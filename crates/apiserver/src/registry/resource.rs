@@ -70,6 +70,15 @@ impl Resource {
             .transpose()
     }
 
+    /// Whether what the cache had for a key is the present state; if not, it becomes that.
+    pub(super) async fn is_present(&self, key: &str, current: &mut Option<Arc<Entry>>) -> ApiResult<bool> {
+        let revision = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.revision());
+        let found = self.stored(key).await?;
+        let same = revision(&found) == revision(current);
+        *current = found;
+        Ok(same)
+    }
+
     /// Puts an object into the store.
     pub(super) async fn put(
         &self,

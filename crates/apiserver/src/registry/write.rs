@@ -80,6 +80,8 @@ type Produce<'a> = &'a (dyn Fn(&Entry, &dyn Object) -> ApiResult<Decoded> + Send
 /// What came of one attempt.
 enum Attempt {
     Done(Written),
+    /// Nothing is to be written. Holds only if the state it was decided by is the present one.
+    Unwritten(Written),
     /// Another write came between; this is what it left.
     Again(Option<Arc<Entry>>),
 }
@@ -364,18 +366,17 @@ impl Resource {
         let mut current = self.cached(&request.key);
         let mut fresh = false;
         for _ in 0..ATTEMPTS {
-            match self.attempt(request, current.as_deref(), produce).await {
+            let outcome = match self.attempt(request, current.as_deref(), produce).await {
                 Ok(Attempt::Done(written)) => return Ok(written),
-                Ok(Attempt::Again(found)) => current = found,
-                Err(error) if fresh => return Err(error),
-                Err(error) => {
-                    let revision = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.revision());
-                    let found = self.stored(&request.key).await?;
-                    if revision(&found) == revision(&current) {
-                        return Err(error);
-                    }
-                    current = found;
+                Ok(Attempt::Again(found)) => {
+                    (current, fresh) = (found, true);
+                    continue;
                 }
+                Ok(Attempt::Unwritten(written)) => Ok(written),
+                Err(error) => Err(error),
+            };
+            if fresh || self.is_present(&request.key, &mut current).await? {
+                return outcome;
             }
             fresh = true;
         }
@@ -430,35 +431,37 @@ impl Resource {
         let facts = Facts::of(strategy.as_ref(), new.as_ref());
         let done = |entry| {
             let created = false;
-            Attempt::Done(Written {
+            Written {
                 entry,
                 created,
                 warnings,
-            })
+            }
         };
         if self.is_finished(new.as_ref(), old.as_ref()) {
             if options.dry_run {
                 let value = encode(new.as_mut())?;
-                return Ok(done(self.unwritten(facts, &value, entry.revision())?));
+                let entry = self.unwritten(facts, &value, entry.revision())?;
+                return Ok(Attempt::Unwritten(done(entry)));
             }
             return match self.remove(&request.key, entry.revision()).await? {
                 Err(found) => Ok(Attempt::Again(found)),
                 Ok(revision) => {
                     self.admission.released(info, old.as_ref()).await;
                     let value = encode(new.as_mut())?;
-                    Ok(done(self.unwritten(facts, &value, revision)?))
+                    Ok(Attempt::Done(done(self.unwritten(facts, &value, revision)?)))
                 }
             };
         }
         let value = encode(new.as_mut())?;
         if entry.holds(&value) || options.dry_run {
-            return Ok(done(self.unwritten(facts, &value, entry.revision())?));
+            let entry = self.unwritten(facts, &value, entry.revision())?;
+            return Ok(Attempt::Unwritten(done(entry)));
         }
         match self
             .put(&request.key, facts, value, Expect::Revision(entry.revision()))
             .await?
         {
-            Put::Done(entry) => Ok(done(entry)),
+            Put::Done(entry) => Ok(Attempt::Done(done(entry))),
             Put::Conflict(found) => Ok(Attempt::Again(found)),
         }
     }
