@@ -1,0 +1,78 @@
+//! `kubectl scale`: another number of replicas.
+
+use clap::Args;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, JSON};
+use crate::discovery::Discovery;
+use crate::failure::Failure;
+use crate::manifest::Files;
+use crate::output;
+use crate::wanted::wanted;
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// TYPE NAME…, or TYPE/NAME…
+    words: Vec<String>,
+    #[command(flatten)]
+    files: Files,
+    /// The new desired number of replicas
+    #[arg(long)]
+    replicas: i32,
+    /// Precondition for current size
+    #[arg(long)]
+    current_replicas: Option<i64>,
+}
+
+impl Scale {
+    pub(crate) async fn run(self, cluster: &Cluster) -> Result<(), Failure> {
+        if self.replicas < 0 {
+            return Err(Failure::usage(
+                "The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0",
+            ));
+        }
+        let discovery = Discovery::load(cluster).await?;
+        let mut targets = Vec::new();
+        if self.files.filename.is_empty() {
+            for wanted in wanted(&self.words, &discovery, Some(&cluster.namespace))? {
+                let Some(name) = wanted.name else {
+                    return Err(Failure::usage(
+                        "resource(s) were provided, but no name was specified",
+                    ));
+                };
+                targets.push((
+                    wanted.resource.object(&cluster.namespace, &name),
+                    wanted.resource.title(),
+                    name,
+                ));
+            }
+        } else {
+            for item in self.files.read(cluster, &discovery)? {
+                let item = item?;
+                targets.push((item.path(), item.resource.title(), item.name().to_string()));
+            }
+        }
+        for (path, title, name) in targets {
+            let path = format!("{path}/scale");
+            if let Some(expected) = self.current_replicas {
+                let scale = cluster.get(&path, JSON).await?;
+                let current = scale
+                    .pointer("/spec/replicas")
+                    .and_then(Value::as_i64)
+                    .unwrap_or(0);
+                if current != expected {
+                    return Err(Failure::usage(format!(
+                        "Expected replicas to be {expected}, was {current}"
+                    )));
+                }
+            }
+            let patch = json!({ "spec": { "replicas": self.replicas } });
+            cluster
+                .write_as(Method::PATCH, &path, "application/merge-patch+json", &patch)
+                .await?;
+            output::line(&format!("{title}/{name} scaled"))?;
+        }
+        Ok(())
+    }
+}
