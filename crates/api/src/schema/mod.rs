@@ -2,10 +2,12 @@
 //! merge. Static data: a look-up is a binary search and allocates nothing.
 
 mod check;
+mod merge;
 mod openapi;
 
 pub use check::{Findings, check};
-pub use openapi::openapi_schema;
+pub use merge::Merge;
+pub use openapi::{openapi_names, openapi_schema};
 
 /// A type of the API: `io.k8s.api.core.v1.Pod`.
 #[derive(Debug)]
@@ -71,27 +73,6 @@ impl DefinitionId {
     pub fn get(self) -> &'static Definition {
         DEFINITIONS.get(usize::from(self.0)).unwrap_or(&NOTHING)
     }
-}
-
-/// How strategic merge patch and server-side apply treat a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Merge {
-    /// Nothing particular: a scalar or a list is replaced, an object or a map is merged.
-    None,
-    /// A list, a map or an object that server-side apply replaces as a whole. Strategic merge patch replaces the list
-    /// too, but still merges a map or an object.
-    Atomic,
-    /// A list of unique scalars, united by both.
-    Set,
-    /// A list of objects told apart by keys.
-    Map {
-        /// The key of strategic merge patch; empty where that patch replaces the list.
-        patch_key: &'static str,
-        /// The keys of server-side apply; empty where apply replaces the list.
-        keys: &'static [&'static str],
-    },
-    /// An object which a strategic merge patch may reduce to the keys that it names (`$retainKeys`).
-    RetainKeys,
 }
 
 static NOTHING: Definition = Definition {

@@ -1,0 +1,344 @@
+//! Condenses the schemas of the built-in kinds into static data: the shape of every type as Rust source, and the OpenAPI
+//! schemas with their descriptions as compressed text.
+
+mod facts;
+#[allow(unreachable_pub)]
+#[path = "../src/schema/merge.rs"]
+mod merge;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use k8s_openapi::Resource;
+use merge::Merge;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+
+/// Collects the definitions, and which kind each of them is.
+struct Collector {
+    generator: SchemaGenerator,
+    /// By group, version and kind: the name of the definition.
+    kinds: BTreeMap<(String, String, String), String>,
+    /// The definitions of lists, which the types do not have.
+    lists: BTreeMap<String, Value>,
+}
+
+impl Collector {
+    fn body<K: Resource + JsonSchema>(&mut self) {
+        let name = self.plain::<K>();
+        self.kinds
+            .insert((K::GROUP.into(), K::VERSION.into(), K::KIND.into()), name);
+    }
+
+    fn kind<K: Resource + JsonSchema>(&mut self) {
+        self.body::<K>();
+        let (item, kind) = (K::schema_name(), format!("{}List", K::KIND));
+        let name = format!("{item}List");
+        let list = json!({
+            "description": format!("{kind} is a list of {} objects.", K::KIND),
+            "type": "object",
+            "properties": {
+                "apiVersion": {"type": "string", "description": "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources"},
+                "items": {"type": "array", "description": format!("The {}.", K::URL_PATH_SEGMENT), "items": {"$ref": format!("#/$defs/{item}")}},
+                "kind": {"type": "string", "description": "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds"},
+                "metadata": {"$ref": format!("#/$defs/{META}ListMeta"), "description": "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"},
+            },
+            "required": ["items"],
+        });
+        self.lists.insert(name.clone(), list);
+        self.kinds
+            .insert((K::GROUP.into(), K::VERSION.into(), kind), name);
+    }
+
+    fn plain<T: JsonSchema>(&mut self) -> String {
+        self.generator.subschema_for::<T>();
+        T::schema_name().into_owned()
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=src/kinds.rs");
+    println!("cargo::rerun-if-changed=src/schema/merge.rs");
+    let mut collector = Collector {
+        generator: SchemaSettings::draft2020_12().into_generator(),
+        kinds: BTreeMap::new(),
+        lists: BTreeMap::new(),
+    };
+    macro_rules! add {
+        ($($kind:ty,)*) => {{ $(collector.kind::<$kind>();)* }};
+    }
+    include!("../src/kinds.rs");
+    // What is sent and never stored.
+    collector.body::<k8s_openapi::api::authentication::v1::TokenRequest>();
+    collector.body::<k8s_openapi::api::autoscaling::v1::Scale>();
+    collector.body::<k8s_openapi::api::core::v1::Binding>();
+    collector.body::<k8s_openapi::api::policy::v1::Eviction>();
+    collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions>();
+    collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta>();
+    collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>();
+
+    let Collector {
+        mut generator,
+        kinds,
+        lists,
+    } = collector;
+    let mut definitions: BTreeMap<String, Value> = generator.take_definitions(false).into_iter().collect();
+    definitions.extend(lists);
+
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    std::fs::write(out.join("schema.rs"), shapes(&definitions, &kinds)?)?;
+    let (table, blob) = documents(&definitions, &kinds)?;
+    std::fs::write(out.join("openapi.rs"), table)?;
+    std::fs::write(out.join("openapi.bin"), blob)?;
+    Ok(())
+}
+
+/// The definitions that have fields, and those of them that are kinds, as Rust source.
+fn shapes(
+    definitions: &BTreeMap<String, Value>,
+    kinds: &BTreeMap<(String, String, String), String>,
+) -> Result<String, Box<dyn Error>> {
+    let ids: BTreeMap<&str, usize> = definitions
+        .iter()
+        .filter(|(_, schema)| schema.get("properties").is_some())
+        .enumerate()
+        .map(|(id, (name, _))| (name.as_str(), id))
+        .collect();
+    let mut text = String::new();
+    writeln!(text, "static DEFINITIONS: [Definition; {}] = [", ids.len())?;
+    for name in ids.keys() {
+        let schema = definitions.get(*name).unwrap_or(&Value::Null);
+        writeln!(text, "Definition {{ name: {name:?}, fields: &[")?;
+        for (field, schema_of_field) in sorted(properties(schema)) {
+            let required = schema
+                .get("required")
+                .and_then(Value::as_array)
+                .is_some_and(|required| required.iter().any(|name| name == field));
+            writeln!(
+                text,
+                "Field {{ name: {field:?}, type_: {}, merge: {}, required: {required} }},",
+                type_of(schema_of_field, &ids),
+                source_of(merge_of(name, field, schema_of_field)),
+            )?;
+        }
+        writeln!(text, "] }},")?;
+    }
+    writeln!(
+        text,
+        "];\nstatic KINDS: [((&str, &str, &str), DefinitionId); {}] = [",
+        kinds.len()
+    )?;
+    for ((group, version, kind), name) in kinds {
+        let id = ids
+            .get(name.as_str())
+            .ok_or_else(|| format!("{name} has no fields"))?;
+        writeln!(text, "(({group:?}, {version:?}, {kind:?}), DefinitionId({id})),")?;
+    }
+    writeln!(text, "];")?;
+    Ok(text)
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+}
+
+/// By the fields' names as bytes, which is what a binary search compares.
+fn sorted<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>) -> BTreeMap<&'a String, &'a Value> {
+    fields.collect()
+}
+
+fn reference(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/")
+}
+
+fn type_of(schema: &Value, ids: &BTreeMap<&str, usize>) -> String {
+    if let Some(name) = reference(schema) {
+        return match (name, ids.get(name)) {
+            (QUANTITY, _) => "Type::Quantity".into(),
+            (INT_OR_STRING, _) => "Type::IntOrString".into(),
+            (name, _) if name == format!("{META}Time") => "Type::Time".into(),
+            (name, _) if name == format!("{META}MicroTime") => "Type::MicroTime".into(),
+            (_, Some(id)) => format!("Type::Object(DefinitionId({id}))"),
+            (_, None) => "Type::Any".into(),
+        };
+    }
+    let text = |key: &str| schema.get(key).and_then(Value::as_str);
+    let inner = |key: &str| schema.get(key).map(|inner| type_of(inner, ids));
+    match (text("type"), text("format")) {
+        (Some("string"), Some("byte")) => "Type::Bytes".into(),
+        (Some("string"), _) => "Type::String".into(),
+        (Some("integer"), Some("int64")) => "Type::Long".into(),
+        (Some("integer"), _) => "Type::Integer".into(),
+        (Some("number"), _) => "Type::Number".into(),
+        (Some("boolean"), _) => "Type::Boolean".into(),
+        (Some("array"), _) => {
+            inner("items").map_or("Type::Any".into(), |item| format!("Type::List(&{item})"))
+        }
+        (Some("object"), _) => {
+            inner("additionalProperties").map_or("Type::Any".into(), |value| format!("Type::Map(&{value})"))
+        }
+        _ => "Type::Any".into(),
+    }
+}
+
+fn merge_of(definition: &str, field: &str, schema: &Value) -> Merge {
+    let is_list = schema.get("type").and_then(Value::as_str) == Some("array");
+    let is_atomic = reference(schema).is_some_and(is_atomic);
+    match facts::of(definition, field) {
+        Merge::None if is_list || is_atomic => Merge::Atomic,
+        merge => merge,
+    }
+}
+
+fn is_atomic(definition: &str) -> bool {
+    facts::ATOMIC.contains(&definition.strip_prefix("io.k8s.").unwrap_or(definition))
+}
+
+fn source_of(merge: Merge) -> String {
+    match merge {
+        Merge::Map { patch_key, keys } => {
+            format!("Merge::Map {{ patch_key: {patch_key:?}, keys: &{keys:?} }}")
+        }
+        other => format!("Merge::{other:?}"),
+    }
+}
+
+/// The OpenAPI v3 schemas: where each begins and ends in the compressed text.
+fn documents(
+    definitions: &BTreeMap<String, Value>,
+    kinds: &BTreeMap<(String, String, String), String>,
+) -> Result<(String, Vec<u8>), Box<dyn Error>> {
+    let mut blob = Vec::new();
+    let mut table = String::new();
+    writeln!(
+        table,
+        "static DOCUMENTS: [(&str, u32, u32); {}] = [",
+        definitions.len()
+    )?;
+    for (name, schema) in definitions {
+        let mut schema = document(name, schema);
+        let of_kind: Vec<Value> = kinds
+            .iter()
+            .filter(|(_, definition)| *definition == name)
+            .map(|((group, version, kind), _)| json!({"group": group, "version": version, "kind": kind}))
+            .collect();
+        if let (Some(map), false) = (schema.as_object_mut(), of_kind.is_empty()) {
+            map.insert("x-kubernetes-group-version-kind".into(), of_kind.into());
+        }
+        let start = blob.len();
+        let mut encoder = flate2::write::DeflateEncoder::new(&mut blob, flate2::Compression::best());
+        encoder.write_all(&serde_json::to_vec(&schema)?)?;
+        encoder.finish()?;
+        writeln!(table, "({name:?}, {start}, {}),", blob.len())?;
+    }
+    writeln!(table, "];")?;
+    Ok((table, blob))
+}
+
+fn document(name: &str, schema: &Value) -> Value {
+    let description = schema.get("description").cloned().unwrap_or_default();
+    match name {
+        QUANTITY => {
+            return json!({"description": description, "oneOf": [{"type": "string"}, {"type": "number"}]});
+        }
+        INT_OR_STRING => {
+            return json!({
+                "description": description,
+                "format": "int-or-string",
+                "oneOf": [{"type": "integer"}, {"type": "string"}],
+            });
+        }
+        _ => {}
+    }
+    let mut document = translate(schema);
+    let Some(map) = document.as_object_mut() else {
+        return document;
+    };
+    if is_atomic(name) {
+        map.insert("x-kubernetes-map-type".into(), "atomic".into());
+    }
+    if let Some(fields) = map.get_mut("properties").and_then(Value::as_object_mut) {
+        for (field, shown) in fields {
+            let original = schema
+                .pointer(&format!("/properties/{field}"))
+                .unwrap_or(&Value::Null);
+            if let Some(shown) = shown.as_object_mut() {
+                extend(shown, name, field, original);
+            }
+        }
+    }
+    document
+}
+
+/// References as OpenAPI v3 documents have them: alone in an `allOf`, so that a description can stand beside them.
+fn translate(schema: &Value) -> Value {
+    match schema {
+        Value::Object(map) => {
+            let mut shown = Map::new();
+            for (key, value) in map {
+                match (key.as_str(), value.as_str()) {
+                    ("$ref", Some(target)) => {
+                        let target = target.replace("#/$defs/", "#/components/schemas/");
+                        shown.insert("allOf".into(), json!([{"$ref": target}]));
+                    }
+                    _ => {
+                        shown.insert(key.clone(), translate(value));
+                    }
+                }
+            }
+            Value::Object(shown)
+        }
+        Value::Array(list) => Value::Array(list.iter().map(translate).collect()),
+        other => other.clone(),
+    }
+}
+
+/// The facts of merging, as clients read them.
+fn extend(shown: &mut Map<String, Value>, definition: &str, field: &str, schema: &Value) {
+    let is_list = schema.get("type").and_then(Value::as_str) == Some("array");
+    let mut set = |key: &str, value: Value| {
+        shown.insert(format!("x-kubernetes-{key}"), value);
+    };
+    let short = definition.strip_prefix("io.k8s.").unwrap_or(definition);
+    let retains = facts::RETAIN_KEYS.contains(&(short, field));
+    match merge_of(definition, field, schema) {
+        Merge::None => {}
+        Merge::Atomic if is_list => set("list-type", "atomic".into()),
+        Merge::Atomic if reference(schema).is_some() => {}
+        Merge::Atomic => set("map-type", "atomic".into()),
+        Merge::Set => {
+            set("list-type", "set".into());
+            set("patch-strategy", "merge".into());
+        }
+        Merge::ApplySet => set("list-type", "set".into()),
+        Merge::RetainKeys => set("patch-strategy", "retainKeys".into()),
+        Merge::Map { patch_key, keys } => {
+            if keys.is_empty() {
+                set("list-type", "atomic".into());
+            } else {
+                set("list-type", "map".into());
+                set("list-map-keys", json!(keys));
+            }
+            if !patch_key.is_empty() {
+                set("patch-merge-key", patch_key.into());
+                set(
+                    "patch-strategy",
+                    if retains { "merge,retainKeys" } else { "merge" }.into(),
+                );
+            }
+        }
+    }
+}
