@@ -244,7 +244,11 @@ impl Resource {
             };
             if plan != Plan::MarkAndRemove {
                 let marked = Deleted::Marked(marked);
-                return Ok(if unchanged { Attempt::Unwritten(marked) } else { Attempt::Done(marked) });
+                return Ok(if unchanged {
+                    Attempt::Unwritten(marked)
+                } else {
+                    Attempt::Done(marked)
+                });
             }
             last = marked.revision();
             shown = Some(marked);

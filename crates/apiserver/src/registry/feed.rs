@@ -26,6 +26,9 @@ const PAGE: usize = 2000;
 /// How long a reader waits for the caches to reach a revision (upstream's `blockTimeout`).
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// An object with its key below its kind's prefix.
+type Keyed = (Arc<str>, Arc<Entry>);
+
 /// The feed of all watch caches.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -94,7 +97,7 @@ impl Feed {
             limit: PAGE,
             ..Range::default()
         };
-        let mut found: BTreeMap<&str, Vec<(Arc<str>, Arc<Entry>)>> = BTreeMap::new();
+        let mut found: BTreeMap<&str, Vec<Keyed>> = BTreeMap::new();
         let revision = loop {
             let page = self.store.0.range(range.clone()).await?;
             for stored in &page.items {
