@@ -2,12 +2,27 @@
 //!
 //! It sees the cluster only through a `kube::Client` and the container runtime only over CRI v1 on a Unix socket.
 //! [`run`] is the whole of it: it registers the node, keeps its lease, follows the pods of the node, and gives each a
-//! worker. A worker gathers what is (CRI), asks [`pod::plan`](crate) what to do, does it, and publishes the status.
+//! worker. A worker gathers what is (CRI), asks `pod::plan` what to do, does it, and publishes the status.
 //!
 //! *Architecture invariants:* no runtime is known by name. What to do next for a pod is decided by a pure function. A
 //! restart of the kubelet is its first start: everything is found again through CRI, nothing is remembered on disk.
 
+mod cgroups;
 mod config;
+mod cri;
+mod duration;
+mod events;
+mod images;
+mod kubelet;
+mod logs;
+mod node;
+mod objects;
+mod pod;
+mod probe;
+mod resources;
+mod server;
+mod shared;
+mod volumes;
 
 pub use config::{Config, ServerConfig};
 
@@ -52,7 +67,5 @@ pub async fn run(
     client: kube::Client,
     shutdown: CancellationToken,
 ) -> Result<(), KubeletError> {
-    let _ = (config, client);
-    shutdown.cancelled().await;
-    Ok(())
+    kubelet::run(config, client, shutdown).await
 }

@@ -1,0 +1,6 @@
+//! The node's own object: what it is ([`facts`]), how it is ([`status`]), and that it lives ([`lease`]).
+
+pub(crate) mod facts;
+pub(crate) mod lease;
+pub(crate) mod register;
+pub(crate) mod status;

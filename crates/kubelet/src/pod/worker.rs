@@ -1,0 +1,731 @@
+//! One pod's worker: observes, plans, acts, and tells, until the pod is gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+use tokio::sync::watch;
+
+use super::admit::{Refusal, admit};
+use super::backoff::MAXIMUM;
+use super::identity::{name, namespace, uid};
+use super::plan::{Action, Failure, Memory, plan, plan_end, pod_text};
+use super::publish::Publisher;
+use super::runtime::{Run, RuntimePod, State};
+use super::start::Starter;
+use super::status::{self, Inputs};
+use super::stop::{Failed, Stop};
+use super::termination;
+use crate::events::Severity;
+use crate::logs;
+use crate::probe::Probes;
+use crate::resources::pod_requests;
+use crate::shared::Shared;
+use crate::volumes::Mounted;
+
+/// The first wait after a failed step, doubling to [`RETRY_MAX`].
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// What the API wants of a pod.
+#[derive(Clone, Debug)]
+pub(crate) enum Desired {
+    /// The pod as it stands there.
+    Pod(Arc<Pod>),
+    /// It is no longer there: the last that was seen of it.
+    Gone(Arc<Pod>),
+}
+
+impl Desired {
+    pub(crate) fn pod(&self) -> &Arc<Pod> {
+        match self {
+            Self::Pod(pod) | Self::Gone(pod) => pod,
+        }
+    }
+
+    /// Whether the pod is to end, and nobody may start anything for it.
+    fn is_ending(&self) -> bool {
+        match self {
+            Self::Gone(_) => true,
+            Self::Pod(pod) => pod.metadata.deletion_timestamp.is_some() || skiff_api::pod::is_terminal(pod),
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        match self {
+            Self::Gone(_) => true,
+            Self::Pod(pod) => pod.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+enum Next {
+    /// Look again at once.
+    Again,
+    /// Wait for a change, at most so long.
+    Wait(Option<Duration>),
+    /// Nothing is left of the pod.
+    Done,
+}
+
+/// The worker of one pod.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    desired: watch::Receiver<Desired>,
+    failed_stops: Failed,
+    publisher: Publisher,
+    memory: Memory,
+    probes: Probes,
+    /// The status as it was last computed; at first, as the API has it.
+    told: PodStatus,
+    messages: BTreeMap<String, String>,
+    mounted: Option<Mounted>,
+    refusal: Option<Refusal>,
+    admitted: bool,
+    cleaned: bool,
+    /// Failures in a row, by what failed.
+    tries: BTreeMap<String, u32>,
+    /// The grace period of the stops under way.
+    grace: Option<Duration>,
+    ending_since: Option<Timestamp>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, desired: watch::Receiver<Desired>, failed_stops: Failed) -> Self {
+        let publisher = Publisher::start(shared.client.clone());
+        let told = desired.borrow().pod().status.clone().unwrap_or_default();
+        Self {
+            probes: Probes::new(shared.clone(), failed_stops.wake.clone()),
+            publisher,
+            shared,
+            desired,
+            failed_stops,
+            memory: Memory::default(),
+            told,
+            messages: BTreeMap::new(),
+            mounted: None,
+            refusal: None,
+            admitted: false,
+            cleaned: false,
+            tries: BTreeMap::new(),
+            grace: None,
+            ending_since: None,
+        }
+    }
+
+    /// Works until nothing is left of the pod, or until shutdown. True in the first case.
+    pub(crate) async fn run(mut self) -> bool {
+        let shutdown = self.shared.shutdown.clone();
+        let wake = self.failed_stops.wake.clone();
+        loop {
+            let next = tokio::select! {
+                next = self.sync() => next,
+                () = shutdown.cancelled() => return false,
+            };
+            let limit = match next {
+                Next::Done => return true,
+                Next::Again => continue,
+                Next::Wait(limit) => limit.unwrap_or(MAXIMUM),
+            };
+            tokio::select! {
+                changed = self.desired.changed() => if changed.is_err() { return false },
+                () = wake.notified() => {}
+                () = tokio::time::sleep(limit) => {}
+                () = shutdown.cancelled() => return false,
+            }
+        }
+    }
+
+    fn retry(&mut self, what: &str) -> Duration {
+        let tries = self.tries.entry(what.into()).or_insert(0);
+        let wait = RETRY.saturating_mul(1 << (*tries).min(8)).min(RETRY_MAX);
+        *tries += 1;
+        wait
+    }
+
+    fn event(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        severity: Severity,
+        reason: &'static str,
+        message: String,
+    ) {
+        self.shared
+            .recorder
+            .pod(pod, container, severity, reason, message);
+    }
+
+    async fn sync(&mut self) -> Next {
+        let desired = self.desired.borrow_and_update().clone();
+        let pod = desired.pod().clone();
+        self.publisher.saw(&pod);
+        let runtime = match RuntimePod::observe(&self.shared.cri, uid(&pod)).await {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::warn!(pod = pod_text(&pod), %error, "runtime does not answer");
+                return Next::Wait(Some(self.retry("observe")));
+            }
+        };
+        self.tries.remove("observe");
+        self.remember(&pod, &runtime);
+        let now = Timestamp::now();
+        if !desired.is_ending() {
+            self.admit(&pod, &runtime);
+        }
+        let deadline = self.deadline(&pod, now);
+        let ending = desired.is_ending() || self.refusal.is_some();
+        if ending && self.ending_since.is_none() {
+            self.ending_since = Some(now);
+        }
+        self.tell(&desired, &runtime, ending, now);
+        if ending && runtime.is_stopped() {
+            return self.finish(&desired, &runtime).await;
+        }
+        let mut plan = if ending {
+            plan_end(pod.spec.as_ref(), &runtime, &self.memory)
+        } else {
+            plan(&pod, &runtime, &self.memory, now)
+        };
+        if desired.is_leaving() {
+            self.shorten(&pod, &runtime);
+        }
+        let refreshed = if ending {
+            None
+        } else {
+            self.refresh(&pod, &runtime, now).await
+        };
+        let over = !ending && runtime.is_stopped() && is_over(&self.told);
+        if over && plan.actions.is_empty() {
+            return self.finish(&desired, &runtime).await;
+        }
+        for wait in [refreshed, deadline].into_iter().flatten() {
+            plan.wake_after = Some(plan.wake_after.map_or(wait, |known| known.min(wait)));
+        }
+        let mut receiver = self.desired.clone();
+        let interrupted = async move {
+            // An end must not wait for an image to arrive.
+            while !ending && receiver.changed().await.is_ok() {
+                if receiver.borrow_and_update().is_ending() {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        let acted = tokio::select! {
+            () = interrupted => true,
+            acted = self.act(&pod, &runtime, plan.actions) => acted,
+        };
+        if acted {
+            Next::Again
+        } else {
+            Next::Wait(plan.wake_after)
+        }
+    }
+
+    /// Brings the memory in line with what there is.
+    fn remember(&mut self, pod: &Pod, runtime: &RuntimePod) {
+        for id in self.failed_stops.ids.lock().drain(..) {
+            self.memory.stopping.remove(&id);
+        }
+        let alive = |id: &String| runtime.alive().any(|run| run.id == *id);
+        self.memory.stopping.retain(alive);
+        self.probes.reconcile(pod, runtime, &mut self.memory);
+        for run in &runtime.runs {
+            if run.state == State::Exited && !self.messages.contains_key(&run.id) {
+                let mut message = termination::message(run);
+                if message.is_empty() {
+                    message = self.told_message(run).unwrap_or_default();
+                }
+                self.messages.insert(run.id.clone(), message);
+            }
+        }
+        self.messages
+            .retain(|id, _| runtime.runs.iter().any(|run| run.id == *id));
+    }
+
+    /// The message that was told of this run before its file was removed.
+    fn told_message(&self, run: &Run) -> Option<String> {
+        let lists = [&self.told.init_container_statuses, &self.told.container_statuses];
+        let statuses = lists.into_iter().flatten().flatten();
+        let states = statuses.flat_map(|status| [status.state.as_ref(), status.last_state.as_ref()]);
+        let ends = states.flatten().filter_map(|state| state.terminated.as_ref());
+        ends.into_iter()
+            .find(|end| end.container_id.as_ref().is_some_and(|id| id.ends_with(&run.id)))
+            .and_then(|end| end.message.clone())
+    }
+
+    fn admit(&mut self, pod: &Pod, runtime: &RuntimePod) {
+        if self.admitted || self.refusal.is_some() {
+            return;
+        }
+        let requests = pod.spec.as_ref().map(pod_requests).unwrap_or_default();
+        let mut others = self.shared.admitted.lock();
+        others.remove(uid(pod));
+        // What runs already was taken by the kubelet before this one.
+        if runtime.is_empty()
+            && let Some(node) = self.shared.node_object()
+            && let Err(refusal) = admit(
+                pod,
+                &node,
+                &self.shared.allocatable,
+                self.shared.max_pods,
+                &others,
+            )
+        {
+            drop(others);
+            self.shared.recorder.pod(
+                pod,
+                None,
+                Severity::Warning,
+                "FailedAdmission",
+                refusal.message.clone(),
+            );
+            self.refusal = Some(refusal);
+            return;
+        }
+        others.insert(uid(pod).into(), requests);
+        self.admitted = true;
+    }
+
+    /// Ends a pod that has been active for too long; else says how long it still may be.
+    fn deadline(&mut self, pod: &Pod, now: Timestamp) -> Option<Duration> {
+        let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+        let start = self.told.start_time.as_ref()?.0;
+        let end = start.saturating_add(SignedDuration::from_secs(seconds)).ok()?;
+        let left = Duration::try_from(end.duration_since(now)).unwrap_or(Duration::ZERO);
+        if !left.is_zero() {
+            return Some(left);
+        }
+        if self.refusal.is_none() && !is_over(&self.told) {
+            let message = "Pod was active on the node longer than the specified deadline";
+            self.event(pod, None, Severity::Normal, "DeadlineExceeded", message.into());
+            self.refusal = Some(Refusal {
+                reason: "DeadlineExceeded".into(),
+                message: message.into(),
+            });
+        }
+        None
+    }
+
+    fn tell(&mut self, desired: &Desired, runtime: &RuntimePod, ending: bool, now: Timestamp) {
+        let Desired::Pod(pod) = desired else { return };
+        if self.cleaned {
+            return;
+        }
+        self.told = status::compute(&Inputs {
+            pod,
+            runtime,
+            memory: &self.memory,
+            told: &self.told,
+            messages: &self.messages,
+            runtime_name: &self.shared.runtime_name,
+            host_ip: &self.shared.node_ip.to_string(),
+            ending,
+            failed: self
+                .refusal
+                .as_ref()
+                .map(|r| (r.reason.as_str(), r.message.as_str())),
+            now,
+        });
+        self.publisher.publish(pod, &self.told);
+    }
+
+    /// Looks after the volumes when it is time; says when it is time again.
+    async fn refresh(&mut self, pod: &Pod, runtime: &RuntimePod, now: Timestamp) -> Option<Duration> {
+        let at = self.mounted.as_ref()?.refresh_at?;
+        let left = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
+        if !left.is_zero() {
+            return Some(left);
+        }
+        if runtime.is_stopped() {
+            return None;
+        }
+        match self.mount(pod, runtime).await {
+            Ok(()) => None.or(Some(Duration::from_secs(60))),
+            Err(wait) => Some(wait),
+        }
+    }
+
+    async fn mount(&mut self, pod: &Pod, runtime: &RuntimePod) -> Result<(), Duration> {
+        let ips = runtime
+            .sandboxes
+            .first()
+            .map(|s| s.ips.clone())
+            .unwrap_or_default();
+        match self.shared.volumes.set_up(pod, &self.shared.facts(ips)).await {
+            Ok(mounted) => {
+                self.mounted = Some(mounted);
+                self.tries.remove("volumes");
+                Ok(())
+            }
+            Err(error) => {
+                let message = format!(
+                    "MountVolume.SetUp failed for volume {:?} : {}",
+                    error.volume, error.message
+                );
+                self.event(pod, None, Severity::Warning, "FailedMount", message);
+                Err(self.retry("volumes"))
+            }
+        }
+    }
+
+    /// Does what was planned; true when something may have changed by it.
+    async fn act(&mut self, pod: &Arc<Pod>, runtime: &RuntimePod, actions: Vec<Action>) -> bool {
+        let mut acted = false;
+        for action in actions {
+            acted |= match action {
+                Action::Stop { id, name, message } => {
+                    self.stop(pod, runtime, id, name, message);
+                    false
+                }
+                Action::StopSandbox { id } => match self.shared.cri.stop_sandbox(&id).await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        tracing::warn!(pod = pod_text(pod), %error, "sandbox not stopped, trying again");
+                        let message = format!("error killing pod: {error}");
+                        self.event(pod, None, Severity::Warning, "FailedKillPod", message);
+                        self.wake_after(Duration::from_secs(1));
+                        false
+                    }
+                },
+                Action::CreateSandbox { attempt, changed } => {
+                    self.create_sandbox(pod, runtime, attempt, changed).await
+                }
+                Action::Start { name, restart_count } => self.start(pod, runtime, &name, restart_count).await,
+                Action::BackOff { name, message } => self.back_off(pod, name, message),
+            };
+        }
+        acted
+    }
+
+    fn wake_after(&self, wait: Duration) {
+        let wake = self.failed_stops.wake.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            wake.notify_one();
+        });
+    }
+
+    fn back_off(&mut self, pod: &Pod, name: String, message: String) -> bool {
+        let known = self.memory.failures.get(&name);
+        if known.is_some_and(|failure| failure.message == message) {
+            return false;
+        }
+        let text = format!(
+            "Back-off restarting failed container {name} in pod {}",
+            pod_text(pod)
+        );
+        self.event(pod, Some(&name), Severity::Warning, "BackOff", text);
+        let failure = Failure {
+            reason: "CrashLoopBackOff".into(),
+            message,
+            retry_at: Timestamp::now(),
+        };
+        self.memory.failures.insert(name, failure);
+        true
+    }
+
+    fn grace_of(&self, pod: &Pod, run_id: &str, name: &str) -> Duration {
+        let spec = pod.spec.as_ref();
+        let of_probe = self.memory.condemned.get(run_id).and_then(|kind| {
+            let container = spec?.containers.iter().find(|c| c.name == name)?;
+            let probe = if *kind == "startup" {
+                &container.startup_probe
+            } else {
+                &container.liveness_probe
+            };
+            probe.as_ref()?.termination_grace_period_seconds
+        });
+        let seconds = pod
+            .metadata
+            .deletion_grace_period_seconds
+            .or(of_probe)
+            .or_else(|| spec.and_then(|s| s.termination_grace_period_seconds))
+            .unwrap_or(30);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    }
+
+    fn stop(&mut self, pod: &Arc<Pod>, runtime: &RuntimePod, id: String, name: String, message: String) {
+        let mut grace = self.grace_of(pod, &id, &name);
+        let is_sidecar = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten())
+            .any(|c| c.name == name);
+        if let Some(since) = self.ending_since.filter(|_| is_sidecar) {
+            // Sidecars end after the others, within the same grace period.
+            let passed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or(Duration::ZERO);
+            grace = grace.saturating_sub(passed);
+        }
+        self.event(pod, Some(&name), Severity::Normal, "Killing", message);
+        self.memory.stopping.insert(id.clone());
+        self.grace = Some(grace);
+        self.begin_stop(pod, runtime, id, name, grace, true);
+    }
+
+    fn begin_stop(
+        &self,
+        pod: &Arc<Pod>,
+        runtime: &RuntimePod,
+        id: String,
+        name: String,
+        grace: Duration,
+        with_hook: bool,
+    ) {
+        let pod_ip = runtime.sandboxes.first().and_then(|s| s.ips.first().cloned());
+        let stop = Stop {
+            shared: self.shared.clone(),
+            pod: pod.clone(),
+            id,
+            name,
+            pod_ip: pod_ip.unwrap_or_else(|| self.shared.node_ip.to_string()),
+            grace,
+            with_hook,
+        };
+        stop.begin(self.failed_stops.clone());
+    }
+
+    /// Stops what is being stopped sooner, when the pod's grace period has become shorter.
+    fn shorten(&mut self, pod: &Arc<Pod>, runtime: &RuntimePod) {
+        for run in runtime
+            .alive()
+            .filter(|run| self.memory.stopping.contains(&run.id))
+        {
+            let grace = self.grace_of(pod, &run.id, &run.name);
+            if self.grace.is_some_and(|before| grace < before) {
+                self.begin_stop(pod, runtime, run.id.clone(), run.name.clone(), grace, false);
+            }
+        }
+        if let Some(grace) = pod
+            .metadata
+            .deletion_grace_period_seconds
+            .and_then(|s| u64::try_from(s).ok())
+        {
+            let grace = Duration::from_secs(grace);
+            self.grace = self.grace.map(|before| before.min(grace));
+        }
+    }
+
+    /// Makes the cgroup and the volumes; true when they are there.
+    async fn prepare(&mut self, pod: &Pod, runtime: &RuntimePod) -> bool {
+        if self.mounted.is_some() {
+            return true;
+        }
+        let Some(spec) = &pod.spec else { return false };
+        let dir = super::identity::pod_directory(&self.shared.root_dir, uid(pod));
+        let made = std::fs::create_dir_all(&dir).and_then(|()| self.shared.cgroups.make_pod(spec, uid(pod)));
+        let wait = if let Err(error) = made {
+            let message = format!("error making pod data directories or cgroups: {error}");
+            self.event(pod, None, Severity::Warning, "FailedCreatePodContainer", message);
+            self.retry("volumes")
+        } else {
+            match self.mount(pod, runtime).await {
+                Ok(()) => return true,
+                Err(wait) => wait,
+            }
+        };
+        let now = Timestamp::now();
+        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(10));
+        self.memory.retry_sandbox_at = now.saturating_add(wait).ok();
+        false
+    }
+
+    async fn create_sandbox(&mut self, pod: &Pod, runtime: &RuntimePod, attempt: u32, changed: bool) -> bool {
+        let Some(spec) = &pod.spec else { return false };
+        if changed && !runtime.runs.is_empty() {
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            self.event(pod, None, Severity::Normal, "SandboxChanged", message.into());
+        }
+        if !self.prepare(pod, runtime).await {
+            return true;
+        }
+        let Some(mounted) = &self.mounted else {
+            return false;
+        };
+        let starter = Starter {
+            shared: &self.shared,
+            pod,
+            spec,
+            mounted,
+        };
+        match starter.sandbox(attempt).await {
+            Ok(()) => {
+                self.tries.remove("sandbox");
+                self.memory.retry_sandbox_at = None;
+            }
+            Err(message) => {
+                self.event(pod, None, Severity::Warning, "FailedCreatePodSandBox", message);
+                let wait =
+                    SignedDuration::try_from(self.retry("sandbox")).unwrap_or(SignedDuration::from_secs(10));
+                self.memory.retry_sandbox_at = Timestamp::now().saturating_add(wait).ok();
+            }
+        }
+        true
+    }
+
+    async fn start(&mut self, pod: &Pod, runtime: &RuntimePod, name: &str, restart_count: u32) -> bool {
+        let Some(spec) = &pod.spec else { return false };
+        let containers = spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten());
+        let Some(container) = containers.into_iter().find(|c| c.name == name) else {
+            return false;
+        };
+        let Some(sandbox) = runtime.sandboxes.first() else {
+            return false;
+        };
+        if !self.prepare(pod, runtime).await {
+            return true;
+        }
+        self.memory.retry_sandbox_at = None;
+        if let Some(finished) = runtime
+            .latest(name)
+            .filter(|run| run.state == State::Exited)
+            .and_then(|run| run.finished_at)
+        {
+            self.memory.restarts.next(name, finished, Timestamp::now());
+        }
+        let what = format!("start {name}");
+        let retry = self.retry(&what);
+        let Some(mounted) = &self.mounted else {
+            return false;
+        };
+        let starter = Starter {
+            shared: &self.shared,
+            pod,
+            spec,
+            mounted,
+        };
+        let before = self.memory.failures.get(name);
+        let pulls = &mut self.memory.pulls;
+        match starter
+            .container(container, restart_count, sandbox, pulls, before, retry)
+            .await
+        {
+            Ok(()) => {
+                self.tries.remove(&what);
+                self.memory.failures.remove(name);
+                self.collect(runtime, name).await;
+            }
+            Err(failure) => {
+                self.memory.failures.insert(name.into(), failure);
+            }
+        }
+        true
+    }
+
+    /// Removes what a container left before its last run, which `kubectl logs --previous` shows.
+    async fn collect(&self, runtime: &RuntimePod, name: &str) {
+        let old: Vec<&Run> = runtime
+            .runs
+            .iter()
+            .filter(|run| run.name == name)
+            .skip(1)
+            .filter(|run| matches!(run.state, State::Exited | State::Created))
+            .collect();
+        for run in &old {
+            if gone(self.shared.cri.remove_container(&run.id).await) {
+                logs::remove_run(&self.shared.container_log_dir, run);
+            }
+        }
+        for sandbox in runtime.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready) {
+            let mut left = runtime.runs.iter().filter(|run| run.sandbox_id == sandbox.id);
+            if left.all(|run| old.iter().any(|removed| removed.id == run.id)) {
+                gone(self.shared.cri.remove_sandbox(&sandbox.id).await);
+            }
+        }
+    }
+
+    /// Cleans up after a pod of which nothing runs any more.
+    async fn finish(&mut self, desired: &Desired, runtime: &RuntimePod) -> Next {
+        let pod = desired.pod();
+        let pod_uid = uid(pod);
+        self.probes.stop();
+        if let (Desired::Pod(pod), true) = (desired, desired.is_leaving()) {
+            if !self.cleaned {
+                status::terminate(&mut self.told);
+                self.publisher.publish(pod, &self.told);
+            }
+            self.publisher.flush().await;
+        }
+        if desired.is_leaving() && !self.remove_from_runtime(runtime).await {
+            return Next::Wait(Some(self.retry("remove")));
+        }
+        if !self.cleaned || desired.is_leaving() {
+            if let Err(error) = self.shared.volumes.tear_down(pod_uid).await {
+                tracing::warn!(pod = pod_text(pod), %error, "volumes not removed, trying again");
+                return Next::Wait(Some(self.retry("tear down")));
+            }
+            self.shared.cgroups.remove_pod(pod_uid);
+            self.shared.admitted.lock().remove(pod_uid);
+            self.mounted = None;
+            self.cleaned = true;
+        }
+        if !desired.is_leaving() {
+            return Next::Wait(None);
+        }
+        logs::remove_pod(
+            &self.shared.log_dir,
+            &self.shared.container_log_dir,
+            namespace(pod),
+            name(pod),
+            pod_uid,
+        );
+        if let Desired::Pod(pod) = desired
+            && let Err(error) = self.delete(pod).await
+        {
+            tracing::warn!(pod = pod_text(pod), %error, "pod not deleted, trying again");
+            return Next::Wait(Some(self.retry("delete")));
+        }
+        Next::Done
+    }
+
+    async fn remove_from_runtime(&self, runtime: &RuntimePod) -> bool {
+        let mut all = true;
+        for run in &runtime.runs {
+            all &= gone(self.shared.cri.remove_container(&run.id).await);
+        }
+        for sandbox in &runtime.sandboxes {
+            all &= gone(self.shared.cri.remove_sandbox(&sandbox.id).await);
+        }
+        all
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<(), kube::Error> {
+        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), namespace(pod));
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions {
+                uid: pod.metadata.uid.clone(),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match api.delete(name(pod), &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn gone(result: crate::cri::Result<()>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(error) if error.is_not_found() => true,
+        Err(error) => {
+            tracing::warn!(%error, "not removed from the runtime, trying again");
+            false
+        }
+    }
+}
+
+fn is_over(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+}
