@@ -6,9 +6,12 @@
 
 mod deployment;
 mod expectations;
+mod node;
 mod ownership;
 mod pods;
 mod replica_set;
+mod root_ca;
+mod service_account;
 mod worker;
 
 use std::net::IpAddr;
@@ -66,10 +69,28 @@ pub enum Error {
 /// # Errors
 /// When the configuration makes no sense. Errors of the API are retried, not returned.
 pub async fn run(config: Config, informers: Informers, shutdown: CancellationToken) -> Result<(), Error> {
-    let _ = config;
+    let parts = node::parts(&config)?;
+    let pods_by_node = node::pods_by_node(&informers);
+    let ipam = {
+        let (informers, shutdown) = (informers.clone(), shutdown.clone());
+        async move {
+            if let Some(parts) = parts {
+                node::run_ipam(parts, informers, shutdown).await;
+            }
+        }
+    };
     tokio::join!(
         deployment::run(informers.clone(), shutdown.clone()),
-        replica_set::run(informers, shutdown),
+        ipam,
+        node::run_lifecycle(
+            config.node_monitor_grace,
+            pods_by_node,
+            informers.clone(),
+            shutdown.clone()
+        ),
+        replica_set::run(informers.clone(), shutdown.clone()),
+        root_ca::run(config.root_ca_pem, informers.clone(), shutdown.clone()),
+        service_account::run(informers, shutdown),
     );
     Ok(())
 }
