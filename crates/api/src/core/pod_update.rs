@@ -31,6 +31,11 @@ pub(super) fn prepare(new: &mut Pod, old: &Pod, target: Target) {
     let before = old.spec.clone().unwrap_or_default();
     match target {
         Target::Main => new.status.clone_from(&old.status),
+        // The server's own change of spec and status; upstream's binding raises no generation either.
+        Target::Subresource(Subresource::Binding) => {
+            new.metadata.generation = old.metadata.generation;
+            return;
+        }
         Target::Subresource(Subresource::EphemeralContainers) => {
             let containers = new.spec.take().and_then(|spec| spec.ephemeral_containers);
             new.spec = Some(PodSpec {
