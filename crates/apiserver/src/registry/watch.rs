@@ -258,3 +258,111 @@ impl Watcher {
         self.bookmark = Some(next_bookmark(Instant::now(), self.end));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::cache::Incoming;
+    use crate::registry::entry::{Facts, Head};
+    use crate::registry::feed::StoreRef;
+    use skiff_api::catalogue;
+    use skiff_store::{SqliteOptions, SqliteStore};
+
+    fn entry(cache: &Cache, name: &str, revision: i64) -> Arc<Entry> {
+        let facts = Facts {
+            name: name.into(),
+            ..Facts::default()
+        };
+        let value = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}}}}"#);
+        let head: &Head = cache.head();
+        let entry = Entry::new(head, facts.into(), value.as_bytes(), revision, EventType::Added);
+        Arc::new(entry.unwrap())
+    }
+
+    fn change(cache: &Cache, revision: i64) -> Incoming {
+        Incoming {
+            key: "a".into(),
+            revision,
+            entry: Some(entry(cache, "a", revision)),
+        }
+    }
+
+    fn setup(directory: &tempfile::TempDir) -> (Arc<Cache>, Arc<Feed>) {
+        let catalogue = catalogue::builtin();
+        let strategy = catalogue.resource("", "v1", "configmaps").unwrap();
+        let cache = Arc::new(Cache::new(strategy.clone()));
+        let path = directory.path().join("state.db");
+        let store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        let feed = Feed::new(StoreRef(Arc::new(store)), [cache.clone()]);
+        (cache, Arc::new(feed))
+    }
+
+    fn begin(cache: &Arc<Cache>, feed: &Arc<Feed>, initial: Vec<Arc<Entry>>) -> BoxStream<'static, Frame> {
+        let start = Start {
+            initial,
+            place: cache.place_after(0).unwrap(),
+            revision: 0,
+            mark_end: false,
+        };
+        frames(
+            cache.clone(),
+            feed.clone(),
+            Selection::default(),
+            start,
+            (false, Duration::from_secs(60)),
+            CancellationToken::new(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_falls_out_of_the_ring_is_told_and_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cache, feed) = setup(&directory);
+        let mut slow = begin(&cache, &feed, Vec::new());
+        let mut quick = begin(&cache, &feed, Vec::new());
+        let mut revision = 0;
+        let mut seen = 0;
+        for _ in 0..20 {
+            let batch: Vec<Incoming> = (0..1000)
+                .map(|_| {
+                    revision += 1;
+                    change(&cache, revision)
+                })
+                .collect();
+            // The writer waits for nobody.
+            cache.apply(batch);
+            while seen < revision {
+                match quick.next().await {
+                    Some(Frame::Added(entry) | Frame::Modified(entry)) => {
+                        assert_eq!(entry.revision(), seen + 1);
+                        seen = entry.revision();
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        match slow.next().await {
+            Some(Frame::Error(error)) => assert_eq!(error.code(), 410, "{error}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(slow.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_when_the_server_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cache, feed) = setup(&directory);
+        let shutdown = CancellationToken::new();
+        let start = Start {
+            initial: vec![entry(&cache, "a", 1)],
+            place: cache.place_after(0).unwrap(),
+            revision: 1,
+            mark_end: false,
+        };
+        let timing = (false, Duration::from_secs(3600));
+        let mut frames = frames(cache, feed, Selection::default(), start, timing, shutdown.clone());
+        assert!(matches!(frames.next().await, Some(Frame::Added(_))));
+        shutdown.cancel();
+        assert!(frames.next().await.is_none());
+    }
+}

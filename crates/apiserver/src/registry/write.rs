@@ -271,7 +271,10 @@ impl Resource {
             uid: meta.uid.clone().filter(|uid| !uid.is_empty()),
             options,
         };
-        let create = self.info().create_on_update && target == Target::Main;
+        // Who names a version means an object that is there.
+        let create = self.info().create_on_update
+            && target == Target::Main
+            && matches!(text(&meta.resource_version), "" | "0");
         let produce = |_: &Entry, _: &dyn Object| {
             Ok(Decoded {
                 object: decoded.object.clone_object(),
