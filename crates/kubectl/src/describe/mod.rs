@@ -4,14 +4,27 @@
 //! values. A kind without a file is told by its fields.
 
 mod columns;
+mod config_map;
+mod container;
+mod deployment;
 mod generic;
+mod namespace;
+mod node;
 mod page;
+mod pod;
+mod replica_set;
+mod secret;
+mod service;
+mod service_account;
+mod template;
+mod volumes;
 
 use clap::Args;
 use futures::future::join_all;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use skiff_api::selector::LabelSelector;
 
 use self::page::Page;
 use crate::cluster::{Cluster, JSON, with_query};
@@ -57,12 +70,25 @@ struct Story {
 }
 
 fn story(resource: &Resource) -> Story {
-    match (resource.group.as_str(), resource.kind.as_str()) {
-        _ => Story {
-            related: |_| Vec::new(),
-            tell: generic::describe,
-        },
-    }
+    let (related, tell): (fn(&Value) -> Vec<String>, fn(&Told<'_>, &mut Page)) =
+        match (resource.group.as_str(), resource.kind.as_str()) {
+            ("", "ConfigMap") => (alone, config_map::describe),
+            ("", "Namespace") => (namespace::related, namespace::describe),
+            ("", "Node") => (node::related, node::describe),
+            ("", "Pod") => (alone, pod::describe),
+            ("", "Secret") => (alone, secret::describe),
+            ("", "Service") => (service::related, service::describe),
+            ("", "ServiceAccount") => (service_account::related, service_account::describe),
+            ("apps", "Deployment") => (deployment::related, deployment::describe),
+            ("apps", "ReplicaSet") => (replica_set::related, replica_set::describe),
+            _ => (alone, generic::describe),
+        };
+    Story { related, tell }
+}
+
+/// Of a kind whose objects tell all by themselves.
+fn alone(_: &Value) -> Vec<String> {
+    Vec::new()
 }
 
 impl Describe {
@@ -172,7 +198,7 @@ impl Describe {
 /// The events that regard an object.
 async fn events(cluster: &Cluster, resource: &Resource, object: &Value) -> Result<Vec<Value>, Failure> {
     let namespace = text(object, "/metadata/namespace");
-    let uid = text(object, "/metadata/uid");
+    let uid = pod::uid(object);
     let mut selector = format!(
         "involvedObject.name={},involvedObject.namespace={namespace},involvedObject.kind={}",
         name(object),
@@ -192,4 +218,30 @@ async fn events(cluster: &Cluster, resource: &Resource, object: &Value) -> Resul
 /// A request for a list, by label selector.
 fn selected(path: &str, selector: &str) -> String {
     with_query(path, &[("labelSelector", selector)])
+}
+
+/// A `LabelSelector` as text: `a=b,c in (d,e)`; `<none>` when it is empty.
+fn selector(selector: &Value) -> String {
+    match selector_query(selector) {
+        query if query.is_empty() => page::NONE.into(),
+        query => query,
+    }
+}
+
+/// A `LabelSelector` as a request has it.
+fn selector_query(selector: &Value) -> String {
+    serde_json::from_value(selector.clone())
+        .ok()
+        .and_then(|selector| LabelSelector::of(Some(&selector)).ok())
+        .map(|selector| selector.to_string())
+        .unwrap_or_default()
+}
+
+/// `a=b,c=d`
+fn pairs(map: &Map<String, Value>) -> String {
+    let pairs: Vec<String> = map
+        .iter()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    pairs.join(",")
 }
