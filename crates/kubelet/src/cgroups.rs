@@ -382,7 +382,8 @@ mod tests {
 
     #[test]
     fn the_class_decides_who_is_killed_first() {
-        let full = json!({ "limits": { "cpu": "1", "memory": "1Gi" } });
+        let amounts = json!({ "cpu": "1", "memory": "1Gi" });
+        let full = json!({ "requests": amounts, "limits": amounts });
         let cases = [
             (json!({}), 1000),
             (full, -997),
@@ -423,7 +424,8 @@ mod tests {
         }
         let cgroups = Cgroups::new(mount.path(), "/x", false);
         cgroups.prepare().unwrap();
-        let guaranteed = spec(json!({ "limits": { "cpu": "500m", "memory": "64Mi" } }));
+        let amounts = json!({ "cpu": "500m", "memory": "64Mi" });
+        let guaranteed = spec(json!({ "requests": amounts, "limits": amounts }));
         let cpu = mount.path().join("cpu/x/kubepods/podu1");
         fs::create_dir_all(&cpu).unwrap();
         fs::write(cpu.join("cpu.shares"), "").unwrap();

@@ -425,3 +425,7 @@ impl Planner<'_> {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

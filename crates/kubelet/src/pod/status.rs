@@ -387,7 +387,7 @@ fn phase(
     if failed_init > 0 && policy == RestartPolicy::Never {
         return "Failed";
     }
-    if !initialized && pending_init > 0 || failed_init > 0 && !initialized {
+    if !initialized && (pending_init > 0 || failed_init > 0) {
         return "Pending";
     }
     if count.waiting > 0 && !ending {
@@ -553,3 +553,7 @@ fn conditions(
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;
