@@ -265,7 +265,7 @@ mod tests {
             text.ends_with("cannot specify 64-byte hexadecimal strings"),
             "{text}"
         );
-        let text = Reference::parse(&"a/".repeat(130).trim_end_matches('/').to_owned())
+        let text = Reference::parse("a/".repeat(130).trim_end_matches('/'))
             .unwrap_err()
             .to_string();
         assert!(

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
+use super::attributes::timestamp;
 use super::*;
 
 /// An archive whose names are written as they are given, however bad.
@@ -346,7 +347,8 @@ fn links_inside_of_the_layer_are_followed_there() {
 
 #[test]
 fn nothing_reaches_outside() {
-    let cases: Vec<(&str, Box<dyn Fn(&Place) -> Tar>)> = vec![
+    type Attack = Box<dyn Fn(&Place) -> Tar>;
+    let cases: Vec<(&str, Attack)> = vec![
         (
             "dots",
             Box::new(|_| {
@@ -492,6 +494,21 @@ fn hard_links_to_what_is_outside_are_refused() {
         .unpack(&place.root(), &[])
         .unwrap_err();
     assert!(error.to_string().contains("no such file or directory"), "{error}");
+}
+
+#[test]
+fn empty_fields_are_zero() {
+    let place = Place::new();
+    let blank = |header: &mut tar::Header| {
+        let old = header.as_old_mut();
+        (old.uid, old.gid, old.mtime) = ([0; 8], *b"       \0", [0; 12]);
+    };
+    Tar::default()
+        .add(EntryType::Regular, "a", "", b"", blank)
+        .unpack(&place.root(), &[])
+        .unwrap();
+    let file = fs::metadata(place.root().join("a")).unwrap();
+    assert_eq!((file.uid(), file.gid(), file.mtime()), (0, 0, 0));
 }
 
 #[test]
