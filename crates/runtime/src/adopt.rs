@@ -19,7 +19,8 @@ impl Runtime {
     /// start.
     pub(crate) async fn adopt(self: &Arc<Self>) -> io::Result<()> {
         let (sandboxes, containers) = (self.folder("sandboxes"), self.folder("containers"));
-        let (found, lost) = blocking(move || read_all::<SandboxRecord>(&sandboxes, SandboxRecord::FILE)).await?;
+        let (found, lost) =
+            blocking(move || read_all::<SandboxRecord>(&sandboxes, SandboxRecord::FILE)).await?;
         for folder in lost {
             tracing::warn!(folder = %folder.display(), "removing a sandbox without a record");
             remove(&folder).await;
@@ -37,9 +38,12 @@ impl Runtime {
                 tracing::error!(sandbox = entry.id, %error, "clearing away a half-made sandbox");
             }
         }
-        let (found, lost) = blocking(move || read_all::<ContainerRecord>(&containers, ContainerRecord::FILE)).await?;
+        let (found, lost) =
+            blocking(move || read_all::<ContainerRecord>(&containers, ContainerRecord::FILE)).await?;
         for folder in lost {
-            let Some(id) = folder.file_name().and_then(|n| n.to_str()) else { continue };
+            let Some(id) = folder.file_name().and_then(|n| n.to_str()) else {
+                continue;
+            };
             self.clear_container(id).await;
         }
         for record in found {
@@ -48,7 +52,10 @@ impl Runtime {
                 continue;
             }
             let file = self.container_paths(&record.id).folder.join(RunState::FILE);
-            let nothing = RunState { container: record.id.clone(), ..RunState::default() };
+            let nothing = RunState {
+                container: record.id.clone(),
+                ..RunState::default()
+            };
             let run = state::read(&file).unwrap_or(nothing);
             self.insert_container(Arc::new(ContainerEntry::new(record, run)));
         }

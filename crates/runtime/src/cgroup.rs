@@ -66,7 +66,9 @@ impl Layout {
         if statfs(root)?.filesystem_type() == CGROUP2_SUPER_MAGIC {
             return Ok(Layout::Unified(root.to_owned()));
         }
-        Ok(Layout::Legacy(parse_mountinfo(&fs::read_to_string("/proc/self/mountinfo")?)))
+        Ok(Layout::Legacy(parse_mountinfo(&fs::read_to_string(
+            "/proc/self/mountinfo",
+        )?)))
     }
 
     fn folders(&self, path: &str) -> Vec<PathBuf> {
@@ -81,9 +83,10 @@ impl Layout {
         let path = path.trim_start_matches('/');
         match self {
             Layout::Unified(root) => Some(root.join(path)),
-            Layout::Legacy(all) => {
-                all.iter().find(|h| h.controllers.iter().any(|c| c == controller)).map(|h| h.mount.join(path))
-            }
+            Layout::Legacy(all) => all
+                .iter()
+                .find(|h| h.controllers.iter().any(|c| c == controller))
+                .map(|h| h.mount.join(path)),
         }
     }
 
@@ -113,7 +116,9 @@ impl Layout {
     /// The processes in the cgroup and below it.
     pub(crate) fn processes(&self, path: &str) -> Vec<Pid> {
         // Every hierarchy that libcontainer uses holds all processes; `memory` and `pids` are always among them.
-        let folder = ["memory", "pids", "devices"].iter().find_map(|c| self.folder(c, path));
+        let folder = ["memory", "pids", "devices"]
+            .iter()
+            .find_map(|c| self.folder(c, path));
         let mut found = Vec::new();
         if let Some(folder) = folder {
             collect_processes(&folder, &mut found);
@@ -161,17 +166,23 @@ impl Layout {
             Layout::Unified(_) => "memory.events",
             Layout::Legacy(_) => "memory.oom_control",
         };
-        let Some(folder) = self.folder("memory", path) else { return 0 };
-        flat_value(&fs::read_to_string(folder.join(file)).unwrap_or_default(), "oom_kill").unwrap_or(0)
+        let Some(folder) = self.folder("memory", path) else {
+            return 0;
+        };
+        flat_value(
+            &fs::read_to_string(folder.join(file)).unwrap_or_default(),
+            "oom_kill",
+        )
+        .unwrap_or(0)
     }
 
     /// Whether the kernel can limit swap here: the first version only when told to account for it.
     pub(crate) fn limits_swap(&self) -> bool {
         match self {
             Layout::Unified(_) => true,
-            Layout::Legacy(_) => {
-                self.folder("memory", "").is_some_and(|root| root.join("memory.memsw.limit_in_bytes").exists())
-            }
+            Layout::Legacy(_) => self
+                .folder("memory", "")
+                .is_some_and(|root| root.join("memory.memsw.limit_in_bytes").exists()),
         }
     }
 
@@ -200,7 +211,9 @@ impl Layout {
                 usage.major_page_faults = value("pgmajfault");
             }
             Layout::Legacy(_) => {
-                let cpu = self.folder("cpuacct", path).and_then(|f| number(&f, "cpuacct.usage"));
+                let cpu = self
+                    .folder("cpuacct", path)
+                    .and_then(|f| number(&f, "cpuacct.usage"));
                 usage.cpu_nanoseconds = cpu.unwrap_or(0);
                 usage.memory = number(&memory, "memory.usage_in_bytes").unwrap_or(0);
                 // "No limit" is the largest whole number of pages.
@@ -231,19 +244,31 @@ impl Layout {
 
     fn writes(&self, limits: &Limits) -> Vec<(&'static str, String, String)> {
         let mut writes: Vec<(&'static str, String, String)> = Vec::new();
-        let mut add = |controller, file: &str, value: String| writes.push((controller, file.to_owned(), value));
+        let mut add =
+            |controller, file: &str, value: String| writes.push((controller, file.to_owned(), value));
         match self {
             Layout::Unified(_) => {
                 if let Some(shares) = limits.cpu_shares.filter(|s| *s > 0) {
                     add("cpu", "cpu.weight", weight_of_shares(shares).to_string());
                 }
                 if limits.cpu_quota.is_some() || limits.cpu_period.is_some() {
-                    let quota = limits.cpu_quota.filter(|q| *q > 0).map_or("max".to_owned(), |q| q.to_string());
+                    let quota = limits
+                        .cpu_quota
+                        .filter(|q| *q > 0)
+                        .map_or("max".to_owned(), |q| q.to_string());
                     let period = limits.cpu_period.filter(|p| *p > 0).unwrap_or(100_000);
                     add("cpu", "cpu.max", format!("{quota} {period}"));
                 }
                 if let Some(memory) = limits.memory.filter(|m| *m != 0) {
-                    add("memory", "memory.max", if memory < 0 { "max".to_owned() } else { memory.to_string() });
+                    add(
+                        "memory",
+                        "memory.max",
+                        if memory < 0 {
+                            "max".to_owned()
+                        } else {
+                            memory.to_string()
+                        },
+                    );
                 }
             }
             Layout::Legacy(_) => {
@@ -282,16 +307,23 @@ fn weight_of_shares(shares: u64) -> u64 {
 }
 
 fn flat_value(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 fn parse_mountinfo(text: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in text.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
         let mut right = right.split(' ');
-        let (Some("cgroup"), Some(_), Some(options)) = (right.next(), right.next(), right.next()) else { continue };
-        let Some(mount) = left.split(' ').nth(4) else { continue };
+        let (Some("cgroup"), Some(_), Some(options)) = (right.next(), right.next(), right.next()) else {
+            continue;
+        };
+        let Some(mount) = left.split(' ').nth(4) else {
+            continue;
+        };
         let controllers: Vec<String> = options
             .split(',')
             .filter(|o| !matches!(*o, "rw" | "ro" | "xattr" | "clone_children" | "none"))
@@ -299,7 +331,10 @@ fn parse_mountinfo(text: &str) -> Vec<Hierarchy> {
             .collect();
         // A hierarchy may be mounted in several places; any of them will do.
         if !found.iter().any(|h| h.controllers == controllers) {
-            found.push(Hierarchy { mount: PathBuf::from(mount), controllers });
+            found.push(Hierarchy {
+                mount: PathBuf::from(mount),
+                controllers,
+            });
         }
     }
     found
@@ -318,7 +353,11 @@ fn inherit_cpuset(folder: &Path, file: &str) -> io::Result<String> {
 
 fn collect_processes(folder: &Path, found: &mut Vec<Pid>) {
     let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    found.extend(text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw));
+    found.extend(
+        text.lines()
+            .filter_map(|line| line.parse().ok())
+            .map(Pid::from_raw),
+    );
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             collect_processes(&entry.path(), found);
@@ -359,7 +398,10 @@ mod tests {
                     41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let layout = Layout::Legacy(parse_mountinfo(text));
         let folder = |c: &str| layout.folder(c, "/a/b").map(|p| p.display().to_string());
-        assert_eq!(folder("cpuacct").as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct/a/b"));
+        assert_eq!(
+            folder("cpuacct").as_deref(),
+            Some("/sys/fs/cgroup/cpu,cpuacct/a/b")
+        );
         assert_eq!(folder("memory").as_deref(), Some("/sys/fs/cgroup/memory/a/b"));
         assert_eq!(folder("pids"), None);
         assert_eq!(layout.folders("/a").len(), 3);
@@ -375,7 +417,11 @@ mod tests {
             ..Limits::default()
         };
         let text = |layout: Layout| -> Vec<String> {
-            layout.writes(&limits).into_iter().map(|(c, f, v)| format!("{c} {f}={v}")).collect()
+            layout
+                .writes(&limits)
+                .into_iter()
+                .map(|(c, f, v)| format!("{c} {f}={v}"))
+                .collect()
         };
         assert_eq!(
             text(Layout::Legacy(Vec::new())),
@@ -388,12 +434,23 @@ mod tests {
         );
         assert_eq!(
             text(Layout::Unified(PathBuf::new())),
-            ["cpu cpu.weight=20", "cpu cpu.max=50000 100000", "memory memory.max=67108864"]
+            [
+                "cpu cpu.weight=20",
+                "cpu cpu.max=50000 100000",
+                "memory memory.max=67108864"
+            ]
         );
-        let unlimited = Limits { cpu_quota: Some(-1), memory: Some(-1), ..Limits::default() };
+        let unlimited = Limits {
+            cpu_quota: Some(-1),
+            memory: Some(-1),
+            ..Limits::default()
+        };
         assert_eq!(
             Layout::Unified(PathBuf::new()).writes(&unlimited),
-            [("cpu", "cpu.max".into(), "max 100000".into()), ("memory", "memory.max".into(), "max".into())]
+            [
+                ("cpu", "cpu.max".into(), "max 100000".into()),
+                ("memory", "memory.max".into(), "max".into())
+            ]
         );
     }
 

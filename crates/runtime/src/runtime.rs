@@ -79,14 +79,24 @@ impl Runtime {
     }
 
     /// Reserves a name, unless it is taken.
-    pub(crate) fn reserve(self: &Arc<Self>, name: String, taken: impl Fn() -> bool) -> Result<Reserved, Status> {
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        name: String,
+        taken: impl Fn() -> bool,
+    ) -> Result<Reserved, Status> {
         let fresh = self.index.lock().names.insert(name.clone());
         if !fresh {
             return Err(Status::already_exists(format!("name \"{name}\" is reserved")));
         }
-        let reserved = Reserved { runtime: Arc::clone(self), name };
+        let reserved = Reserved {
+            runtime: Arc::clone(self),
+            name,
+        };
         if taken() {
-            return Err(Status::already_exists(format!("name \"{}\" is reserved", reserved.name)));
+            return Err(Status::already_exists(format!(
+                "name \"{}\" is reserved",
+                reserved.name
+            )));
         }
         Ok(reserved)
     }
@@ -110,14 +120,18 @@ impl Runtime {
     /// By id, or by the beginning of only one id.
     pub(crate) fn sandbox(&self, id: &str) -> Result<Arc<SandboxEntry>, Status> {
         find(&self.index.lock().sandboxes, id).ok_or_else(|| {
-            Status::not_found(format!("an error occurred when try to find sandbox \"{id}\": not found"))
+            Status::not_found(format!(
+                "an error occurred when try to find sandbox \"{id}\": not found"
+            ))
         })
     }
 
     /// By id, or by the beginning of only one id.
     pub(crate) fn container(&self, id: &str) -> Result<Arc<ContainerEntry>, Status> {
         find(&self.index.lock().containers, id).ok_or_else(|| {
-            Status::not_found(format!("an error occurred when try to find container \"{id}\": not found"))
+            Status::not_found(format!(
+                "an error occurred when try to find container \"{id}\": not found"
+            ))
         })
     }
 
@@ -137,12 +151,17 @@ impl Runtime {
 
     /// The containers of a sandbox, the newest last.
     pub(crate) fn containers_of(&self, sandbox: &str) -> Vec<Arc<ContainerEntry>> {
-        self.containers().into_iter().filter(|c| c.sandbox == sandbox).collect()
+        self.containers()
+            .into_iter()
+            .filter(|c| c.sandbox == sandbox)
+            .collect()
     }
 
     /// Takes note of how far a container's process has come. News may come twice and in any order.
     pub(crate) fn apply(&self, state: RunState) {
-        let Ok(container) = self.container(&state.container) else { return };
+        let Ok(container) = self.container(&state.container) else {
+            return;
+        };
         let mut events = Vec::new();
         container.run.send_if_modified(|known| {
             if known.exited() || (known.started_at != 0 && !state.exited()) || *known == state {
@@ -184,7 +203,9 @@ fn find<T>(all: &HashMap<String, Arc<T>>, id: &str) -> Option<Arc<T>> {
     if let Some(exact) = all.get(id) {
         return Some(Arc::clone(exact));
     }
-    let mut matching = all.iter().filter(|(known, _)| !id.is_empty() && known.starts_with(id));
+    let mut matching = all
+        .iter()
+        .filter(|(known, _)| !id.is_empty() && known.starts_with(id));
     match (matching.next(), matching.next()) {
         (Some((_, only)), None) => Some(Arc::clone(only)),
         _ => None,
@@ -210,7 +231,9 @@ pub(crate) fn now() -> i64 {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// An error of ours that has no code of its own.
@@ -232,7 +255,11 @@ pub(crate) fn unmount(path: PathBuf, folder: bool) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    match if folder { std::fs::remove_dir(&path) } else { std::fs::remove_file(&path) } {
+    match if folder {
+        std::fs::remove_dir(&path)
+    } else {
+        std::fs::remove_file(&path)
+    } {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -75,7 +75,9 @@ pub async fn serve(
     runtime.adopt().await.map_err(at("adopting pods"))?;
     let listener = listen(&socket)?;
     let serving = tonic::transport::Server::builder()
-        .add_service(RuntimeServiceServer::new(Containers::new(runtime)).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(
+            RuntimeServiceServer::new(Containers::new(runtime)).max_decoding_message_size(MAX_MESSAGE),
+        )
         .add_service(ImageServiceServer::new(images).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.cancelled_owned());
     ready();

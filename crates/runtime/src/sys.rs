@@ -41,7 +41,9 @@ fn reset_signals() {
 /// Takes over descriptors that `recvmsg` delivered.
 pub(crate) fn adopt_received(fds: Vec<RawFd>) -> Vec<OwnedFd> {
     // SAFETY: the kernel installed these descriptors for this message, so nobody else owns them.
-    fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+    fds.into_iter()
+        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+        .collect()
 }
 
 /// Closes every descriptor from 3 on: what the starter of this process left open by mistake.
@@ -50,14 +52,23 @@ pub(crate) fn adopt_received(fds: Vec<RawFd>) -> Vec<OwnedFd> {
 pub(crate) fn close_inherited() {
     // SAFETY: called first thing in `main`, when no object in this process owns a descriptor above stderr.
     unsafe {
-        libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint);
+        libc::syscall(
+            libc::SYS_close_range,
+            3 as libc::c_uint,
+            libc::c_uint::MAX,
+            0 as libc::c_uint,
+        );
     }
 }
 
 /// Brings the loopback interface of the current network namespace up.
 pub(crate) fn loopback_up() -> io::Result<()> {
-    let socket =
-        nix::sys::socket::socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = nix::sys::socket::socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     // SAFETY: an all-zero `ifreq` is a valid value of this plain C struct.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {

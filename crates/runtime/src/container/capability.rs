@@ -68,15 +68,25 @@ const NAMES: &[&str] = &[
 /// The kernel's name of a capability, which may be given without `CAP_`.
 pub(crate) fn full_name(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
-    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    let full = if upper.starts_with("CAP_") {
+        upper
+    } else {
+        format!("CAP_{upper}")
+    };
     NAMES.contains(&full.as_str()).then_some(full)
 }
 
 /// The bounding set of this process.
 pub(crate) fn available() -> io::Result<Vec<String>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let mask = status.lines().find_map(|l| l.strip_prefix("CapBnd:")).unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapBnd:"))
+        .unwrap_or_default();
     let mask = u64::from_str_radix(mask.trim(), 16).map_err(io::Error::other)?;
-    let named = NAMES.iter().enumerate().filter(|(number, _)| mask >> number & 1 == 1);
+    let named = NAMES
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| mask >> number & 1 == 1);
     Ok(named.map(|(_, name)| (*name).to_owned()).collect())
 }

@@ -15,7 +15,11 @@ pub(crate) fn requested(wishes: &[v1::Device]) -> io::Result<Vec<Device>> {
     let mut found = Vec::new();
     for wish in wishes {
         let host = Path::new(&wish.host_path);
-        let at = if wish.container_path.is_empty() { host } else { Path::new(&wish.container_path) };
+        let at = if wish.container_path.is_empty() {
+            host
+        } else {
+            Path::new(&wish.container_path)
+        };
         let named = |e: io::Error| io::Error::new(e.kind(), format!("device {}: {e}", host.display()));
         if fs::metadata(host).map_err(named)?.is_dir() {
             collect(host, at, &wish.permissions, &mut found).map_err(named)?;
@@ -42,7 +46,10 @@ fn collect(folder: &Path, at: &Path, access: &str, found: &mut Vec<Device>) -> i
         let kind = entry.file_type()?;
         if kind.is_dir() {
             // Mounts of their own, or not the container's business.
-            if !matches!(name.to_str(), Some("pts" | "shm" | "fd" | "mqueue" | ".lxc" | ".lxd-mounts" | ".udev")) {
+            if !matches!(
+                name.to_str(),
+                Some("pts" | "shm" | "fd" | "mqueue" | ".lxc" | ".lxd-mounts" | ".udev")
+            ) {
                 collect(&entry.path(), &at.join(&name), access, found)?;
             }
         } else if (kind.is_char_device() || kind.is_block_device())
@@ -71,7 +78,11 @@ fn device(host: &Path, at: PathBuf, access: &str) -> io::Result<Option<Device>> 
         mode: metadata.mode() & 0o777,
         uid: metadata.uid(),
         gid: metadata.gid(),
-        access: if access.is_empty() { "rwm".to_owned() } else { access.to_owned() },
+        access: if access.is_empty() {
+            "rwm".to_owned()
+        } else {
+            access.to_owned()
+        },
     }))
 }
 
@@ -88,7 +99,10 @@ mod tests {
         };
         let found = requested(&[wish("/dev/null")]).unwrap();
         let [null] = &found[..] else { panic!("{found:?}") };
-        assert_eq!((null.kind, null.major, null.minor, null.access.as_str()), ('c', 1, 3, "r"));
+        assert_eq!(
+            (null.kind, null.major, null.minor, null.access.as_str()),
+            ('c', 1, 3, "r")
+        );
         assert_eq!(null.path, Path::new("/dev/nothing"));
         assert!(requested(&[wish("/etc/passwd")]).is_err());
         assert!(requested(&[wish("/dev/there-is-none")]).is_err());

@@ -30,7 +30,14 @@ struct Output {
 impl Output {
     fn new() -> io::Result<(Self, OwnedFd)> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        Ok((Self { pipe: Receiver::from_owned_fd(read)?, bytes: Vec::new(), ended: false }, write))
+        Ok((
+            Self {
+                pipe: Receiver::from_owned_fd(read)?,
+                bytes: Vec::new(),
+                ended: false,
+            },
+            write,
+        ))
     }
 
     async fn take(&mut self) {
@@ -73,9 +80,13 @@ impl Runtime {
         }
         let sandbox = self.sandbox(&container.sandbox)?;
         let config = self.container_paths(&container.id).folder.join("config.json");
-        let spec: Value =
-            blocking(move || crate::state::read(&config)).await.map_err(failed("failed to exec in container"))?;
-        let request = Request::Exec { container: container.id.clone(), process: process_of(&spec, &command) };
+        let spec: Value = blocking(move || crate::state::read(&config))
+            .await
+            .map_err(failed("failed to exec in container"))?;
+        let request = Request::Exec {
+            container: container.id.clone(),
+            process: process_of(&spec, &command),
+        };
         let run = async {
             let null = nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
             let null = null.map_err(io::Error::from)?;
@@ -98,20 +109,28 @@ impl Runtime {
             let Reply::Exited { exit_code } = reply else {
                 return Err(ShimError::Failed("unexpected answer".to_owned()));
             };
-            Ok(v1::ExecSyncResponse { stdout: out.bytes, stderr: err.bytes, exit_code })
+            Ok(v1::ExecSyncResponse {
+                stdout: out.bytes,
+                stderr: err.bytes,
+                exit_code,
+            })
         };
         // Giving up closes the conversation, which is how the shim learns to kill the process.
         let result = match u64::try_from(timeout) {
-            Ok(seconds @ 1..) => tokio::time::timeout(Duration::from_secs(seconds), run).await.map_err(|_| {
-                Status::deadline_exceeded(format!(
-                    "failed to exec in container: timeout {seconds}s exceeded: context deadline exceeded"
-                ))
-            })?,
+            Ok(seconds @ 1..) => tokio::time::timeout(Duration::from_secs(seconds), run)
+                .await
+                .map_err(|_| {
+                    Status::deadline_exceeded(format!(
+                        "failed to exec in container: timeout {seconds}s exceeded: context deadline exceeded"
+                    ))
+                })?,
             _ => run.await,
         };
         result.map_err(|error| {
             let message = process_error(&error.to_string(), &command);
-            Status::unknown(format!("failed to exec in container: failed to start exec: {message}"))
+            Status::unknown(format!(
+                "failed to exec in container: failed to start exec: {message}"
+            ))
         })
     }
 }

@@ -26,7 +26,9 @@ impl Runtime {
         request: v1::CreateContainerRequest,
     ) -> Result<String, Status> {
         let sandbox = self.sandbox(&request.pod_sandbox_id)?;
-        let config = request.config.ok_or_else(|| Status::invalid_argument("container config is nil"))?;
+        let config = request
+            .config
+            .ok_or_else(|| Status::invalid_argument("container config is nil"))?;
         let metadata = config.metadata.clone().unwrap_or_default();
         let name = format!("{}_{}_{}", sandbox.id, metadata.name, metadata.attempt);
         let _reserved = self.reserve(format!("container {name}"), || {
@@ -37,14 +39,15 @@ impl Runtime {
         })?;
         // The sandbox may not go meanwhile, but its other containers may come.
         if sandbox.record.lock().phase != Phase::Ready {
-            return Err(Status::unknown(format!("sandbox container \"{}\" is not running", sandbox.id)));
+            return Err(Status::unknown(format!(
+                "sandbox container \"{}\" is not running",
+                sandbox.id
+            )));
         }
         let wanted_image = config.image.clone().unwrap_or_default().image;
-        let image = self
-            .config
-            .images
-            .get(&wanted_image)
-            .ok_or_else(|| Status::not_found(format!("failed to resolve image \"{wanted_image}\": not found")))?;
+        let image = self.config.images.get(&wanted_image).ok_or_else(|| {
+            Status::not_found(format!("failed to resolve image \"{wanted_image}\": not found"))
+        })?;
         let id = new_id();
         let lower = self.config.images.hold(&id, &image).await.map_err(image_error)?;
         let preparation = Preparation {
@@ -71,7 +74,10 @@ impl Runtime {
                 return Err(error);
             }
         };
-        let run = RunState { container: id.clone(), ..RunState::default() };
+        let run = RunState {
+            container: id.clone(),
+            ..RunState::default()
+        };
         self.insert_container(Arc::new(ContainerEntry::new(record, run)));
         self.publish(&id, &sandbox.id, Event::ContainerCreatedEvent);
         Ok(id)
@@ -79,7 +85,9 @@ impl Runtime {
 
     fn target_of(&self, config: &v1::ContainerConfig) -> Option<i32> {
         let options = super::spec::security(config).namespace_options?;
-        let target = self.container(Some(options.target_id.as_str()).filter(|t| !t.is_empty())?).ok()?;
+        let target = self
+            .container(Some(options.target_id.as_str()).filter(|t| !t.is_empty())?)
+            .ok()?;
         let run = target.run.borrow();
         run.running().then_some(run.pid)
     }
@@ -98,7 +106,10 @@ impl Runtime {
         }
         let sandbox = self.sandbox(&container.sandbox)?;
         if sandbox.record.lock().phase != Phase::Ready {
-            return Err(Status::unknown(format!("sandbox container \"{}\" is not running", sandbox.id)));
+            return Err(Status::unknown(format!(
+                "sandbox container \"{}\" is not running",
+                sandbox.id
+            )));
         }
         let record = container.record.lock().clone();
         let start = Start {
@@ -108,7 +119,9 @@ impl Runtime {
             log: record.log_path.clone(),
             tty: record.tty,
             stdin: record.stdin,
-            oom_score_adj: i32::try_from(record.resources.oom_score_adj).unwrap_or(0).clamp(-1000, 1000),
+            oom_score_adj: i32::try_from(record.resources.oom_score_adj)
+                .unwrap_or(0)
+                .clamp(-1000, 1000),
             private_pid: record.private_pid,
         };
         match sandbox.shim.call(&Request::Start(Box::new(start))).await {
@@ -126,7 +139,10 @@ impl Runtime {
         let folder = self.container_paths(&container.id).folder;
         let (config, file) = (folder.join("config.json"), folder.join(RunState::FILE));
         let command = blocking(move || crate::state::read::<oci_spec::runtime::Spec>(&config)).await;
-        let command = command.ok().and_then(|spec| spec.process().as_ref()?.args().clone()).unwrap_or_default();
+        let command = command
+            .ok()
+            .and_then(|spec| spec.process().as_ref()?.args().clone())
+            .unwrap_or_default();
         let message = format!(
             "failed to create task: OCI runtime create failed: {}",
             process_error(&error.to_string(), &command)
@@ -144,12 +160,17 @@ impl Runtime {
             tracing::error!(container = container.id, %error, "saving why a container didn't start");
         }
         self.apply(state);
-        Status::unknown(format!("failed to start container \"{}\": {message}", container.id))
+        Status::unknown(format!(
+            "failed to start container \"{}\": {message}",
+            container.id
+        ))
     }
 
     /// CRI `RemoveContainer`: one that runs is killed first.
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), Status> {
-        let Ok(container) = self.container(id) else { return Ok(()) };
+        let Ok(container) = self.container(id) else {
+            return Ok(());
+        };
         self.stop_container_now(&container, 0).await?;
         let _operation = container.operation.lock().await;
         // Somebody else may have been faster.
@@ -160,7 +181,9 @@ impl Runtime {
             self.forget_in_shim(&sandbox, &container.id).await?;
         }
         let (layout, cgroup) = (self.layout.clone(), container.record.lock().cgroup.clone());
-        blocking(move || layout.remove(&cgroup)).await.map_err(failed("failed to remove cgroup"))?;
+        blocking(move || layout.remove(&cgroup))
+            .await
+            .map_err(failed("failed to remove cgroup"))?;
         self.remove_container_files(&container.id).await?;
         self.forget_container(&container.id);
         self.publish(&container.id, &container.sandbox, Event::ContainerDeletedEvent);
@@ -171,9 +194,17 @@ impl Runtime {
         if sandbox.record.lock().phase != Phase::Ready {
             return Ok(());
         }
-        match sandbox.shim.call(&Request::Forget { container: id.to_owned() }).await {
+        match sandbox
+            .shim
+            .call(&Request::Forget {
+                container: id.to_owned(),
+            })
+            .await
+        {
             Ok(_) | Err(ShimError::Gone(_) | ShimError::NotRunning) => Ok(()),
-            Err(error) => Err(Status::unknown(format!("failed to remove container \"{id}\": {error}"))),
+            Err(error) => Err(Status::unknown(format!(
+                "failed to remove container \"{id}\": {error}"
+            ))),
         }
     }
 
@@ -202,7 +233,10 @@ impl Runtime {
         let _operation = container.operation.lock().await;
         let state = container.state();
         if state == v1::ContainerState::ContainerExited {
-            return Err(Status::unknown(format!("container is in {} state", state.as_str_name())));
+            return Err(Status::unknown(format!(
+                "container is in {} state",
+                state.as_str_name()
+            )));
         }
         let mut record = container.record.lock().clone();
         record.resources.merge(&update);
@@ -230,9 +264,13 @@ impl Runtime {
             return Err(Status::unknown("container is not running"));
         }
         let sandbox = self.sandbox(&container.sandbox)?;
-        let request = Request::ReopenLog { container: container.id.clone() };
+        let request = Request::ReopenLog {
+            container: container.id.clone(),
+        };
         let reply = sandbox.shim.call(&request).await;
-        reply.map(|_| ()).map_err(|e| Status::unknown(format!("failed to reopen container log: {e}")))
+        reply
+            .map(|_| ())
+            .map_err(|e| Status::unknown(format!("failed to reopen container log: {e}")))
     }
 }
 
@@ -261,7 +299,9 @@ fn rewrite_limits(config: &std::path::Path, record: &ContainerRecord) -> io::Res
         ("memory", "swap", resources.memory_swap_limit_in_bytes),
     ] {
         if value != 0
-            && let Some(limits) = spec.pointer_mut("/linux/resources").and_then(|r| r.as_object_mut())
+            && let Some(limits) = spec
+                .pointer_mut("/linux/resources")
+                .and_then(|r| r.as_object_mut())
         {
             let group = limits.entry(pointer).or_insert_with(|| serde_json::json!({}));
             if let Some(group) = group.as_object_mut() {
@@ -304,13 +344,21 @@ mod tests {
     fn a_missing_program_is_worded_as_everywhere() {
         let start = "unable to start container process: exec:";
         for (message, program, wanted) in [
-            ("x: executable 'foo' not found in $PATH", "foo", format!("{start} \"foo\": executable file not found in $PATH")),
+            (
+                "x: executable 'foo' not found in $PATH",
+                "foo",
+                format!("{start} \"foo\": executable file not found in $PATH"),
+            ),
             (
                 "x: executable '/foo' not found in $PATH",
                 "/foo",
                 format!("{start} \"/foo\": stat /foo: no such file or directory"),
             ),
-            ("'/x' does not have correct permissions", "/x", format!("{start} \"/x\": permission denied")),
+            (
+                "'/x' does not have correct permissions",
+                "/x",
+                format!("{start} \"/x\": permission denied"),
+            ),
             ("no space left", "x", "no space left".to_owned()),
         ] {
             assert_eq!(process_error(message, &[program.to_owned()]), wanted);

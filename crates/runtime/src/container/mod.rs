@@ -120,7 +120,10 @@ impl Resources {
         number(&mut self.cpu_shares, update.cpu_shares);
         number(&mut self.memory_limit_in_bytes, update.memory_limit_in_bytes);
         number(&mut self.oom_score_adj, update.oom_score_adj);
-        number(&mut self.memory_swap_limit_in_bytes, update.memory_swap_limit_in_bytes);
+        number(
+            &mut self.memory_swap_limit_in_bytes,
+            update.memory_swap_limit_in_bytes,
+        );
         if !update.cpuset_cpus.is_empty() {
             self.cpuset_cpus.clone_from(&update.cpuset_cpus);
         }

@@ -42,7 +42,8 @@ pub(crate) fn prepare(wanted: &Preparation) -> Result<ContainerRecord, Status> {
     rootfs::mount_rootfs(&wanted.paths, &wanted.lower).map_err(failed("failed to mount root file system"))?;
     let user = find_user(wanted)?;
     let directory = spec::working_directory(&wanted.config, &wanted.image).map_err(invalid)?;
-    rootfs::make_folder(&wanted.paths.rootfs, &directory).map_err(failed("failed to create working directory"))?;
+    rootfs::make_folder(&wanted.paths.rootfs, &directory)
+        .map_err(failed("failed to create working directory"))?;
     for mount in &wanted.config.mounts {
         make_source(mount).map_err(|e| {
             Status::unknown(format!(
@@ -66,7 +67,12 @@ fn invalid(error: impl std::fmt::Display) -> Status {
 
 fn find_user(wanted: &Preparation) -> Result<User, Status> {
     let security = spec::security(&wanted.config);
-    let image_user = wanted.image.config().as_ref().and_then(|c| c.user().clone()).unwrap_or_default();
+    let image_user = wanted
+        .image
+        .config()
+        .as_ref()
+        .and_then(|c| c.user().clone())
+        .unwrap_or_default();
     let database = Database::read(&wanted.paths.rootfs)
         .map_err(|e| Status::unknown(format!("failed to read the image's users: {e}")))?;
     let wish = Wish {
@@ -98,9 +104,18 @@ fn record(wanted: &Preparation, user: &User) -> Result<ContainerRecord, Status> 
     let image = config.image.clone().unwrap_or_default();
     let resources = config.linux.as_ref().and_then(|l| l.resources.as_ref());
     let modes = spec::security(config).namespace_options.unwrap_or_default();
-    let log_path = Some(&config.log_path).filter(|p| !p.is_empty() && wanted.sandbox.log_directory.has_root());
-    let stop_signal = wanted.image.config().as_ref().and_then(|c| c.stop_signal().clone());
-    let cgroup = format!("{}/{}", wanted.sandbox.cgroup_parent.trim_end_matches('/'), wanted.id);
+    let log_path =
+        Some(&config.log_path).filter(|p| !p.is_empty() && wanted.sandbox.log_directory.has_root());
+    let stop_signal = wanted
+        .image
+        .config()
+        .as_ref()
+        .and_then(|c| c.stop_signal().clone());
+    let cgroup = format!(
+        "{}/{}",
+        wanted.sandbox.cgroup_parent.trim_end_matches('/'),
+        wanted.id
+    );
     Ok(ContainerRecord {
         id: wanted.id.clone(),
         sandbox: wanted.sandbox.id.clone(),
@@ -121,8 +136,14 @@ fn record(wanted: &Preparation, user: &User) -> Result<ContainerRecord, Status> 
         groups: user.additional_gids.clone(),
         tty: config.tty,
         stdin: config.stdin,
-        stop_signal: stop_signal.and_then(|s| super::stop::signal_number(&s)).unwrap_or(libc::SIGTERM),
-        cgroup: if cgroup.starts_with('/') { cgroup } else { format!("/{cgroup}") },
+        stop_signal: stop_signal
+            .and_then(|s| super::stop::signal_number(&s))
+            .unwrap_or(libc::SIGTERM),
+        cgroup: if cgroup.starts_with('/') {
+            cgroup
+        } else {
+            format!("/{cgroup}")
+        },
         private_pid: modes.pid() == v1::NamespaceMode::Container,
     })
 }
@@ -143,13 +164,19 @@ fn joined(wanted: &Preparation) -> Result<Joined, Status> {
     let sandbox = &wanted.sandbox;
     let shim = |kind: &str| PathBuf::from(format!("/proc/{}/ns/{kind}", sandbox.shim_pid));
     let node = v1::NamespaceMode::Node as i32;
-    let modes = spec::security(&wanted.config).namespace_options.unwrap_or_default();
+    let modes = spec::security(&wanted.config)
+        .namespace_options
+        .unwrap_or_default();
     let pid = match modes.pid() {
         v1::NamespaceMode::Container => PidNamespace::Own,
         v1::NamespaceMode::Node => PidNamespace::Host,
         v1::NamespaceMode::Pod => match sandbox.pid_namespace_init {
             Some(init) => PidNamespace::Of(format!("/proc/{}/ns/pid", init.pid).into()),
-            None => return Err(Status::invalid_argument("the sandbox has no PID namespace to share")),
+            None => {
+                return Err(Status::invalid_argument(
+                    "the sandbox has no PID namespace to share",
+                ));
+            }
         },
         v1::NamespaceMode::Target => match wanted.target_pid {
             Some(pid) => PidNamespace::Of(format!("/proc/{pid}/ns/pid").into()),
@@ -194,7 +221,11 @@ fn specification(
         rootfs: &wanted.paths.rootfs,
         namespaces: joined(wanted)?,
         hostname: &wanted.sandbox.hostname,
-        shm: if own_ipc { &wanted.sandbox_paths.shm } else { Path::new("/dev/shm") },
+        shm: if own_ipc {
+            &wanted.sandbox_paths.shm
+        } else {
+            Path::new("/dev/shm")
+        },
         files: vec![
             ("/etc/hostname", folder.join("hostname")),
             ("/etc/hosts", folder.join("hosts")),
@@ -211,7 +242,10 @@ fn specification(
             ("io.kubernetes.cri.image-name", record.image.clone()),
             ("io.kubernetes.cri.sandbox-id", wanted.sandbox.id.clone()),
             ("io.kubernetes.cri.sandbox-name", wanted.sandbox.name.clone()),
-            ("io.kubernetes.cri.sandbox-namespace", wanted.sandbox.namespace.clone()),
+            (
+                "io.kubernetes.cri.sandbox-namespace",
+                wanted.sandbox.namespace.clone(),
+            ),
             ("io.kubernetes.cri.sandbox-uid", wanted.sandbox.uid.clone()),
         ],
     };

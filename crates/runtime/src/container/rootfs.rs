@@ -36,13 +36,23 @@ pub(crate) fn mount_rootfs(paths: &ContainerPaths, lower: &[PathBuf]) -> io::Res
     if options.len() > MAX_OPTIONS {
         let mut short = Vec::new();
         for layer in &lower {
-            let fd = open(layer, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            let fd = open(
+                layer,
+                OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
             short.push(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())));
             held.push(fd);
         }
         options = self::options(&short, &paths.upper, &paths.work);
     }
-    mount(Some("overlay"), &paths.rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_os_str()))?;
+    mount(
+        Some("overlay"),
+        &paths.rootfs,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_os_str()),
+    )?;
     Ok(())
 }
 
@@ -67,7 +77,9 @@ pub(crate) fn make_folder(rootfs: &Path, folder: &str) -> io::Result<()> {
     let root = open(rootfs, flags, Mode::empty())?;
     let mut reached = PathBuf::from(".");
     for component in Path::new(folder).components() {
-        let Component::Normal(name) = component else { continue };
+        let Component::Normal(name) = component else {
+            continue;
+        };
         let parent = open_below(&root, &reached, flags)?;
         reached.push(name);
         match open_below(&root, &reached, flags) {

@@ -58,7 +58,10 @@ const BY_CAPABILITY: &[(&str, &str)] = &[
     ("CAP_SYS_RAWIO", "iopl ioperm"),
     ("CAP_SYS_TIME", "settimeofday stime clock_settime clock_settime64"),
     ("CAP_SYS_TTY_CONFIG", "vhangup"),
-    ("CAP_SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
+    (
+        "CAP_SYS_NICE",
+        "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    ),
     ("CAP_SYSLOG", "syslog"),
     ("CAP_BPF", "bpf"),
     ("CAP_PERFMON", "perf_event_open"),
@@ -83,7 +86,12 @@ fn masked_equal(index: u32, mask: u64, left: u64) -> Value {
 pub(crate) fn from_file(mut profile: Value) -> Value {
     let rules = profile.get_mut("syscalls").and_then(Value::as_array_mut);
     for rule in rules.into_iter().flatten() {
-        for arg in rule.get_mut("args").and_then(Value::as_array_mut).into_iter().flatten() {
+        for arg in rule
+            .get_mut("args")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             if arg.get("op").and_then(Value::as_str) == Some("SCMP_CMP_MASKED_EQ") {
                 let number = |key: &str| arg.get(key).and_then(Value::as_u64).unwrap_or(0);
                 let index = u32::try_from(number("index")).unwrap_or(0);
@@ -119,7 +127,12 @@ pub(crate) fn runtime_default(capabilities: &[String]) -> Value {
         }));
         rules.push(json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS }));
     }
-    rules.extend(BY_CAPABILITY.iter().filter(|(c, _)| has(c)).map(|(_, names)| allow(names)));
+    rules.extend(
+        BY_CAPABILITY
+            .iter()
+            .filter(|(c, _)| has(c))
+            .map(|(_, names)| allow(names)),
+    );
     let architectures = match std::env::consts::ARCH {
         "x86_64" => vec!["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
         "aarch64" => vec!["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],

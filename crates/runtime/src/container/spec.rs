@@ -137,7 +137,12 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<Spec, SpecError> {
         }
     }
     let bidirectional = v1::MountPropagation::PropagationBidirectional;
-    if inputs.config.mounts.iter().any(|m| m.propagation() == bidirectional) {
+    if inputs
+        .config
+        .mounts
+        .iter()
+        .any(|m| m.propagation() == bidirectional)
+    {
         insert(&mut linux, "rootfsPropagation", json!("shared"));
     }
     let spec = json!({
@@ -159,7 +164,11 @@ fn insert(object: &mut Value, key: &str, value: Value) {
 
 /// The security context; an empty one when there is none.
 pub(crate) fn security(config: &v1::ContainerConfig) -> v1::LinuxContainerSecurityContext {
-    config.linux.as_ref().and_then(|l| l.security_context.clone()).unwrap_or_default()
+    config
+        .linux
+        .as_ref()
+        .and_then(|l| l.security_context.clone())
+        .unwrap_or_default()
 }
 
 /// The command line: the pod's command replaces the image's entry point *and* its arguments.
@@ -202,7 +211,12 @@ fn environment(inputs: &Inputs<'_>) -> Vec<String> {
     set(format!("HOSTNAME={}", inputs.hostname));
     let image = inputs.image.config().as_ref().and_then(|c| c.env().clone());
     image.unwrap_or_default().into_iter().for_each(&mut set);
-    inputs.config.envs.iter().map(|e| format!("{}={}", e.key, e.value)).for_each(&mut set);
+    inputs
+        .config
+        .envs
+        .iter()
+        .map(|e| format!("{}={}", e.key, e.value))
+        .for_each(&mut set);
     if let Some(home) = &inputs.user.home
         && !environment.iter().any(|e| e.starts_with("HOME="))
     {
@@ -216,8 +230,16 @@ pub(crate) fn working_directory(
     config: &v1::ContainerConfig,
     image: &ImageConfiguration,
 ) -> Result<String, SpecError> {
-    let image = image.config().as_ref().and_then(|c| c.working_dir().clone()).unwrap_or_default();
-    let directory = if config.working_dir.is_empty() { image } else { config.working_dir.clone() };
+    let image = image
+        .config()
+        .as_ref()
+        .and_then(|c| c.working_dir().clone())
+        .unwrap_or_default();
+    let directory = if config.working_dir.is_empty() {
+        image
+    } else {
+        config.working_dir.clone()
+    };
     match directory.as_str() {
         "" => Ok("/".to_owned()),
         absolute if absolute.starts_with('/') => Ok(directory),
@@ -235,7 +257,9 @@ fn capabilities(
     let wish = security.capabilities.clone().unwrap_or_default();
     let names = |names: &[String]| -> Result<Vec<String>, SpecError> {
         let specific = names.iter().filter(|n| !n.eq_ignore_ascii_case("ALL"));
-        specific.map(|n| capability::full_name(n).ok_or_else(|| SpecError::Capability(n.clone()))).collect()
+        specific
+            .map(|n| capability::full_name(n).ok_or_else(|| SpecError::Capability(n.clone())))
+            .collect()
     };
     let all = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case("ALL"));
     let mut chosen: Vec<String> = if all(&wish.drop_capabilities) {
@@ -256,7 +280,10 @@ fn ambient(
     security: &v1::LinuxContainerSecurityContext,
     capabilities: &[String],
 ) -> Result<Vec<String>, SpecError> {
-    let wish = security.capabilities.iter().flat_map(|c| &c.add_ambient_capabilities);
+    let wish = security
+        .capabilities
+        .iter()
+        .flat_map(|c| &c.add_ambient_capabilities);
     let named = wish.map(|n| capability::full_name(n).ok_or_else(|| SpecError::Capability(n.clone())));
     let named: Vec<String> = named.collect::<Result<_, _>>()?;
     Ok(named.into_iter().filter(|c| capabilities.contains(c)).collect())
@@ -282,7 +309,11 @@ fn namespaces(joined: &Joined, privileged: bool) -> Vec<Value> {
         PidNamespace::Of(path) => namespaces.push(json!({ "type": "pid", "path": path })),
         PidNamespace::Host => {}
     }
-    for (kind, path) in [("network", &joined.network), ("ipc", &joined.ipc), ("uts", &joined.uts)] {
+    for (kind, path) in [
+        ("network", &joined.network),
+        ("ipc", &joined.ipc),
+        ("uts", &joined.uts),
+    ] {
         if let Some(path) = path {
             namespaces.push(json!({ "type": kind, "path": path }));
         }
@@ -299,19 +330,41 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value
 
 fn mounts(inputs: &Inputs<'_>, privileged: bool) -> Result<Vec<Value>, SpecError> {
     let access = if privileged { "rw" } else { "ro" };
-    let own: HashSet<&str> = inputs.config.mounts.iter().map(|m| m.container_path.trim_end_matches('/')).collect();
+    let own: HashSet<&str> = inputs
+        .config
+        .mounts
+        .iter()
+        .map(|m| m.container_path.trim_end_matches('/'))
+        .collect();
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         mount(
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]),
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", access],
+        ),
     ];
     if !own.contains("/dev/shm") {
         mounts.push(json!({
@@ -319,7 +372,11 @@ fn mounts(inputs: &Inputs<'_>, privileged: bool) -> Result<Vec<Value>, SpecError
             "options": ["rbind", "rprivate", "rw"],
         }));
     }
-    let readonly = if security(inputs.config).readonly_rootfs { "ro" } else { "rw" };
+    let readonly = if security(inputs.config).readonly_rootfs {
+        "ro"
+    } else {
+        "rw"
+    };
     for (path, source) in inputs.files.iter().filter(|(path, _)| !own.contains(path)) {
         mounts.push(json!({
             "destination": path, "type": "bind", "source": source,
@@ -359,10 +416,19 @@ fn device(device: &Device) -> Value {
 }
 
 fn resources(inputs: &Inputs<'_>, privileged: bool) -> Value {
-    let wish = inputs.config.linux.as_ref().and_then(|l| l.resources.clone()).unwrap_or_default();
+    let wish = inputs
+        .config
+        .linux
+        .as_ref()
+        .and_then(|l| l.resources.clone())
+        .unwrap_or_default();
     let mut resources = json!({ "devices": device_rules(inputs, privileged) });
     let mut cpu = json!({});
-    for (key, value) in [("shares", wish.cpu_shares), ("quota", wish.cpu_quota), ("period", wish.cpu_period)] {
+    for (key, value) in [
+        ("shares", wish.cpu_shares),
+        ("quota", wish.cpu_quota),
+        ("period", wish.cpu_period),
+    ] {
         if value != 0 {
             insert(&mut cpu, key, json!(value));
         }

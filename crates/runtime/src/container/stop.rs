@@ -36,11 +36,17 @@ impl Runtime {
     /// CRI `StopContainer`: `timeout` is how many seconds it has to end by itself.
     pub(crate) async fn stop_container(&self, id: &str, timeout: i64) -> Result<(), Status> {
         // One that isn't known has been stopped and removed.
-        let Ok(container) = self.container(id) else { return Ok(()) };
+        let Ok(container) = self.container(id) else {
+            return Ok(());
+        };
         self.stop_container_now(&container, timeout).await
     }
 
-    pub(crate) async fn stop_container_now(&self, container: &ContainerEntry, timeout: i64) -> Result<(), Status> {
+    pub(crate) async fn stop_container_now(
+        &self,
+        container: &ContainerEntry,
+        timeout: i64,
+    ) -> Result<(), Status> {
         // One that is just being started is stopped once it has been.
         let running = {
             let _operation = container.operation.lock().await;
@@ -60,21 +66,35 @@ impl Runtime {
         if self.ended(container, KILL_PATIENCE).await {
             return Ok(());
         }
-        Err(Status::deadline_exceeded(format!("container \"{}\" outlives SIGKILL", container.id)))
+        Err(Status::deadline_exceeded(format!(
+            "container \"{}\" outlives SIGKILL",
+            container.id
+        )))
     }
 
     async fn ended(&self, container: &ContainerEntry, patience: Duration) -> bool {
         let mut run = container.run.subscribe();
-        tokio::time::timeout(patience, run.wait_for(|state| state.exited())).await.is_ok()
+        tokio::time::timeout(patience, run.wait_for(|state| state.exited()))
+            .await
+            .is_ok()
     }
 
     async fn signal(&self, container: &ContainerEntry, signal: i32, all: bool) -> Result<(), Status> {
-        let Ok(sandbox) = self.sandbox(&container.sandbox) else { return Ok(()) };
-        let request = Request::Signal { container: container.id.clone(), signal, all };
+        let Ok(sandbox) = self.sandbox(&container.sandbox) else {
+            return Ok(());
+        };
+        let request = Request::Signal {
+            container: container.id.clone(),
+            signal,
+            all,
+        };
         match sandbox.shim.call(&request).await {
             // A shim that is gone takes its containers along; whoever follows it will say so.
             Ok(_) | Err(ShimError::NotRunning | ShimError::Gone(_)) => Ok(()),
-            Err(error) => Err(Status::unknown(format!("failed to kill container \"{}\": {error}", container.id))),
+            Err(error) => Err(Status::unknown(format!(
+                "failed to kill container \"{}\": {error}",
+                container.id
+            ))),
         }
     }
 }

@@ -57,12 +57,19 @@ pub(crate) enum UserError {
 impl Database {
     /// Reads the database below a root file system; links in it can't lead outside.
     pub(crate) fn read(rootfs: &Path) -> io::Result<Self> {
-        Ok(Self { passwd: read_below(rootfs, "etc/passwd")?, group: read_below(rootfs, "etc/group")? })
+        Ok(Self {
+            passwd: read_below(rootfs, "etc/passwd")?,
+            group: read_below(rootfs, "etc/group")?,
+        })
     }
 }
 
 fn read_below(rootfs: &Path, path: &str) -> io::Result<String> {
-    let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let root = open(
+        rootfs,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -147,12 +154,17 @@ impl Database {
     fn user_by_id(&self, uid: u32) -> User {
         match self.users().find(|(_, known, ..)| *known == uid) {
             Some((name, uid, gid, home)) => self.member(name, uid, gid, home),
-            None => User { uid, ..User::default() },
+            None => User {
+                uid,
+                ..User::default()
+            },
         }
     }
 
     fn member(&self, name: &str, uid: u32, gid: u32, home: &str) -> User {
-        let groups = self.groups().filter(|(_, _, members)| members.split(',').any(|m| m == name));
+        let groups = self
+            .groups()
+            .filter(|(_, _, members)| members.split(',').any(|m| m == name));
         User {
             uid,
             gid,
@@ -182,7 +194,10 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_looked_up_in_the_image() {
-        let wish = |image_user| Wish { image_user, ..Wish::default() };
+        let wish = |image_user| Wish {
+            image_user,
+            ..Wish::default()
+        };
         let user = |uid, gid, groups: &[u32]| (uid, gid, groups.to_vec());
         for (wish, wanted) in [
             (wish(""), Ok(user(0, 0, &[0]))),
@@ -193,14 +208,55 @@ mod tests {
             (wish("1000:2000"), Ok(user(1000, 2000, &[2000]))),
             (wish("nobody"), Err(UserError::NoUser("nobody".into()))),
             (wish("web:none"), Err(UserError::NoGroup("none".into()))),
-            (Wish { run_as_user: Some(1000), ..wish("web") }, Ok(user(1000, 0, &[0]))),
-            (Wish { run_as_user: Some(1000), run_as_group: Some(7), ..wish("web") }, Ok(user(1000, 7, &[7]))),
-            (Wish { run_as_username: "web", ..wish("") }, Ok(user(33, 34, &[34, 50, 51]))),
-            (Wish { run_as_group: Some(7), ..wish("") }, Err(UserError::GroupAlone(7))),
-            (Wish { run_as_user: Some(-1), ..wish("") }, Err(UserError::Range(-1))),
-            (Wish { supplemental_groups: &[9, 34], ..wish("web") }, Ok(user(33, 34, &[34, 50, 51, 9]))),
             (
-                Wish { supplemental_groups: &[9], strict_groups: true, ..wish("web") },
+                Wish {
+                    run_as_user: Some(1000),
+                    ..wish("web")
+                },
+                Ok(user(1000, 0, &[0])),
+            ),
+            (
+                Wish {
+                    run_as_user: Some(1000),
+                    run_as_group: Some(7),
+                    ..wish("web")
+                },
+                Ok(user(1000, 7, &[7])),
+            ),
+            (
+                Wish {
+                    run_as_username: "web",
+                    ..wish("")
+                },
+                Ok(user(33, 34, &[34, 50, 51])),
+            ),
+            (
+                Wish {
+                    run_as_group: Some(7),
+                    ..wish("")
+                },
+                Err(UserError::GroupAlone(7)),
+            ),
+            (
+                Wish {
+                    run_as_user: Some(-1),
+                    ..wish("")
+                },
+                Err(UserError::Range(-1)),
+            ),
+            (
+                Wish {
+                    supplemental_groups: &[9, 34],
+                    ..wish("web")
+                },
+                Ok(user(33, 34, &[34, 50, 51, 9])),
+            ),
+            (
+                Wish {
+                    supplemental_groups: &[9],
+                    strict_groups: true,
+                    ..wish("web")
+                },
                 Ok(user(33, 34, &[34, 9])),
             ),
         ] {

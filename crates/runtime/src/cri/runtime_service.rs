@@ -84,16 +84,27 @@ impl RuntimeService for Containers {
             });
             info.insert("config".to_owned(), config.to_string());
         }
-        let features = v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+        let features = v1::RuntimeHandlerFeatures {
+            recursive_read_only_mounts: true,
+            user_namespaces: false,
+        };
         // The empty name is the default handler.
-        let handlers = ["", "skiff"].map(|name| v1::RuntimeHandler { name: name.to_owned(), features: Some(features) });
+        let handlers = ["", "skiff"].map(|name| v1::RuntimeHandler {
+            name: name.to_owned(),
+            features: Some(features),
+        });
         answer(v1::StatusResponse {
             status: Some(v1::RuntimeStatus {
-                conditions: vec![condition("RuntimeReady", None), condition("NetworkReady", network)],
+                conditions: vec![
+                    condition("RuntimeReady", None),
+                    condition("NetworkReady", network),
+                ],
             }),
             info,
             runtime_handlers: handlers.to_vec(),
-            features: Some(v1::RuntimeFeatures { supplemental_groups_policy: true }),
+            features: Some(v1::RuntimeFeatures {
+                supplemental_groups_policy: true,
+            }),
         })
     }
 
@@ -102,7 +113,9 @@ impl RuntimeService for Containers {
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Answer<v1::RunPodSandboxResponse> {
         let request = request.into_inner();
-        let config = request.config.ok_or_else(|| Status::invalid_argument("sandbox config is nil"))?;
+        let config = request
+            .config
+            .ok_or_else(|| Status::invalid_argument("sandbox config is nil"))?;
         // Detached from the connection: a caller who hangs up doesn't leave half a pod.
         let runtime = Arc::clone(&self.runtime);
         let run = async move { runtime.run_sandbox(config, request.runtime_handler).await };
@@ -150,7 +163,9 @@ impl RuntimeService for Containers {
                 && filter.state.is_none_or(|wanted| wanted.state == s.state)
                 && status::selects(&filter.label_selector, &s.labels)
         });
-        answer(v1::ListPodSandboxResponse { items: items.collect() })
+        answer(v1::ListPodSandboxResponse {
+            items: items.collect(),
+        })
     }
 
     async fn create_container(
@@ -178,7 +193,9 @@ impl RuntimeService for Containers {
         request: Request<v1::StopContainerRequest>,
     ) -> Answer<v1::StopContainerResponse> {
         let request = request.into_inner();
-        self.runtime.stop_container(&request.container_id, request.timeout).await?;
+        self.runtime
+            .stop_container(&request.container_id, request.timeout)
+            .await?;
         answer(v1::StopContainerResponse {})
     }
 
@@ -204,7 +221,9 @@ impl RuntimeService for Containers {
                 && filter.state.is_none_or(|wanted| wanted.state == c.state)
                 && status::selects(&filter.label_selector, &c.labels)
         });
-        answer(v1::ListContainersResponse { containers: containers.collect() })
+        answer(v1::ListContainersResponse {
+            containers: containers.collect(),
+        })
     }
 
     async fn container_status(
@@ -219,7 +238,10 @@ impl RuntimeService for Containers {
             let text = serde_json::json!({ "pid": run.pid, "run": run, "record": record }).to_string();
             info.insert("info".to_owned(), text);
         }
-        answer(v1::ContainerStatusResponse { status: Some(status::container(&container)), info })
+        answer(v1::ContainerStatusResponse {
+            status: Some(status::container(&container)),
+            info,
+        })
     }
 
     async fn update_container_resources(
@@ -228,7 +250,9 @@ impl RuntimeService for Containers {
     ) -> Answer<v1::UpdateContainerResourcesResponse> {
         let request = request.into_inner();
         let update = request.linux.unwrap_or_default();
-        self.runtime.update_resources(&request.container_id, update).await?;
+        self.runtime
+            .update_resources(&request.container_id, update)
+            .await?;
         answer(v1::UpdateContainerResourcesResponse {})
     }
 
@@ -236,13 +260,19 @@ impl RuntimeService for Containers {
         &self,
         request: Request<v1::ReopenContainerLogRequest>,
     ) -> Answer<v1::ReopenContainerLogResponse> {
-        self.runtime.reopen_log(&request.into_inner().container_id).await?;
+        self.runtime
+            .reopen_log(&request.into_inner().container_id)
+            .await?;
         answer(v1::ReopenContainerLogResponse {})
     }
 
     async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Answer<v1::ExecSyncResponse> {
         let request = request.into_inner();
-        answer(self.runtime.exec_sync(&request.container_id, request.cmd, request.timeout).await?)
+        answer(
+            self.runtime
+                .exec_sync(&request.container_id, request.cmd, request.timeout)
+                .await?,
+        )
     }
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
@@ -269,7 +299,9 @@ impl RuntimeService for Containers {
     ) -> Answer<v1::ContainerStatsResponse> {
         let container = self.runtime.container(&request.into_inner().container_id)?;
         let runtime = Arc::clone(&self.runtime);
-        let stats = blocking(move || Ok(runtime.container_stats(&container))).await.map_err(failed("stats"))?;
+        let stats = blocking(move || Ok(runtime.container_stats(&container)))
+            .await
+            .map_err(failed("stats"))?;
         answer(v1::ContainerStatsResponse { stats: Some(stats) })
     }
 
@@ -289,7 +321,9 @@ impl RuntimeService for Containers {
             });
             Ok(chosen.map(|c| runtime.container_stats(c)).collect())
         });
-        answer(v1::ListContainerStatsResponse { stats: stats.await.map_err(failed("stats"))? })
+        answer(v1::ListContainerStatsResponse {
+            stats: stats.await.map_err(failed("stats"))?,
+        })
     }
 
     async fn pod_sandbox_stats(
@@ -298,7 +332,9 @@ impl RuntimeService for Containers {
     ) -> Answer<v1::PodSandboxStatsResponse> {
         let sandbox = self.runtime.sandbox(&request.into_inner().pod_sandbox_id)?;
         let runtime = Arc::clone(&self.runtime);
-        let stats = blocking(move || Ok(runtime.sandbox_stats(&sandbox))).await.map_err(failed("stats"))?;
+        let stats = blocking(move || Ok(runtime.sandbox_stats(&sandbox)))
+            .await
+            .map_err(failed("stats"))?;
         answer(v1::PodSandboxStatsResponse { stats: Some(stats) })
     }
 
@@ -316,7 +352,9 @@ impl RuntimeService for Containers {
             });
             Ok(chosen.map(|s| runtime.sandbox_stats(s)).collect())
         });
-        answer(v1::ListPodSandboxStatsResponse { stats: stats.await.map_err(failed("stats"))? })
+        answer(v1::ListPodSandboxStatsResponse {
+            stats: stats.await.map_err(failed("stats"))?,
+        })
     }
 
     async fn update_runtime_config(
@@ -352,7 +390,9 @@ impl RuntimeService for Containers {
             let go_on = !std::mem::replace(ended, event.is_err());
             std::future::ready(go_on.then_some(event))
         });
-        answer(Box::pin(events.take_until(async move { shutdown.cancelled().await })))
+        answer(Box::pin(
+            events.take_until(async move { shutdown.cancelled().await }),
+        ))
     }
 
     async fn list_metric_descriptors(
@@ -376,7 +416,9 @@ impl RuntimeService for Containers {
         request: Request<v1::RuntimeConfigRequest>,
     ) -> Answer<v1::RuntimeConfigResponse> {
         let _ = request;
-        let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: v1::CgroupDriver::Cgroupfs as i32 };
+        let linux = v1::LinuxRuntimeConfiguration {
+            cgroup_driver: v1::CgroupDriver::Cgroupfs as i32,
+        };
         answer(v1::RuntimeConfigResponse { linux: Some(linux) })
     }
 }
@@ -385,5 +427,7 @@ impl RuntimeService for Containers {
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Status>> + Send + 'static,
 ) -> Result<T, Status> {
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(Status::unknown(error.to_string())))
+    tokio::spawn(work)
+        .await
+        .unwrap_or_else(|error| Err(Status::unknown(error.to_string())))
 }

@@ -16,11 +16,17 @@ fn value(value: u64) -> Option<v1::UInt64Value> {
 
 fn cpu(usage: &Usage, timestamp: i64) -> v1::CpuUsage {
     // The rate follows from two of these; CRI allows to leave it to the reader.
-    v1::CpuUsage { timestamp, usage_core_nano_seconds: value(usage.cpu_nanoseconds), usage_nano_cores: None }
+    v1::CpuUsage {
+        timestamp,
+        usage_core_nano_seconds: value(usage.cpu_nanoseconds),
+        usage_nano_cores: None,
+    }
 }
 
 fn memory(usage: &Usage, timestamp: i64) -> v1::MemoryUsage {
-    let available = usage.memory_limit.map(|limit| limit.saturating_sub(usage.working_set));
+    let available = usage
+        .memory_limit
+        .map(|limit| limit.saturating_sub(usage.working_set));
     v1::MemoryUsage {
         timestamp,
         working_set_bytes: value(usage.working_set),
@@ -43,7 +49,10 @@ impl Runtime {
         v1::ContainerStats {
             attributes: Some(v1::ContainerAttributes {
                 id: record.id.clone(),
-                metadata: Some(v1::ContainerMetadata { name: record.name.clone(), attempt: record.attempt }),
+                metadata: Some(v1::ContainerMetadata {
+                    name: record.name.clone(),
+                    attempt: record.attempt,
+                }),
                 labels: record.labels.clone(),
                 annotations: record.annotations.clone(),
             }),
@@ -71,9 +80,16 @@ impl Runtime {
         let timestamp = now();
         let usage = Some(record.cgroup_parent.as_str()).filter(|p| !p.is_empty());
         let usage = usage.and_then(|p| self.layout.usage(p));
-        let running = self.containers_of(&entry.id).into_iter().filter(|c| c.run.borrow().running());
-        let network = (record.phase == Phase::Ready && !record.host_network())
-            .then(|| network_usage(Path::new(&format!("/proc/{}/net/dev", record.shim_pid)), timestamp));
+        let running = self
+            .containers_of(&entry.id)
+            .into_iter()
+            .filter(|c| c.run.borrow().running());
+        let network = (record.phase == Phase::Ready && !record.host_network()).then(|| {
+            network_usage(
+                Path::new(&format!("/proc/{}/net/dev", record.shim_pid)),
+                timestamp,
+            )
+        });
         v1::PodSandboxStats {
             attributes: Some(v1::PodSandboxAttributes {
                 id: record.id.clone(),
@@ -90,9 +106,10 @@ impl Runtime {
                 cpu: usage.as_ref().map(|u| cpu(u, timestamp)),
                 memory: usage.as_ref().map(|u| memory(u, timestamp)),
                 network: network.flatten(),
-                process: usage
-                    .as_ref()
-                    .map(|u| v1::ProcessUsage { timestamp, process_count: value(u.processes) }),
+                process: usage.as_ref().map(|u| v1::ProcessUsage {
+                    timestamp,
+                    process_count: value(u.processes),
+                }),
                 containers: running.map(|c| self.container_stats(&c)).collect(),
             }),
             windows: None,
@@ -104,7 +121,11 @@ impl Runtime {
 fn tree_size(folder: &Path) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     let entries = walkdir::WalkDir::new(folder).into_iter().flatten();
-    entries.filter_map(|e| e.metadata().ok()).fold((0, 0), |(bytes, inodes), m| (bytes + m.blocks() * 512, inodes + 1))
+    entries
+        .filter_map(|e| e.metadata().ok())
+        .fold((0, 0), |(bytes, inodes), m| {
+            (bytes + m.blocks() * 512, inodes + 1)
+        })
 }
 
 fn network_usage(file: &Path, timestamp: i64) -> Option<v1::NetworkUsage> {
@@ -119,7 +140,10 @@ fn network_usage(file: &Path, timestamp: i64) -> Option<v1::NetworkUsage> {
 fn parse_interfaces(text: &str) -> Vec<v1::NetworkInterfaceUsage> {
     let parse = |line: &str| -> Option<v1::NetworkInterfaceUsage> {
         let (name, numbers) = line.split_once(':')?;
-        let numbers: Vec<u64> = numbers.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let numbers: Vec<u64> = numbers
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
         let at = |index: usize| numbers.get(index).map(|n| v1::UInt64Value { value: *n });
         let name = name.trim().to_owned();
         (name != "lo").then(|| v1::NetworkInterfaceUsage {

@@ -79,7 +79,10 @@ pub(crate) fn listed_container(entry: &ContainerEntry) -> v1::Container {
     v1::Container {
         id: record.id.clone(),
         pod_sandbox_id: record.sandbox.clone(),
-        metadata: Some(v1::ContainerMetadata { name: record.name.clone(), attempt: record.attempt }),
+        metadata: Some(v1::ContainerMetadata {
+            name: record.name.clone(),
+            attempt: record.attempt,
+        }),
         image: Some(v1::ImageSpec {
             image: record.image.clone(),
             user_specified_image: record.user_specified_image.clone(),
@@ -120,7 +123,10 @@ pub(crate) fn container(entry: &ContainerEntry) -> v1::ContainerStatus {
     });
     v1::ContainerStatus {
         id: record.id.clone(),
-        metadata: Some(v1::ContainerMetadata { name: record.name.clone(), attempt: record.attempt }),
+        metadata: Some(v1::ContainerMetadata {
+            name: record.name.clone(),
+            attempt: record.attempt,
+        }),
         state: state as i32,
         created_at: record.created_at,
         started_at: run.started_at,
@@ -137,8 +143,15 @@ pub(crate) fn container(entry: &ContainerEntry) -> v1::ContainerStatus {
         labels: record.labels.clone(),
         annotations: record.annotations.clone(),
         mounts: mounts.collect(),
-        log_path: record.log_path.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
-        resources: Some(v1::ContainerResources { linux: Some(record.resources.to_cri()), windows: None }),
+        log_path: record
+            .log_path
+            .as_ref()
+            .map(|p| p.display().to_string())
+            .unwrap_or_default(),
+        resources: Some(v1::ContainerResources {
+            linux: Some(record.resources.to_cri()),
+            windows: None,
+        }),
         image_id: record.image_id.clone(),
         user: Some(v1::ContainerUser {
             linux: Some(v1::LinuxContainerUser {
@@ -162,7 +175,10 @@ mod tests {
     #[test]
     fn a_selector_wants_every_label() {
         let labels = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
         };
         let pod = labels(&[("app", "web"), ("tier", "front")]);
         for (selector, wanted) in [

@@ -27,13 +27,21 @@ mod tests {
     fn a_pods_dns_configuration_becomes_resolv_conf() {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let dns = |servers, searches, options| {
-            Some(v1::DnsConfig { servers: words(servers), searches: words(searches), options: words(options) })
+            Some(v1::DnsConfig {
+                servers: words(servers),
+                searches: words(searches),
+                options: words(options),
+            })
         };
         for (dns, wanted) in [
             (None, None),
             (dns("", "", ""), None),
             (
-                dns("10.96.0.10 1.1.1.1", "default.svc.cluster.local svc.cluster.local", "ndots:5"),
+                dns(
+                    "10.96.0.10 1.1.1.1",
+                    "default.svc.cluster.local svc.cluster.local",
+                    "ndots:5",
+                ),
                 Some(
                     "search default.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\n\
                      nameserver 1.1.1.1\noptions ndots:5\n",

@@ -29,10 +29,15 @@ impl Runtime {
         runtime_handler: String,
     ) -> Result<String, Status> {
         if !matches!(runtime_handler.as_str(), "" | "skiff") {
-            return Err(Status::invalid_argument(format!("no runtime for \"{runtime_handler}\" is configured")));
+            return Err(Status::invalid_argument(format!(
+                "no runtime for \"{runtime_handler}\" is configured"
+            )));
         }
         let record = record_of(&config, runtime_handler)?;
-        let name = format!("{}_{}_{}_{}", record.name, record.namespace, record.uid, record.attempt);
+        let name = format!(
+            "{}_{}_{}_{}",
+            record.name, record.namespace, record.uid, record.attempt
+        );
         let _reserved = self.reserve(format!("sandbox {name}"), || {
             self.sandboxes().iter().any(|known| {
                 let known = known.record.lock();
@@ -87,7 +92,10 @@ impl Runtime {
             write_atomically(&folder.join("launch.json"), &launch_file, false)?;
             write_files(&folder, &saved.hostname, resolv_conf)?;
             if socket.as_os_str().len() > 100 {
-                return Err(io::Error::other(format!("socket path {} is too long", socket.display())));
+                return Err(io::Error::other(format!(
+                    "socket path {} is too long",
+                    socket.display()
+                )));
             }
             Ok(())
         })
@@ -97,7 +105,11 @@ impl Runtime {
         let launched = launch(&self.config.shim, &paths.folder)
             .await
             .map_err(|e| Status::unknown(format!("failed to start shim: {e}")))?;
-        if let Launched::Ready { pid, pid_namespace_init } = launched {
+        if let Launched::Ready {
+            pid,
+            pid_namespace_init,
+        } = launched
+        {
             let mut record = entry.record.lock();
             record.shim_pid = pid;
             record.pid_namespace_init = pid_namespace_init.and_then(ProcessIdentity::of);
@@ -119,12 +131,16 @@ impl Runtime {
     async fn save_sandbox(&self, entry: &SandboxEntry) -> Result<(), Status> {
         let record = entry.record.lock().clone();
         let path = self.sandbox_paths(&entry.id).folder.join(SandboxRecord::FILE);
-        blocking(move || write_atomically(&path, &record, true)).await.map_err(failed("failed to save sandbox"))
+        blocking(move || write_atomically(&path, &record, true))
+            .await
+            .map_err(failed("failed to save sandbox"))
     }
 
     /// CRI `StopPodSandbox`: nothing of the pod runs afterwards, and its network is given back.
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<(), Status> {
-        let Ok(entry) = self.sandbox(id) else { return Ok(()) };
+        let Ok(entry) = self.sandbox(id) else {
+            return Ok(());
+        };
         let _operation = entry.operation.lock().await;
         self.stop_sandbox_locked(&entry).await
     }
@@ -158,7 +174,10 @@ impl Runtime {
         if !record.host_network() {
             let sandbox = record.for_network(paths.netns.clone());
             self.network.detach(&sandbox).await.map_err(|error| {
-                Status::unknown(format!("failed to destroy network for sandbox \"{}\": {error}", entry.id))
+                Status::unknown(format!(
+                    "failed to destroy network for sandbox \"{}\": {error}",
+                    entry.id
+                ))
             })?;
         }
         blocking(move || {
@@ -173,7 +192,9 @@ impl Runtime {
 
     /// CRI `RemovePodSandbox`.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), Status> {
-        let Ok(entry) = self.sandbox(id) else { return Ok(()) };
+        let Ok(entry) = self.sandbox(id) else {
+            return Ok(());
+        };
         let _operation = entry.operation.lock().await;
         self.stop_sandbox_locked(&entry).await?;
         for container in self.containers_of(&entry.id) {
@@ -187,7 +208,9 @@ impl Runtime {
 
     async fn remove_sandbox_folder(&self, id: &str) -> Result<(), Status> {
         let folder = self.sandbox_paths(id).folder;
-        blocking(move || remove_folder(&folder)).await.map_err(failed("failed to remove sandbox"))
+        blocking(move || remove_folder(&folder))
+            .await
+            .map_err(failed("failed to remove sandbox"))
     }
 
     /// Clears away a sandbox that never became ready.
@@ -261,7 +284,9 @@ impl Runtime {
             });
             match state.await {
                 Ok(state) => self.apply(state),
-                Err(error) => tracing::error!(container = container.id, %error, "clearing up after a dead shim"),
+                Err(error) => {
+                    tracing::error!(container = container.id, %error, "clearing up after a dead shim")
+                }
             }
         }
         entry.record.lock().phase = Phase::NotReady;
@@ -280,12 +305,19 @@ fn record_of(config: &v1::PodSandboxConfig, runtime_handler: String) -> Result<S
     let linux = config.linux.clone().unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
     let modes = security.namespace_options.unwrap_or_default();
-    if modes.userns_options.as_ref().is_some_and(|u| u.mode != v1::NamespaceMode::Node as i32) {
+    if modes
+        .userns_options
+        .as_ref()
+        .is_some_and(|u| u.mode != v1::NamespaceMode::Node as i32)
+    {
         return Err(Status::invalid_argument("user namespaces are not supported"));
     }
     let host_network = modes.network == v1::NamespaceMode::Node as i32;
     let hostname = if config.hostname.is_empty() || host_network {
-        nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+        nix::unistd::gethostname()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     } else {
         config.hostname.clone()
     };
@@ -306,7 +338,11 @@ fn record_of(config: &v1::PodSandboxConfig, runtime_handler: String) -> Result<S
         network_mode: modes.network,
         pid_mode: modes.pid,
         ipc_mode: modes.ipc,
-        port_mappings: config.port_mappings.iter().filter_map(Mapping::from_cri).collect(),
+        port_mappings: config
+            .port_mappings
+            .iter()
+            .filter_map(Mapping::from_cri)
+            .collect(),
         ips: Vec::new(),
         shim_pid: 0,
         pid_namespace_init: None,
@@ -320,7 +356,11 @@ fn launch_of(
     shim_cgroup: &str,
 ) -> Launch {
     let own_ipc = record.ipc_mode != v1::NamespaceMode::Node as i32;
-    let sysctls = config.linux.as_ref().map(|l| l.sysctls.clone()).unwrap_or_default();
+    let sysctls = config
+        .linux
+        .as_ref()
+        .map(|l| l.sysctls.clone())
+        .unwrap_or_default();
     Launch {
         id: record.id.clone(),
         socket: paths.socket.clone(),
@@ -339,7 +379,10 @@ fn write_files(folder: &Path, hostname: &str, resolv_conf: Option<String>) -> io
     fs::write(folder.join("hostname"), format!("{hostname}\n"))?;
     let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
     fs::write(folder.join("hosts"), host("/etc/hosts"))?;
-    fs::write(folder.join("resolv.conf"), resolv_conf.unwrap_or_else(|| host("/etc/resolv.conf")))
+    fs::write(
+        folder.join("resolv.conf"),
+        resolv_conf.unwrap_or_else(|| host("/etc/resolv.conf")),
+    )
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {

@@ -79,7 +79,10 @@ impl ProcessIdentity {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name, in parentheses, may contain anything.
         let fields = stat.rsplit_once(") ")?.1;
-        Some(Self { pid, started: fields.split(' ').nth(19)?.parse().ok()? })
+        Some(Self {
+            pid,
+            started: fields.split(' ').nth(19)?.parse().ok()?,
+        })
     }
 
     /// Whether it still lives.
@@ -170,6 +173,12 @@ mod tests {
     fn a_process_is_told_apart_from_a_later_one() {
         let own = ProcessIdentity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(own.lives());
-        assert!(!ProcessIdentity { started: own.started + 1, ..own }.lives());
+        assert!(
+            !ProcessIdentity {
+                started: own.started + 1,
+                ..own
+            }
+            .lives()
+        );
     }
 }

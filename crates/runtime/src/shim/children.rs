@@ -80,9 +80,16 @@ pub(crate) fn create(start: &Start, root: &Path) -> io::Result<(Helper, Streams)
     let helper = helper(move || {
         set_oom_score(score);
         let builder = builder(id, &root, theirs)?.with_console_socket(console_path);
-        let built = builder.as_init(bundle).with_systemd(false).as_sibling(true).build();
+        let built = builder
+            .as_init(bundle)
+            .with_systemd(false)
+            .as_sibling(true)
+            .build();
         let container = built.map_err(|e| chain(&e))?;
-        container.pid().map(|pid| pid.as_raw()).ok_or_else(|| "no process was made".to_owned())
+        container
+            .pid()
+            .map(|pid| pid.as_raw())
+            .ok_or_else(|| "no process was made".to_owned())
     })?;
     Ok((helper, ours))
 }
@@ -98,7 +105,10 @@ pub(crate) fn exec(
     let root = root.to_owned();
     helper(move || {
         let tenant = builder(id, &root, streams)?.as_tenant();
-        let tenant = tenant.with_detach(false).as_sibling(true).with_process(Some(process));
+        let tenant = tenant
+            .with_detach(false)
+            .as_sibling(true)
+            .with_process(Some(process));
         tenant.build().map(|pid| pid.as_raw()).map_err(|e| chain(&e))
     })
 }
@@ -131,7 +141,11 @@ fn helper(make: impl FnOnce() -> Result<i32, String>) -> io::Result<Helper> {
         line.push(b'\n');
         i32::from(write.write_all(&line).is_err())
     })?;
-    Ok(Helper { pid, result: File::from(read), received: Vec::new() })
+    Ok(Helper {
+        pid,
+        result: File::from(read),
+        received: Vec::new(),
+    })
 }
 
 /// The container's processes inherit the score. Going below the shim's own needs a capability that not every machine

@@ -44,7 +44,12 @@ pub(crate) async fn launch(program: &Path, folder: &Path) -> Result<Launched, Sh
         Ok(ready) => Ok(ready),
         Err(_) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            Err(ShimError::Failed(format!("{} ended with {}: {}", program.display(), output.status, said.trim())))
+            Err(ShimError::Failed(format!(
+                "{} ended with {}: {}",
+                program.display(),
+                output.status,
+                said.trim()
+            )))
         }
     }
 }
@@ -74,10 +79,20 @@ impl Shim {
             stream.writable().await?;
             let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
             let rights = [ControlMessage::ScmRights(&raw)];
-            let control: &[ControlMessage<'_>] = if sent == 0 && !raw.is_empty() { &rights } else { &[] };
+            let control: &[ControlMessage<'_>] = if sent == 0 && !raw.is_empty() {
+                &rights
+            } else {
+                &[]
+            };
             let result = stream.try_io(Interest::WRITABLE, || {
-                sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(rest)], control, MsgFlags::MSG_NOSIGNAL, None)
-                    .map_err(io::Error::from)
+                sendmsg::<()>(
+                    stream.as_raw_fd(),
+                    &[IoSlice::new(rest)],
+                    control,
+                    MsgFlags::MSG_NOSIGNAL,
+                    None,
+                )
+                .map_err(io::Error::from)
             });
             match result {
                 Ok(n) => sent += n,

@@ -96,7 +96,11 @@ pub(crate) struct LogFile {
 impl LogFile {
     /// Opens the file, or tries again with the first line when that fails.
     pub(crate) fn open(path: PathBuf) -> Self {
-        let mut log = Self { path, file: None, dropped: 0 };
+        let mut log = Self {
+            path,
+            file: None,
+            dropped: 0,
+        };
         let _ = log.reopen();
         log
     }
@@ -106,7 +110,13 @@ impl LogFile {
         if let Some(parent) = self.path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        self.file = Some(OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?);
+        self.file = Some(
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o640)
+                .open(&self.path)?,
+        );
         Ok(())
     }
 
@@ -130,7 +140,11 @@ impl LogFile {
             self.dropped += 1;
             self.file = None;
         } else if self.dropped > 0 {
-            eprintln!("log {}: {} writes were dropped", self.path.display(), self.dropped);
+            eprintln!(
+                "log {}: {} writes were dropped",
+                self.path.display(),
+                self.dropped
+            );
             self.dropped = 0;
         }
     }
@@ -147,7 +161,11 @@ mod tests {
             pending.push(chunk, Source::Stdout, now, &mut out);
         }
         pending.finish(Source::Stdout, now, &mut out);
-        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+        String::from_utf8(out)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]
@@ -155,11 +173,17 @@ mod tests {
         let stamp = "1970-01-01T00:00:00.000000000Z stdout";
         let long = "x".repeat(MAX_LINE);
         for (chunks, wanted) in [
-            (vec!["one\ntwo\n"], vec![format!("{stamp} F one"), format!("{stamp} F two")]),
+            (
+                vec!["one\ntwo\n"],
+                vec![format!("{stamp} F one"), format!("{stamp} F two")],
+            ),
             (vec!["o", "ne\n"], vec![format!("{stamp} F one")]),
             (vec!["\n"], vec![format!("{stamp} F ")]),
             (vec!["no end"], vec![format!("{stamp} F no end")]),
-            (vec![&*long, "y\n"], vec![format!("{stamp} P {long}"), format!("{stamp} F y")]),
+            (
+                vec![&*long, "y\n"],
+                vec![format!("{stamp} P {long}"), format!("{stamp} F y")],
+            ),
             (vec![&*(long.clone() + "\n")], vec![format!("{stamp} F {long}")]),
         ] {
             let chunks: Vec<_> = chunks.iter().map(|c| c.as_bytes()).collect();

@@ -25,7 +25,10 @@ pub(crate) struct SetupError {
 }
 
 fn step<T, E: Into<io::Error>>(what: impl Into<String>, result: Result<T, E>) -> Result<T, SetupError> {
-    result.map_err(|e| SetupError { what: what.into(), source: e.into() })
+    result.map_err(|e| SetupError {
+        what: what.into(),
+        source: e.into(),
+    })
 }
 
 /// Enters new namespaces and prepares them.
@@ -41,8 +44,17 @@ pub(crate) fn set_up(launch: &Launch) -> Result<(), SetupError> {
     if let Some(netns) = &launch.netns {
         step("bringing the loopback interface up", sys::loopback_up())?;
         step(format!("creating {}", netns.display()), fs::write(netns, ""))?;
-        let bind = mount(Some("/proc/self/ns/net"), netns, None::<&str>, MsFlags::MS_BIND, None::<&str>);
-        step(format!("mounting the network namespace at {}", netns.display()), bind)?;
+        let bind = mount(
+            Some("/proc/self/ns/net"),
+            netns,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        );
+        step(
+            format!("mounting the network namespace at {}", netns.display()),
+            bind,
+        )?;
     }
     for (name, value) in &launch.sysctls {
         let path = Path::new("/proc/sys").join(name.replace('.', "/"));
@@ -51,7 +63,13 @@ pub(crate) fn set_up(launch: &Launch) -> Result<(), SetupError> {
     if let Some(shm) = &launch.shm {
         step(format!("creating {}", shm.display()), fs::create_dir_all(shm))?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let made = mount(Some("shm"), shm, Some("tmpfs"), flags, Some("mode=1777,size=67108864"));
+        let made = mount(
+            Some("shm"),
+            shm,
+            Some("tmpfs"),
+            flags,
+            Some("mode=1777,size=67108864"),
+        );
         step(format!("mounting {}", shm.display()), made)?;
     }
     Ok(())
@@ -64,7 +82,9 @@ pub(crate) fn shared_pid_namespace() -> Result<Pid, SetupError> {
         if unshare(CloneFlags::CLONE_NEWPID).is_err() {
             return 1;
         }
-        let Ok(pid) = sys::fork(reap_for_ever) else { return 1 };
+        let Ok(pid) = sys::fork(reap_for_ever) else {
+            return 1;
+        };
         match fs::File::from(write).write_all(&pid.as_raw().to_ne_bytes()) {
             Ok(()) => 0,
             Err(_) => 1,
@@ -84,7 +104,9 @@ fn reap_for_ever() -> i32 {
     signals.add(Signal::SIGCHLD);
     let _ = signals.thread_block();
     loop {
-        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {}
+        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
+        {
+        }
         let _ = signals.wait();
     }
 }

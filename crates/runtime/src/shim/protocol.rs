@@ -193,7 +193,9 @@ pub(crate) enum Decoded {
 
 /// Looks for a whole frame at the buffer's start.
 pub(crate) fn decode(buffer: &[u8]) -> Decoded {
-    let Some(length) = buffer.first_chunk::<4>() else { return Decoded::Incomplete };
+    let Some(length) = buffer.first_chunk::<4>() else {
+        return Decoded::Incomplete;
+    };
     let end = 4 + u32::from_be_bytes(*length) as usize;
     if end > MAX_FRAME {
         Decoded::TooLong
@@ -214,8 +216,13 @@ mod tests {
         for cut in 0..frame.len() {
             assert_eq!(decode(&frame[..cut]), Decoded::Incomplete);
         }
-        let Decoded::Message(range) = decode(&frame) else { panic!("no message") };
-        assert!(matches!(serde_json::from_slice(&frame[range]).unwrap(), Request::Subscribe));
+        let Decoded::Message(range) = decode(&frame) else {
+            panic!("no message")
+        };
+        assert!(matches!(
+            serde_json::from_slice(&frame[range]).unwrap(),
+            Request::Subscribe
+        ));
         assert_eq!(decode(&[0xff; 8]), Decoded::TooLong);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,9 @@ fn launch(folder: &Path) -> io::Result<Launched> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     let folder = folder.to_owned();
     sys::fork(move || live(launch, folder, File::from(write)))?;
+    // One line, not everything: processes that the shim starts hold the pipe open too.
     let mut line = String::new();
-    File::from(read).read_to_string(&mut line)?;
+    BufReader::new(File::from(read)).read_line(&mut line)?;
     if line.is_empty() {
         return Ok(Launched::Failed("the shim ended without a word".to_owned()));
     }
@@ -57,12 +58,18 @@ fn live(launch: Launch, folder: PathBuf, mut starter: File) -> i32 {
     let (launched, supervisor) = match prepare(launch, &folder) {
         Ok((supervisor, pid_namespace_init)) => {
             let pid_namespace_init = pid_namespace_init.map(Pid::as_raw);
-            (Launched::Ready { pid: getpid().as_raw(), pid_namespace_init }, Some(supervisor))
+            (
+                Launched::Ready {
+                    pid: getpid().as_raw(),
+                    pid_namespace_init,
+                },
+                Some(supervisor),
+            )
         }
         Err(error) => (Launched::Failed(error.to_string()), None),
     };
     let line = serde_json::to_string(&launched).unwrap_or_default();
-    if starter.write_all(line.as_bytes()).is_err() {
+    if writeln!(starter, "{line}").is_err() {
         return 1;
     }
     drop(starter);
@@ -79,7 +86,10 @@ fn prepare(launch: Launch, folder: &Path) -> Result<Prepared, Box<dyn std::error
     chdir("/")?;
     umask(Mode::from_bits_truncate(0o022));
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    let complaints = OpenOptions::new().append(true).create(true).open(folder.join("shim.log"))?;
+    let complaints = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(folder.join("shim.log"))?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(&complaints)?;
@@ -92,7 +102,10 @@ fn prepare(launch: Launch, folder: &Path) -> Result<Prepared, Box<dyn std::error
     layout.create(&launch.cgroup)?;
     layout.enter(&launch.cgroup, getpid())?;
     namespaces::set_up(&launch)?;
-    let pid_namespace_init = launch.shared_pid.then(namespaces::shared_pid_namespace).transpose()?;
+    let pid_namespace_init = launch
+        .shared_pid
+        .then(namespaces::shared_pid_namespace)
+        .transpose()?;
 
     let _ = fs::remove_file(&launch.socket);
     let before = umask(Mode::from_bits_truncate(0o177));

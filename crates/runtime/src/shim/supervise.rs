@@ -160,7 +160,10 @@ impl Supervisor {
 
     fn finished(&mut self) -> Option<i32> {
         let ending = self.ending?;
-        let busy = self.containers.values().any(|c| c.creating.is_some() || c.state.running());
+        let busy = self
+            .containers
+            .values()
+            .any(|c| c.creating.is_some() || c.state.running());
         if busy {
             return None;
         }
@@ -186,24 +189,44 @@ impl Supervisor {
         }
         for (id, container) in &self.containers {
             for output in &container.outputs {
-                fds.push((output.fd.as_fd(), PollFlags::POLLIN, Token::Output(id.clone(), output.fd.as_raw_fd())));
+                fds.push((
+                    output.fd.as_fd(),
+                    PollFlags::POLLIN,
+                    Token::Output(id.clone(), output.fd.as_raw_fd()),
+                ));
             }
             if let Some(console) = &container.console {
                 fds.push((console.as_fd(), PollFlags::POLLIN, Token::Console(id.clone())));
             }
             if let Some((helper, _)) = &container.creating {
-                fds.push((helper.result.as_fd(), PollFlags::POLLIN, Token::Creating(id.clone())));
+                fds.push((
+                    helper.result.as_fd(),
+                    PollFlags::POLLIN,
+                    Token::Creating(id.clone()),
+                ));
             }
         }
         for exec in &self.execs {
             if let Some(helper) = &exec.helper {
-                fds.push((helper.result.as_fd(), PollFlags::POLLIN, Token::Exec(exec.connection)));
+                fds.push((
+                    helper.result.as_fd(),
+                    PollFlags::POLLIN,
+                    Token::Exec(exec.connection),
+                ));
             }
         }
-        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|(fd, events, _)| PollFd::new(*fd, *events)).collect();
+        let mut polled: Vec<PollFd<'_>> = fds
+            .iter()
+            .map(|(fd, events, _)| PollFd::new(*fd, *events))
+            .collect();
         poll(&mut polled, PollTimeout::NONE)?;
         let ready: Vec<bool> = polled.iter().map(|p| p.any().unwrap_or(true)).collect();
-        Ok(fds.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|((_, _, token), _)| token).collect())
+        Ok(fds
+            .into_iter()
+            .zip(ready)
+            .filter(|(_, ready)| *ready)
+            .map(|((_, _, token), _)| token)
+            .collect())
     }
 
     fn accept(&mut self) {
@@ -226,7 +249,9 @@ impl Supervisor {
     }
 
     fn serve(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if !connection.receive(&mut self.buffer) {
             return self.hang_up(id);
         }
@@ -251,7 +276,11 @@ impl Supervisor {
     fn handle(&mut self, id: ConnectionId, request: Request) {
         match request {
             Request::Start(start) => self.start(id, *start),
-            Request::Signal { container, signal, all } => {
+            Request::Signal {
+                container,
+                signal,
+                all,
+            } => {
                 let reply = self.signal(&container, signal, all);
                 self.reply(id, &reply);
             }
@@ -306,10 +335,21 @@ impl Supervisor {
             Ok(made) => made,
             Err(error) => return self.reply(id, &Reply::Failed(error.to_string())),
         };
-        let Streams { stdin, stdout, stderr, console } = streams;
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+            console,
+        } = streams;
         let outputs = [(stdout, Source::Stdout), (stderr, Source::Stderr)];
-        let outputs = outputs.into_iter().filter_map(|(fd, source)| Some(Output::new(fd?, source))).collect();
-        let state = RunState { container: start.container.clone(), ..RunState::default() };
+        let outputs = outputs
+            .into_iter()
+            .filter_map(|(fd, source)| Some(Output::new(fd?, source)))
+            .collect();
+        let state = RunState {
+            container: start.container.clone(),
+            ..RunState::default()
+        };
         let supervised = Supervised {
             state,
             oom_before: 0,
@@ -320,14 +360,21 @@ impl Supervisor {
             creating: Some((helper, id)),
             start,
         };
-        self.containers.insert(supervised.state.container.clone(), supervised);
+        self.containers
+            .insert(supervised.state.container.clone(), supervised);
     }
 
     fn created(&mut self, id: &str) {
-        let Some(container) = self.containers.get_mut(id) else { return };
-        let Some((helper, _)) = &mut container.creating else { return };
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        let Some((helper, _)) = &mut container.creating else {
+            return;
+        };
         let Some(made) = helper.receive() else { return };
-        let Some((_, connection)) = container.creating.take() else { return };
+        let Some((_, connection)) = container.creating.take() else {
+            return;
+        };
         let started = match made {
             Made::Failed(message) => Err(message),
             Made::Pid(pid) => {
@@ -350,7 +397,9 @@ impl Supervisor {
                 self.reply(connection, &Reply::State(Box::new(state)));
             }
             Err(message) => {
-                let Some(mut container) = self.containers.remove(id) else { return };
+                let Some(mut container) = self.containers.remove(id) else {
+                    return;
+                };
                 container.drain(&mut self.buffer);
                 if container.state.pid != 0 {
                     let _ = kill(Pid::from_raw(container.state.pid), Signal::SIGKILL);
@@ -364,10 +413,17 @@ impl Supervisor {
     }
 
     fn take_console(&mut self, id: &str) {
-        let Some(container) = self.containers.get_mut(id) else { return };
-        let Some(listener) = container.console.take() else { return };
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
+        let Some(listener) = container.console.take() else {
+            return;
+        };
         let received = listener.accept().and_then(|(stream, _)| receive_fds(&stream));
-        let path = self.launch.libcontainer_root.join(format!("{}.tty", children::short_id(id)));
+        let path = self
+            .launch
+            .libcontainer_root
+            .join(format!("{}.tty", children::short_id(id)));
         let _ = std::fs::remove_file(path);
         match received.map(|fds| fds.into_iter().next().map(children::nonblocking)) {
             Ok(Some(Ok(fd))) => container.outputs.push(Output::new(fd, Source::Stdout)),
@@ -377,13 +433,19 @@ impl Supervisor {
     }
 
     fn copy(&mut self, id: &str, fd: RawFd) {
-        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
         container.copy(fd, &mut self.buffer);
     }
 
     fn signal(&mut self, id: &str, signal: i32, all: bool) -> Reply {
-        let Some(container) = self.containers.get(id).filter(|c| c.state.running()) else { return Reply::NotRunning };
-        let Ok(signal) = Signal::try_from(signal) else { return Reply::Failed(format!("no signal {signal}")) };
+        let Some(container) = self.containers.get(id).filter(|c| c.state.running()) else {
+            return Reply::NotRunning;
+        };
+        let Ok(signal) = Signal::try_from(signal) else {
+            return Reply::Failed(format!("no signal {signal}"));
+        };
         if all {
             self.layout.signal(&container.start.cgroup, signal);
         }
@@ -398,7 +460,11 @@ impl Supervisor {
         if !self.containers.get(container).is_some_and(|c| c.state.running()) {
             return self.reply(id, &Reply::NotRunning);
         }
-        let fds = self.connections.get_mut(&id).map(|c| std::mem::take(&mut c.fds)).unwrap_or_default();
+        let fds = self
+            .connections
+            .get_mut(&id)
+            .map(|c| std::mem::take(&mut c.fds))
+            .unwrap_or_default();
         let Ok(streams): Result<[OwnedFd; 3], _> = fds.try_into() else {
             return self.reply(id, &Reply::Failed("an exec needs three descriptors".to_owned()));
         };
@@ -407,14 +473,23 @@ impl Supervisor {
         let made = std::fs::write(&process_file, process.to_string())
             .and_then(|()| children::exec(container, root, process_file.clone(), streams.map(Some)));
         match made {
-            Ok(helper) => self.execs.push(Exec { connection: id, process_file, helper: Some(helper), pid: None }),
+            Ok(helper) => self.execs.push(Exec {
+                connection: id,
+                process_file,
+                helper: Some(helper),
+                pid: None,
+            }),
             Err(error) => self.reply(id, &Reply::Failed(error.to_string())),
         }
     }
 
     fn exec_made(&mut self, connection: ConnectionId) {
-        let Some(exec) = self.execs.iter_mut().find(|e| e.connection == connection) else { return };
-        let Some(made) = exec.helper.as_mut().and_then(Helper::receive) else { return };
+        let Some(exec) = self.execs.iter_mut().find(|e| e.connection == connection) else {
+            return;
+        };
+        let Some(made) = exec.helper.as_mut().and_then(Helper::receive) else {
+            return;
+        };
         exec.helper = None;
         let _ = std::fs::remove_file(&exec.process_file);
         match made {
@@ -436,7 +511,9 @@ impl Supervisor {
     }
 
     fn exec_ended(&mut self, pid: Pid, exit_code: i32) {
-        let Some(at) = self.execs.iter().position(|e| e.pid == Some(pid)) else { return };
+        let Some(at) = self.execs.iter().position(|e| e.pid == Some(pid)) else {
+            return;
+        };
         let exec = self.execs.swap_remove(at);
         self.reply(exec.connection, &Reply::Exited { exit_code });
     }
@@ -456,7 +533,12 @@ impl Supervisor {
 
     fn reaped(&mut self, pid: Pid, code: i32) {
         let running = |c: &Supervised| c.state.pid == pid.as_raw() && c.state.running();
-        if let Some(id) = self.containers.iter().find(|(_, c)| running(c)).map(|(id, _)| id.clone()) {
+        if let Some(id) = self
+            .containers
+            .iter()
+            .find(|(_, c)| running(c))
+            .map(|(id, _)| id.clone())
+        {
             return self.exited(&id, code);
         }
         if self.execs.iter().any(|e| e.pid == Some(pid)) {
@@ -464,13 +546,21 @@ impl Supervisor {
         }
         // A helper that ends tells its result before; if it could not, this is the result.
         let creating = |c: &Supervised| c.creating.as_ref().is_some_and(|(helper, _)| helper.pid == pid);
-        if let Some(id) = self.containers.iter().find(|(_, c)| creating(c)).map(|(id, _)| id.clone()) {
+        if let Some(id) = self
+            .containers
+            .iter()
+            .find(|(_, c)| creating(c))
+            .map(|(id, _)| id.clone())
+        {
             if let Some((helper, _)) = self.containers.get_mut(&id).and_then(|c| c.creating.as_mut()) {
                 helper.ended();
             }
             return self.created(&id);
         }
-        let helped = self.execs.iter_mut().find(|e| e.helper.as_ref().is_some_and(|h| h.pid == pid));
+        let helped = self
+            .execs
+            .iter_mut()
+            .find(|e| e.helper.as_ref().is_some_and(|h| h.pid == pid));
         if let Some(exec) = helped {
             if let Some(helper) = &mut exec.helper {
                 helper.ended();
@@ -484,7 +574,8 @@ impl Supervisor {
     }
 
     fn helping(&self) -> bool {
-        self.containers.values().any(|c| c.creating.is_some()) || self.execs.iter().any(|e| e.helper.is_some())
+        self.containers.values().any(|c| c.creating.is_some())
+            || self.execs.iter().any(|e| e.helper.is_some())
     }
 
     fn forget_early_exits(&mut self) {
@@ -494,7 +585,9 @@ impl Supervisor {
     }
 
     fn exited(&mut self, id: &str, code: i32) {
-        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(container) = self.containers.get_mut(id) else {
+            return;
+        };
         let cgroup = container.start.cgroup.clone();
         let cgroup = cgroup.as_str();
         if !container.start.private_pid {
@@ -515,14 +608,18 @@ impl Supervisor {
     }
 
     fn publish(&mut self, state: &RunState) {
-        let Ok(frame) = encode(&Reply::State(Box::new(state.clone()))) else { return };
+        let Ok(frame) = encode(&Reply::State(Box::new(state.clone()))) else {
+            return;
+        };
         for connection in self.connections.values_mut().filter(|c| c.subscribed) {
             connection.waiting.extend_from_slice(&frame);
         }
     }
 
     fn reply(&mut self, id: ConnectionId, reply: &Reply) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         match encode(reply) {
             Ok(frame) => connection.waiting.extend_from_slice(&frame),
             Err(error) => eprintln!("reply: {error}"),
@@ -554,14 +651,20 @@ impl Supervisor {
 
 impl Supervised {
     fn copy(&mut self, fd: RawFd, buffer: &mut [u8]) {
-        let Some(at) = self.outputs.iter().position(|o| o.fd.as_raw_fd() == fd) else { return };
-        let Some(output) = self.outputs.get_mut(at) else { return };
+        let Some(at) = self.outputs.iter().position(|o| o.fd.as_raw_fd() == fd) else {
+            return;
+        };
+        let Some(output) = self.outputs.get_mut(at) else {
+            return;
+        };
         let mut lines = Vec::new();
         let ended = match read(&output.fd, buffer) {
             Ok(0) => true,
             Ok(n) => {
                 let bytes = buffer.get(..n).unwrap_or_default();
-                output.pending.push(bytes, output.source, Timestamp::now(), &mut lines);
+                output
+                    .pending
+                    .push(bytes, output.source, Timestamp::now(), &mut lines);
                 false
             }
             Err(Errno::EAGAIN | Errno::EINTR) => false,
@@ -585,7 +688,10 @@ impl Supervised {
             let fds: Vec<RawFd> = self.outputs.iter().map(|o| o.fd.as_raw_fd()).collect();
             let mut more = false;
             for fd in fds {
-                let readable = self.outputs.iter().any(|o| o.fd.as_raw_fd() == fd && readable(&o.fd));
+                let readable = self
+                    .outputs
+                    .iter()
+                    .any(|o| o.fd.as_raw_fd() == fd && readable(&o.fd));
                 if readable {
                     self.copy(fd, buffer);
                     more = true;
@@ -622,7 +728,11 @@ fn readable(fd: &OwnedFd) -> bool {
 
 impl Output {
     fn new(fd: OwnedFd, source: Source) -> Self {
-        Self { fd, source, pending: Pending::default() }
+        Self {
+            fd,
+            source,
+            pending: Pending::default(),
+        }
     }
 }
 
@@ -636,11 +746,17 @@ impl Helper {
                     self.ended();
                     break;
                 }
-                Ok(n) => self.received.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Ok(n) => self
+                    .received
+                    .extend_from_slice(chunk.get(..n).unwrap_or_default()),
                 Err(_) => break,
             }
         }
-        let line = self.received.split(|b| *b == b'\n').next().filter(|l| l.len() < self.received.len())?;
+        let line = self
+            .received
+            .split(|b| *b == b'\n')
+            .next()
+            .filter(|l| l.len() < self.received.len())?;
         Some(serde_json::from_slice(line).unwrap_or_else(|e| Made::Failed(e.to_string())))
     }
 
@@ -650,7 +766,8 @@ impl Helper {
             let made = Made::Failed("the process that makes containers ended without a result".to_owned());
             let mut chunk = [0; 1024];
             while let Ok(n @ 1..) = File::read(&mut self.result, &mut chunk) {
-                self.received.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                self.received
+                    .extend_from_slice(chunk.get(..n).unwrap_or_default());
             }
             if !self.received.contains(&b'\n') {
                 self.received = serde_json::to_vec(&made).unwrap_or_default();
@@ -679,7 +796,8 @@ impl Connection {
                 return false;
             }
             if !self.asked {
-                self.received.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                self.received
+                    .extend_from_slice(buffer.get(..length).unwrap_or_default());
             }
         }
     }
