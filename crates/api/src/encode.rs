@@ -36,10 +36,11 @@ impl SerializeStruct for Members {
     }
 
     fn end(self) -> Result<Vec<u8>, Error> {
-        let mut json = self.type_meta;
-        json.reserve(self.metadata.len() + self.rest.len() + 1);
-        json.extend_from_slice(&self.metadata);
-        json.extend_from_slice(&self.rest);
+        let members = [self.type_meta, self.metadata, self.rest];
+        let length = members.iter().map(Vec::len).sum::<usize>();
+        // The text may be kept for as long as the object lives, so it gets no byte more than it needs.
+        let mut json = Vec::with_capacity(length.max(1) + 1);
+        json.extend(members.iter().flatten());
         match json.first_mut() {
             Some(comma) => *comma = b'{',
             None => json.push(b'{'),
@@ -141,7 +142,7 @@ impl Serializer for MetadataFirst {
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members, Error> {
         Ok(Members {
-            type_meta: Vec::with_capacity(1024),
+            type_meta: Vec::with_capacity(64),
             metadata: Vec::with_capacity(512),
             rest: Vec::with_capacity(1024),
         })

@@ -337,3 +337,140 @@ impl Resource {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use skiff_api::catalogue;
+
+    const NOW: i64 = 1_000_000;
+
+    fn at(second: i64) -> Value {
+        json!(Time(Timestamp::from_second(second).unwrap()))
+    }
+
+    fn planned(plural: &str, object: Value, options: &DeleteOptions) -> (Plan, Value) {
+        let catalogue = catalogue::builtin();
+        let strategy = catalogue.resource("", "v1", plural).unwrap();
+        let mut object = strategy.decode_value(object).unwrap();
+        let now = Time(Timestamp::from_second(NOW).unwrap());
+        let plan = plan(strategy.as_ref(), object.as_mut(), options, &now);
+        let json: Value = serde_json::from_slice(&object.encode().unwrap()).unwrap();
+        (plan, json["metadata"].clone())
+    }
+
+    fn pod(meta: Value, node: &str, phase: &str) -> Value {
+        json!({
+            "metadata": meta,
+            "spec": {"nodeName": node, "terminationGracePeriodSeconds": 30, "containers": []},
+            "status": {"phase": phase}
+        })
+    }
+
+    #[test]
+    fn pods_get_the_grace_that_is_due_to_them() {
+        let deleting = |period: i64| json!({"deletionTimestamp": at(NOW + period), "deletionGracePeriodSeconds": period});
+        let running = |meta: Value| pod(meta, "n", "Running");
+        // Object, asked for; plan, period and deadline.
+        let cases = [
+            (running(json!({})), None, Plan::Mark, Some((30, 30))),
+            (running(json!({})), Some(5), Plan::Mark, Some((5, 5))),
+            (running(json!({})), Some(-7), Plan::Mark, Some((1, 1))),
+            (running(json!({})), Some(0), Plan::MarkAndRemove, Some((0, 0))),
+            (
+                running(json!({"finalizers": ["a/b"]})),
+                Some(0),
+                Plan::Mark,
+                Some((0, 0)),
+            ),
+            (
+                pod(json!({}), "", "Pending"),
+                None,
+                Plan::MarkAndRemove,
+                Some((0, 0)),
+            ),
+            (
+                pod(json!({}), "n", "Succeeded"),
+                Some(9),
+                Plan::MarkAndRemove,
+                Some((0, 0)),
+            ),
+            (running(deleting(30)), None, Plan::Pending, Some((30, 30))),
+            (running(deleting(30)), Some(30), Plan::Pending, Some((30, 30))),
+            (running(deleting(30)), Some(10), Plan::Mark, Some((10, 10))),
+            (running(deleting(30)), Some(0), Plan::MarkAndRemove, Some((0, 0))),
+            // Marked with no grace left, then the server stopped.
+            (running(deleting(0)), None, Plan::Remove, Some((0, 0))),
+        ];
+        for (object, grace_period, expected, marked) in cases {
+            let options = DeleteOptions {
+                grace_period,
+                ..DeleteOptions::default()
+            };
+            let (plan, meta) = planned("pods", object.clone(), &options);
+            assert_eq!(plan, expected, "{object} {grace_period:?}");
+            let (period, deadline) = marked.unwrap();
+            assert_eq!(meta["deletionGracePeriodSeconds"], period, "{object}");
+            assert_eq!(meta["deletionTimestamp"], at(NOW + deadline), "{object}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_that_begins_raises_the_generation() {
+        let generation =
+            |plural, object| planned(plural, object, &DeleteOptions::default()).1["generation"].clone();
+        assert_eq!(
+            generation("pods", pod(json!({"generation": 1}), "n", "Running")),
+            2
+        );
+        let held = json!({"metadata": {"generation": 4, "finalizers": ["a/b"]}});
+        assert_eq!(generation("configmaps", held), 5);
+        let pending = json!({"metadata": {
+            "generation": 5, "finalizers": ["a/b"], "deletionTimestamp": at(NOW), "deletionGracePeriodSeconds": 0
+        }});
+        assert_eq!(generation("configmaps", pending), 5);
+    }
+
+    #[test]
+    fn a_policy_of_the_request_overrides_the_finalizers_of_the_object() {
+        let cases = [
+            (json!([]), None, None, json!([])),
+            (json!(["a/b"]), None, None, json!(["a/b"])),
+            (json!(["orphan", "a/b"]), None, None, json!(["orphan", "a/b"])),
+            (
+                json!(["orphan", "a/b"]),
+                Some(Propagation::Background),
+                None,
+                json!(["a/b"]),
+            ),
+            (
+                json!(["orphan"]),
+                Some(Propagation::Foreground),
+                None,
+                json!(["foregroundDeletion"]),
+            ),
+            (
+                json!(["a/b"]),
+                Some(Propagation::Orphan),
+                None,
+                json!(["a/b", "orphan"]),
+            ),
+            (json!(["foregroundDeletion"]), None, Some(true), json!(["orphan"])),
+            (json!(["foregroundDeletion"]), None, Some(false), json!([])),
+        ];
+        for (before, propagation, orphan_dependents, after) in cases {
+            let meta: ObjectMeta = serde_json::from_value(json!({"finalizers": before})).unwrap();
+            let options = DeleteOptions {
+                propagation,
+                orphan_dependents,
+                ..DeleteOptions::default()
+            };
+            assert_eq!(
+                json!(finalizers(&meta, &options)),
+                after,
+                "{before} {propagation:?} {orphan_dependents:?}"
+            );
+        }
+    }
+}

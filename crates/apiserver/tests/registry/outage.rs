@@ -18,6 +18,8 @@ struct Cuttable {
     store: Arc<dyn Store>,
     cut: watch::Sender<u64>,
     is_down: AtomicBool,
+    /// What was compacted: up to which revision, and the store's revision then.
+    compactions: watch::Sender<Vec<(i64, i64)>>,
 }
 
 #[async_trait]
@@ -52,6 +54,8 @@ impl Store for Cuttable {
         Ok(changes.take_until(async move { cut.changed().await }).boxed())
     }
     async fn compact(&self, revision: i64) -> skiff_store::Result<()> {
+        let now = self.store.revision().await?;
+        self.compactions.send_modify(|all| all.push((revision, now)));
         self.store.compact(revision).await
     }
     async fn lease_grant(&self, ttl: Duration) -> skiff_store::Result<LeaseId> {
@@ -65,20 +69,46 @@ impl Store for Cuttable {
     }
 }
 
-#[tokio::test]
-async fn a_store_that_was_out_of_reach_is_listed_anew() {
+async fn start() -> (Server, Arc<Cuttable>) {
     let mut cuttable = None;
     let server = Server::with(Arc::new(AdmitAll), |store| {
         let store = Arc::new(Cuttable {
             store,
             cut: watch::Sender::new(0),
             is_down: AtomicBool::new(false),
+            compactions: watch::Sender::default(),
         });
         cuttable = Some(store.clone());
         store
     })
     .await;
-    let cuttable = cuttable.unwrap();
+    (server, cuttable.unwrap())
+}
+
+#[tokio::test]
+async fn five_minutes_of_history_are_kept() {
+    let (server, cuttable) = start().await;
+    let maps = server.config_maps();
+    let mut compactions = cuttable.compactions.subscribe();
+    create(&maps, "ns", &config_map("a", "1")).await;
+    let first = server.store.revision().await.unwrap();
+    create(&maps, "ns", &config_map("b", "1")).await;
+    assert!(compactions.borrow().is_empty());
+    tokio::time::pause();
+    let (compacted, then) = compactions.wait_for(|all| !all.is_empty()).await.unwrap()[0];
+    assert!(
+        compacted < first,
+        "{compacted}: what was written since the last time stays"
+    );
+    assert!(then > first);
+    // Nothing is written any more, so the next time it is all history.
+    let all = compactions.wait_for(|all| all.len() > 1).await.unwrap().clone();
+    assert_eq!(all[1], (then, then));
+}
+
+#[tokio::test]
+async fn a_store_that_was_out_of_reach_is_listed_anew() {
+    let (server, cuttable) = start().await;
     let maps = server.config_maps();
     create(&maps, "ns", &config_map("a", "1")).await;
     let mut frames = watch(&maps, |_| {}).await;
