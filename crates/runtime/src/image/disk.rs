@@ -101,12 +101,9 @@ impl Disk {
         digest.verify(&bytes).ok().map(|()| bytes)
     }
 
-    /// Keeps a blob. It is durable after the next [`Self::sync`].
+    /// Keeps a blob, durably.
     pub(crate) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ImageError> {
-        let temporary = self.temporary();
-        fs::write(&temporary.0, bytes).map_err(|error| ImageError::io("write", &temporary.0, error))?;
-        let path = self.blobs().join(digest.hex());
-        fs::rename(&temporary.0, &path).map_err(|error| ImageError::io("rename", &path, error))
+        self.write(&self.blobs().join(digest.hex()), bytes, true)
     }
 
     /// Waits until everything that was written is on the disk.
@@ -145,18 +142,23 @@ impl Disk {
         remove_others(&self.layers(), &keep.map(|chain| self.layer(chain)).collect())
     }
 
-    /// Writes a small file so that there is always the old or the new one. With `durable` it is on the disk afterwards.
+    /// Writes a small file as JSON; see [`Self::write`].
     pub(crate) fn write_json(
         &self,
         path: &Path,
         value: &impl Serialize,
         durable: bool,
     ) -> Result<(), ImageError> {
+        let text = serde_json::to_vec(value).map_err(|error| ImageError::io("write", path, error))?;
+        self.write(path, &text, durable)
+    }
+
+    /// Writes a small file so that there is always the old or the new one. With `durable` it is on the disk afterwards.
+    fn write(&self, path: &Path, bytes: &[u8], durable: bool) -> Result<(), ImageError> {
         let failed = |error: io::Error| ImageError::io("write", path, error);
         let temporary = self.temporary();
         let mut file = File::create(&temporary.0).map_err(failed)?;
-        let text = serde_json::to_vec(value).map_err(|error| failed(error.into()))?;
-        file.write_all(&text).map_err(failed)?;
+        file.write_all(bytes).map_err(failed)?;
         if durable {
             file.sync_all().map_err(failed)?;
         }

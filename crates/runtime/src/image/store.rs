@@ -268,6 +268,12 @@ impl Inner {
 
     /// Makes an image, all of whose layers are present and pinned, known and durable.
     pub(crate) fn commit(&self, assembly: &Assembly) -> Result<Arc<Image>, ImageError> {
+        let named = self.catalogue.read().index.chains();
+        if assembly.chains.iter().any(|chain| !named.contains(chain)) {
+            // The index must not name what a power cut could still take away. This may take long, and nobody has to
+            // wait for the lock meanwhile.
+            self.disk.sync()?;
+        }
         let _writer = self.writer.lock();
         let record = {
             let layers = self.layers.lock();
@@ -293,16 +299,10 @@ impl Inner {
         next.add(record);
         if next != self.catalogue.read().index {
             let documents = assembly.manifests.iter().map(|(digest, bytes)| (digest, bytes));
-            let mut is_new = false;
             for (digest, bytes) in documents.chain([(&assembly.id, &assembly.config)]) {
                 if !known.contains(digest) {
                     self.disk.write_blob(digest, bytes)?;
-                    is_new = true;
                 }
-            }
-            if is_new {
-                // The index must not name what a power cut could still take away.
-                self.disk.sync()?;
             }
             self.disk.write_json(&self.disk.index(), &next, true)?;
             self.publish(next)?;
