@@ -478,16 +478,14 @@ mod tests {
 
     #[test]
     fn what_is_no_amount_is_refused_as_upstream_words_it() {
-        for text in [
-            "", "1x", "abc", "1.2.3", "1 ", "1Gi ", "--1", "1e3x", "1,5", "0x10", "é",
-        ] {
+        for text in ["", "1x", "abc", "1.2.3", "1 ", "1Gi ", "1e3x", "1,5", "0x10", "é"] {
             assert_eq!(
                 text.parse::<Quantity>(),
                 Err(ParseQuantityError::Format),
                 "{text}"
             );
         }
-        for text in ["1KK", "1Kii", "1K", "1e", "1mm", "1Mi5", "1ee3"] {
+        for text in ["--1", "1KK", "1Kii", "1K", "1e", "1mm", "1Mi5", "1ee3"] {
             assert_eq!(
                 text.parse::<Quantity>(),
                 Err(ParseQuantityError::Suffix),

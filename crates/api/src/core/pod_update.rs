@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::pod_spec;
 use crate::field::{Errors, Path};
-use crate::kind::{Subresource, Target};
+use crate::kind::{Kind, Subresource, Target};
 use crate::meta;
 use crate::names;
 use crate::pod;
@@ -125,8 +125,15 @@ pub(super) fn validate(new: &Pod, old: &Pod, target: Target, errors: &mut Errors
     validate_mirror(new, old, errors);
     match target {
         Target::Main => validate_spec(new, old, errors),
-        Target::Subresource(Subresource::EphemeralContainers) => validate_ephemeral(new, old, errors),
-        Target::Subresource(Subresource::Resize) => validate_resize(new, old, errors),
+        // Through these, too, the whole pod must be a valid one.
+        Target::Subresource(Subresource::EphemeralContainers) => {
+            Kind::validate(new, errors);
+            validate_ephemeral(new, old, errors);
+        }
+        Target::Subresource(Subresource::Resize) => {
+            Kind::validate(new, errors);
+            validate_resize(new, old, errors);
+        }
         Target::Subresource(_) => validate_status(new, old, errors),
     }
 }

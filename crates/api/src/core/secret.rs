@@ -127,16 +127,12 @@ impl TypeRules for Secret {
             }
             "kubernetes.io/dockercfg" => json(".dockercfg"),
             "kubernetes.io/dockerconfigjson" => json(".dockerconfigjson"),
-            "kubernetes.io/basic-auth" => {
-                if value("username").is_none() && value("password").is_none() {
-                    errors.required(&path.key("username"), "");
-                    errors.required(&path.key("password"), "");
-                }
+            "kubernetes.io/basic-auth" if value("username").is_none() && value("password").is_none() => {
+                errors.required(&path.key("username"), "");
+                errors.required(&path.key("password"), "");
             }
-            "kubernetes.io/ssh-auth" => {
-                if value("ssh-privatekey").is_none_or(|key| key.0.is_empty()) {
-                    errors.required(&path.key("ssh-privatekey"), "");
-                }
+            "kubernetes.io/ssh-auth" if value("ssh-privatekey").is_none_or(|key| key.0.is_empty()) => {
+                errors.required(&path.key("ssh-privatekey"), "");
             }
             "kubernetes.io/tls" => {
                 for key in ["tls.crt", "tls.key"] {
