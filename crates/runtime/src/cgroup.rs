@@ -36,6 +36,8 @@ pub(crate) struct Limits {
     pub cpu_period: Option<u64>,
     /// Bytes; −1 for none.
     pub memory: Option<i64>,
+    /// Memory and swap together, in bytes; −1 for none.
+    pub memory_and_swap: Option<i64>,
     pub cpuset_cpus: Option<String>,
     pub cpuset_mems: Option<String>,
     /// Files of the second version, by name.
@@ -236,7 +238,28 @@ impl Layout {
             let file = folder.join(file);
             fs::write(&file, value).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))
         };
-        for (controller, file, value) in self.writes(limits) {
+        let mut writes = self.writes(limits);
+        // Memory alone may never exceed memory and swap together, so one that grows has to wait for the other.
+        if let Layout::Legacy(_) = self
+            && let Some(memory) = limits.memory.filter(|m| *m != 0)
+            && self.limits_swap()
+        {
+            let total = limits.memory_and_swap.filter(|t| *t != 0).unwrap_or(memory);
+            let total = (
+                "memory",
+                "memory.memsw.limit_in_bytes".to_owned(),
+                total.to_string(),
+            );
+            let folder = self.folder("memory", path).ok_or(io::ErrorKind::NotFound)?;
+            let current = fs::read_to_string(folder.join("memory.limit_in_bytes"))?;
+            let grows = memory < 0
+                || current
+                    .trim()
+                    .parse::<i64>()
+                    .is_ok_and(|current| memory > current);
+            writes.insert(if grows { 0 } else { writes.len() }, total);
+        }
+        for (controller, file, value) in writes {
             write(controller, &file, value)?;
         }
         Ok(())

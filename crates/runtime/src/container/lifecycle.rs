@@ -281,6 +281,7 @@ fn limits_of(update: &v1::LinuxContainerResources) -> Limits {
         cpu_quota: Some(update.cpu_quota).filter(|q| *q != 0),
         cpu_period: positive(update.cpu_period),
         memory: Some(update.memory_limit_in_bytes).filter(|m| *m != 0),
+        memory_and_swap: Some(update.memory_swap_limit_in_bytes).filter(|m| *m != 0),
         cpuset_cpus: Some(update.cpuset_cpus.clone()).filter(|c| !c.is_empty()),
         cpuset_mems: Some(update.cpuset_mems.clone()).filter(|c| !c.is_empty()),
         unified: update.unified.clone().into_iter().collect(),
@@ -291,12 +292,18 @@ fn limits_of(update: &v1::LinuxContainerResources) -> Limits {
 fn rewrite_limits(config: &std::path::Path, record: &ContainerRecord) -> io::Result<()> {
     let mut spec: serde_json::Value = crate::state::read(config)?;
     let resources = &record.resources;
+    // Said only where swap can be limited; without a wish of its own it goes with the memory.
+    let limits_swap = spec.pointer("/linux/resources/memory/swap").is_some();
+    let swap = match resources.memory_swap_limit_in_bytes {
+        0 if limits_swap => resources.memory_limit_in_bytes,
+        swap => swap,
+    };
     for (pointer, key, value) in [
         ("cpu", "shares", resources.cpu_shares),
         ("cpu", "quota", resources.cpu_quota),
         ("cpu", "period", resources.cpu_period),
         ("memory", "limit", resources.memory_limit_in_bytes),
-        ("memory", "swap", resources.memory_swap_limit_in_bytes),
+        ("memory", "swap", swap),
     ] {
         if value != 0
             && let Some(limits) = spec
