@@ -5,6 +5,7 @@ mod facts;
 #[allow(unreachable_pub)]
 #[path = "../src/schema/merge.rs"]
 mod merge;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -68,6 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=src/kinds.rs");
     println!("cargo::rerun-if-changed=src/schema/merge.rs");
+    println!("cargo::rerun-if-changed=src/schema/protobuf_fields.txt");
     let mut collector = Collector {
         generator: SchemaSettings::draft2020_12().into_generator(),
         kinds: BTreeMap::new(),
@@ -113,6 +115,7 @@ fn shapes(
         .enumerate()
         .map(|(id, (name, _))| (name.as_str(), id))
         .collect();
+    let numbers = wire::Numbers::parse(include_str!("../src/schema/protobuf_fields.txt"));
     let mut text = String::new();
     writeln!(text, "static DEFINITIONS: [Definition; {}] = [", ids.len())?;
     for name in ids.keys() {
@@ -130,7 +133,11 @@ fn shapes(
                 source_of(merge_of(name, field, schema_of_field)),
             )?;
         }
-        writeln!(text, "] }},")?;
+        let places = sorted(properties(schema)).into_iter().enumerate();
+        let places = places
+            .map(|(place, (field, _))| (wire::plain(field), place))
+            .collect();
+        writeln!(text, "], wire: &[{}] }},", numbers.table(name, &places))?;
     }
     writeln!(
         text,

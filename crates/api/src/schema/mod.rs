@@ -4,6 +4,7 @@
 mod check;
 mod merge;
 mod openapi;
+pub mod protobuf;
 
 pub use check::{Findings, check};
 pub use merge::Merge;
@@ -16,6 +17,17 @@ pub struct Definition {
     pub name: &'static str,
     /// Its fields, by name.
     pub fields: &'static [Field],
+    /// Its fields by their numbers in Kubernetes' protobuf encoding, in order.
+    wire: &'static [(u32, Wire)],
+}
+
+/// Where a field of a protobuf message belongs in JSON.
+#[derive(Debug, Clone, Copy)]
+enum Wire {
+    /// The field in this place of [`Definition::fields`].
+    Field(u16),
+    /// A message whose fields JSON has among those of the message around it.
+    Inlined(&'static [(u32, Wire)]),
 }
 
 /// A field of a [`Definition`].
@@ -78,6 +90,7 @@ impl DefinitionId {
 static NOTHING: Definition = Definition {
     name: "",
     fields: &[],
+    wire: &[],
 };
 
 include!(concat!(env!("OUT_DIR"), "/schema.rs"));

@@ -1,0 +1,64 @@
+//! The protobuf numbers of every field, as Rust source: what `schema::protobuf` reads and writes by.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// A message's fields: their names as `src/schema/protobuf_fields.txt` has them, their numbers, and the messages that
+/// they hold.
+type Messages<'a> = BTreeMap<String, Vec<(&'a str, u32, Option<&'a str>)>>;
+
+/// The numbers of all messages, from `protobuf_fields.txt` (written by `tools/protobuf-fields`).
+pub(crate) struct Numbers<'a> {
+    messages: Messages<'a>,
+}
+
+impl<'a> Numbers<'a> {
+    pub(crate) fn parse(text: &'a str) -> Self {
+        let mut messages = Messages::new();
+        for line in text.lines() {
+            let mut words = line.split(' ');
+            let Some(name) = words.next() else { continue };
+            let fields = words.filter_map(|word| {
+                let (field, rest) = word.split_once('=')?;
+                let (number, message) = match rest.split_once('@') {
+                    Some((number, message)) => (number, Some(message)),
+                    None => (rest, None),
+                };
+                Some((field, number.parse().ok()?, message))
+            });
+            // The source writes `HttpGetAction` where the API says `HTTPGetAction`.
+            messages.insert(name.to_lowercase(), fields.collect());
+        }
+        Self { messages }
+    }
+
+    /// The wire table of a definition, whose fields are given by name and place.
+    ///
+    /// JSON inlines some messages (a volume's source, a probe's handler) that protobuf nests: such a message is a branch
+    /// whose leaves are fields of the definition too.
+    pub(crate) fn table(&self, message: &str, fields: &BTreeMap<String, usize>) -> String {
+        let mut rows: Vec<(u32, String)> = Vec::new();
+        for (name, number, inner) in self.messages.get(&message.to_lowercase()).into_iter().flatten() {
+            if let Some(index) = fields.get(*name) {
+                rows.push((*number, format!("Wire::Field({index})")));
+            } else if let Some(inner) = inner {
+                let branch = self.table(inner, fields);
+                if !branch.is_empty() {
+                    rows.push((*number, format!("Wire::Inlined(&[{branch}])")));
+                }
+            }
+        }
+        rows.sort();
+        let mut text = String::new();
+        for (number, wire) in rows {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "({number}, {wire}), ");
+        }
+        text
+    }
+}
+
+/// A field's name as `protobuf_fields.txt` writes it.
+pub(crate) fn plain(name: &str) -> String {
+    name.replace(['_', '$', '-'], "").to_lowercase()
+}
