@@ -48,7 +48,7 @@ pub trait Admission: Send + Sync + 'static {
     /// The refusal.
     async fn admit(&self, request: &AdmissionRequest<'_>, object: &mut dyn Object) -> ApiResult<()>;
 
-    /// Refuses a delete.
+    /// Refuses a delete. Called again when the delete has to be tried again.
     ///
     /// # Errors
     /// The refusal.

@@ -268,3 +268,83 @@ impl Found {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use skiff_api::catalogue;
+
+    fn cache() -> Cache {
+        let catalogue = catalogue::builtin();
+        Cache::new(catalogue.resource("", "v1", "pods").unwrap().clone())
+    }
+
+    fn pod(
+        cache: &Cache,
+        (namespace, name): &(String, String),
+        labels: &[(String, String)],
+        node: &str,
+        revision: i64,
+    ) -> Arc<Entry> {
+        let json = serde_json::json!({"metadata": {
+            "namespace": namespace, "name": name, "labels": labels.iter().cloned().collect::<BTreeMap<_, _>>()
+        }, "spec": {"nodeName": node, "containers": []}});
+        let object = cache.strategy().decode_value(json).unwrap();
+        let facts = Facts::of(cache.strategy().as_ref(), object.as_ref());
+        let value = object.encode().unwrap();
+        Arc::new(Entry::new(cache.head(), facts.into(), &value, revision, EventType::Added).unwrap())
+    }
+
+    type Operation = ((String, String), Option<(Vec<(String, String)>, String)>);
+
+    fn operation() -> impl proptest::strategy::Strategy<Value = Operation> {
+        let labels = prop::collection::vec(("[ab]", "[xy]"), 0..3);
+        (
+            ("(a|a-b|b)", "[p-s]"),
+            prop::option::weighted(0.8, (labels, "(n1|n2|)")),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_selection_is_what_asking_each_object_finds(
+            operations in prop::collection::vec(operation(), 0..40),
+            namespace in prop::option::of("(a|b|c)"),
+            labels in prop::sample::select(vec![
+                "", "a=x", "a!=x", "b", "!b", "a in (x)", "a in (x,y)", "a=x,b=y",
+            ]),
+            fields in prop::sample::select(vec![
+                "", "spec.nodeName=n1", "spec.nodeName!=n1", "spec.nodeName=", "metadata.name=p", "metadata.namespace=a",
+            ]),
+            limit in prop::option::of(1..5_usize),
+        ) {
+            let cache = cache();
+            let mut model: BTreeMap<String, Arc<Entry>> = BTreeMap::new();
+            for (index, (key, state)) in operations.iter().enumerate() {
+                let revision = index as i64 + 2;
+                let below = format!("{}/{}", key.0, key.1);
+                let entry = state.as_ref().map(|(labels, node)| pod(&cache, key, labels, node, revision));
+                match &entry {
+                    Some(entry) => drop(model.insert(below.clone(), entry.clone())),
+                    None => drop(model.remove(&below)),
+                }
+                cache.apply(vec![Incoming { key: below.into(), revision, entry }]);
+            }
+            let selection = Selection::parse(cache.info(), namespace.as_deref(), labels, fields).unwrap();
+            let expected: Vec<i64> = model
+                .values()
+                .filter(|entry| selection.matches(entry.facts()))
+                .map(|entry| entry.revision())
+                .collect();
+            let found = cache.select(&selection, limit);
+            let revisions: Vec<i64> = found.items.iter().map(|entry| entry.revision()).collect();
+            let most = limit.unwrap_or(usize::MAX).min(expected.len());
+            prop_assert_eq!(&revisions, &expected[..most]);
+            prop_assert_eq!(found.more.is_some(), expected.len() > most);
+            if let Some(Some(left)) = found.more {
+                prop_assert_eq!(left, expected.len() - most);
+            }
+        }
+    }
+}

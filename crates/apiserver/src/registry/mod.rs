@@ -100,7 +100,7 @@ impl Registry {
             .collect();
         let revision = feed.list().await?;
         tokio::spawn(feed.clone().follow(revision, shutdown.clone()));
-        tokio::spawn(compaction::run(store, shutdown));
+        tokio::spawn(compaction::run(store, revision, shutdown));
         Ok(Arc::new(Self {
             catalogue,
             resources,

@@ -201,19 +201,29 @@ async fn a_watch_from_before_what_is_kept_is_told_to_list_again() {
     assert_eq!(next(&mut frames).await, format!("ADDED b {}", made.revision()));
 }
 
-/// Follows a watch from a list on, until it sees an object.
-async fn follow(resource: &Resource, until: &str) -> BTreeMap<String, Bytes> {
-    let list = resource.list(&ListOptions::default()).await.unwrap();
-    let mut state: BTreeMap<String, Bytes> = list
-        .items
-        .iter()
+/// What matches a label selector, by name.
+async fn listed(resource: &Resource, selector: &str) -> (BTreeMap<String, Bytes>, i64) {
+    let options = ListOptions {
+        label_selector: selector.into(),
+        ..ListOptions::default()
+    };
+    let list = resource.list(&options).await.unwrap();
+    let items = list.items.iter();
+    let state = items
         .map(|entry| (entry.name().to_string(), entry.json().clone()))
         .collect();
+    (state, list.resource_version)
+}
+
+/// Follows a watch from a list on, until it sees an object.
+async fn follow(resource: &Resource, selector: &str, until: &str) -> BTreeMap<String, Bytes> {
+    let (mut state, revision) = listed(resource, selector).await;
     let mut frames = watch(resource, |options| {
-        options.resource_version = Some(list.resource_version.to_string());
+        options.label_selector = selector.into();
+        options.resource_version = Some(revision.to_string());
     })
     .await;
-    let mut last = list.resource_version;
+    let mut last = revision;
     loop {
         let frame = soon(frames.next()).await.expect("the watch goes on");
         let (entry, before) = match &frame {
@@ -248,7 +258,11 @@ async fn a_list_and_the_changes_after_it_make_the_final_list_under_concurrent_wr
             tokio::spawn(async move {
                 for turn in 0..60_u32 {
                     let name = format!("m{}", (turn * 7 + writer) % 10);
-                    let body = bytes(&config_map(&name, &format!("{writer}-{turn}")));
+                    let label = if (turn + writer) % 4 < 2 { "web" } else { "db" };
+                    let body = bytes(&json!({
+                        "metadata": {"name": name, "labels": {"app": label}},
+                        "data": {"value": format!("{writer}-{turn}")}
+                    }));
                     // Each of these may be refused because another writer was quicker.
                     match turn % 3 {
                         0 => drop(maps.create("ns", &body, &options()).await),
@@ -260,7 +274,7 @@ async fn a_list_and_the_changes_after_it_make_the_final_list_under_concurrent_wr
                             );
                         }
                         _ => {
-                            let patch = merge(json!({"data": {"patched": writer.to_string()}}));
+                            let patch = merge(json!({"metadata": {"labels": {"app": label}}}));
                             drop(
                                 maps.patch("ns", &name, Target::Main, PatchType::Merge, &patch, &options())
                                     .await,
@@ -271,26 +285,38 @@ async fn a_list_and_the_changes_after_it_make_the_final_list_under_concurrent_wr
             })
         })
         .collect();
-    let followers: Vec<_> = (0..6)
-        .map(|_| {
+    let selectors = ["", "app=web", "app!=web", "app"];
+    let followers: Vec<_> = selectors
+        .into_iter()
+        .cycle()
+        .take(12)
+        .map(|selector| {
             let maps = maps.clone();
-            tokio::spawn(async move { follow(&maps, "the-end").await })
+            tokio::spawn(async move { (selector, follow(&maps, selector, "the-end").await) })
         })
         .collect();
     for done in future::join_all(writers).await {
         done.unwrap();
     }
-    create(&maps, "ns", &config_map("the-end", "")).await;
-    let expected: BTreeMap<String, Bytes> = maps
-        .list(&ListOptions::default())
-        .await
-        .unwrap()
-        .items
-        .iter()
-        .map(|entry| (entry.name().to_string(), entry.json().clone()))
-        .collect();
+    // First an end that one of the selectors matches, then one for the other.
+    create(&maps, "ns", &labelled("the-end", "db")).await;
+    let mut ends = BTreeMap::new();
+    for selector in ["", "app!=web", "app"] {
+        ends.insert(selector, listed(&maps, selector).await.0);
+    }
+    maps.update(
+        "ns",
+        "the-end",
+        Target::Main,
+        &bytes(&labelled("the-end", "web")),
+        &options(),
+    )
+    .await
+    .unwrap();
+    ends.insert("app=web", listed(&maps, "app=web").await.0);
     for follower in followers {
-        assert_eq!(follower.await.unwrap(), expected);
+        let (selector, state) = follower.await.unwrap();
+        assert_eq!(state, ends[selector], "{selector:?}");
     }
     // And the store says the same.
     let stored = server
