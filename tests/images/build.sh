@@ -47,18 +47,20 @@ trap end EXIT
 # The packages that must be there for the given ones to run: they and the libraries that they need, without what only an
 # installed system needs (maintainer scripts' tools, service files).
 closure() {
-	local todo=("$@") seen=" " package next
-	while [ ${#todo[@]} -gt 0 ]; do
-		package=${todo[0]}
-		todo=("${todo[@]:1}")
-		[[ $seen != *" $package "* ]] || continue
-		seen+="$package "
-		while read -r next; do
-			[[ $next =~ ^(lib|zlib|perl) ]] && todo+=("$next")
-		done < <(apt-cache depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
-			--no-enhances "$package" | sed -n 's/^ *|\?\(Pre\)\?Depends: //p')
+	local seen=" $* " next=("$@") found
+	# One question for each step away from the given ones: apt takes its time to start.
+	while [ ${#next[@]} -gt 0 ]; do
+		found=$(apt-cache depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
+			--no-enhances "${next[@]}" | sed -n 's/^ *|\?\(Pre\)\?Depends: //p' | sort -u)
+		next=()
+		for found in $found; do
+			if [[ $found =~ ^(lib|zlib|perl)[^:]*$ && $seen != *" $found "* ]]; then
+				next+=("$found")
+				seen+="$found "
+			fi
+		done
 	done
-	tr ' ' '\n' <<<"$seen" | sed '/^$/d' | sort
+	tr ' ' '\n' <<<"$seen" | sed '/^$/d' | sort -u
 }
 
 # Lists a layer's packages: the closure of some, without what a layer below has.
@@ -123,7 +125,10 @@ compile() {
 make_all() {
 	local images=$work/images layers=$work/layers tree=$work/trees
 	mkdir -p "$images" "$layers" "$tree"
-	apt-cache show busybox-static >/dev/null 2>&1 || fail "apt knows no packages; run apt-get update"
+	local package
+	for package in busybox-static nginx perl curl; do
+		apt-cache show "$package" >/dev/null 2>&1 || fail "apt knows no package $package; run apt-get update"
+	done
 
 	echo "making hello-world, luksa/kubia" >&2
 	compile hello.c "$tree/hello/hello"
@@ -143,8 +148,8 @@ make_all() {
 	oci make "$images/kubia" docker '{"Entrypoint": ["kubia"], "ExposedPorts": {"8080/tcp": {}}, "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}' "$layers/busybox" "$layers/kubia"
 
 	# What the larger images have in common is one layer, stored once wherever they are.
-	closure libc6 libcrypt1 zlib1g libssl3 2>/dev/null >"$work/libraries" ||
-		closure libc6 libcrypt1 zlib1g >"$work/libraries"
+	# libssl's name is not the same in every release.
+	closure libc6 libcrypt1 zlib1g $(closure nginx | grep '^libssl') >"$work/libraries"
 	unpack "$tree/libraries" $(cat "$work/libraries")
 	trim "$tree/libraries"
 	oci pack "$tree/libraries" "$layers/libraries"
