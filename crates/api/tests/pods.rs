@@ -735,3 +735,58 @@ fn tables_show_pods_as_kubectl_users_know_them() {
     );
     assert_eq!(wide[4..], ["5h", "10.0.0.9", "n1", "<none>", "1/1"]);
 }
+
+#[test]
+fn affinity_by_label_keys_is_written_out_when_a_pod_is_made() {
+    let term = json!({"topologyKey": "zone", "labelSelector": {}, "matchLabelKeys": ["rev", "gone"], "mismatchLabelKeys": ["tenant"]});
+    let value = over(
+        pod(
+            json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}),
+        ),
+        json!({"metadata": {"labels": {"rev": "7", "tenant": "x"}}}),
+    );
+    let object = json_of(created("Pod", value.clone()).as_ref());
+    assert_eq!(
+        object.pointer(
+            "/spec/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution/0/labelSelector"
+        ),
+        Some(&json!({"matchExpressions": [
+            {"key": "rev", "operator": "In", "values": ["7"]},
+            {"key": "tenant", "operator": "NotIn", "values": ["x"]},
+        ]}))
+    );
+    assert_eq!(create_errors("Pod", value), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let value = over(
+        pod(json!({
+            "terminationGracePeriodSeconds": -1,
+            "nodeSelector": {"beta.kubernetes.io/os": "linux"},
+            "containers": [{
+                "name": "a",
+                "image": "nginx:1",
+                "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}, {"name": "A", "value": "$(A)3"}],
+                "ports": [{"containerPort": 80}, {"containerPort": 80}],
+                "resources": {"requests": {"memory": "500m"}},
+            }],
+        })),
+        json!({"metadata": {"name": "a.b"}}),
+    );
+    let warnings = support::strategy("Pod").warnings(defaulted("Pod", value).as_ref(), None);
+    assert_eq!(
+        warnings,
+        [
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
+             recommended: [must not contain dots]",
+            "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
+            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
+            "spec.containers[0].resources.requests[memory]: fractional byte value \"500m\" is invalid, must be an \
+             integer",
+            "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply: see \
+             spec.containers[0].env[0]",
+            "spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
+        ]
+    );
+}

@@ -113,16 +113,20 @@ fn invalid_services_are_refused_with_upstreams_words() {
             "{spec}"
         );
     }
-    assert_eq!(
+    let named = |name: &str| {
         create_errors(
             "Service",
-            over(service(json!({})), json!({"metadata": {"name": "1a"}}))
-        ),
-        [
-            "metadata.name: Invalid value: \"1a\": a DNS-1035 label must consist of lower case alphanumeric characters \
-             or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or \
-             'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
-        ]
+            over(service(json!({})), json!({"metadata": {"name": name}})),
+        )
+    };
+    assert_eq!(
+        named("1a"),
+        Vec::<String>::new(),
+        "a label of RFC 1123 since v1.37"
+    );
+    assert_eq!(
+        named("a.b"),
+        ["metadata.name: Invalid value: \"a.b\": must not contain dots"]
     );
 }
 

@@ -154,6 +154,11 @@ impl Kind for Deployment {
         }
     }
 
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let template = Some(&self.spec.template);
+        rules::template_warnings(template, old.and_then(|old| Some(&old.spec.template)))
+    }
+
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let status = self.status.clone().unwrap_or_default();
         let spec = self.spec.template.spec.as_ref();

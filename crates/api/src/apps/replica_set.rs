@@ -121,6 +121,11 @@ impl Kind for ReplicaSet {
         );
     }
 
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let template = self.spec.template.as_ref();
+        rules::template_warnings(template, old.and_then(|old| old.spec.template.as_ref()))
+    }
+
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let status = self.status.clone().unwrap_or_default();
         let spec = self

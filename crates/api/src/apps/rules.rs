@@ -95,6 +95,21 @@ pub(super) fn validate_template(
     }
 }
 
+/// The warnings about a template, if it is new or has changed.
+pub(super) fn template_warnings(
+    template: Option<&PodTemplateSpec>,
+    old: Option<&PodTemplateSpec>,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(spec) = template
+        .filter(|_| template != old)
+        .and_then(|template| template.spec.as_ref())
+    {
+        pod_spec::warn(spec, &Path::new("spec.template.spec"), &mut warnings);
+    }
+    warnings
+}
+
 /// Checks a count or a percentage.
 pub(super) fn check_count_or_percent(value: &IntOrString, path: &Path, errors: &mut Errors) {
     match value {

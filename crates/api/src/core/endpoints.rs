@@ -88,6 +88,10 @@ impl Kind for Endpoints {
         }
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()]
+    }
+
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let mut all = Vec::new();
         for subset in self.subsets.iter().flatten() {

@@ -97,6 +97,7 @@ impl Kind for Pod {
     fn prepare_for_create(&mut self) {
         self.metadata.generation = Some(1);
         let spec = self.spec.get_or_insert_default();
+        pod_spec::select_by_label_keys(spec, self.metadata.labels.as_ref());
         let gated = spec
             .scheduling_gates
             .as_ref()
@@ -137,14 +138,15 @@ impl Kind for Pod {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        let spec = self.spec.clone().unwrap_or_default();
+        let empty = PodSpec::default();
+        let spec = self.spec.as_ref().unwrap_or(&empty);
         let path = Path::new("spec");
-        pod_spec::validate_annotations(&self.metadata, &spec, &Path::new("metadata.annotations"), errors);
+        pod_spec::validate_annotations(&self.metadata, spec, &Path::new("metadata.annotations"), errors);
         let owner = Owner {
             pod: Some(&self.metadata),
         };
-        pod_spec::validate(&spec, owner, &path, errors);
-        validate_tokens(&spec, &path, errors);
+        pod_spec::validate(spec, owner, &path, errors);
+        validate_tokens(spec, &path, errors);
         // Only on create: an update through the pod itself keeps them, and a bound pod has no gates any more.
         if self
             .metadata
@@ -179,6 +181,7 @@ impl Kind for Pod {
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let mut warnings = Vec::new();
+        // People rarely update pods, and kubelets often do.
         if old.is_some() {
             return warnings;
         }
@@ -189,6 +192,9 @@ impl Kind for Pod {
                  label is recommended: [{}]",
                 wrong.join(" ")
             ));
+        }
+        if let Some(spec) = &self.spec {
+            pod_spec::warn(spec, &Path::new("spec"), &mut warnings);
         }
         warnings
     }
@@ -341,9 +347,10 @@ fn end_reason(status: &ContainerStatus) -> Option<String> {
 
 impl Summary {
     fn of(object: &Pod) -> Self {
-        let spec = object.spec.clone().unwrap_or_default();
-        let status = object.status.clone().unwrap_or_default();
-        let init = spec.init_containers.unwrap_or_default();
+        let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
+        let spec = object.spec.as_ref().unwrap_or(&no_spec);
+        let status = object.status.as_ref().unwrap_or(&no_status);
+        let init = spec.init_containers.as_deref().unwrap_or_default();
         let sidecars: BTreeMap<&str, bool> = init
             .iter()
             .map(|container| (container.name.as_str(), pod::is_sidecar(container)))

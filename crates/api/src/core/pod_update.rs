@@ -28,7 +28,8 @@ fn slice<T>(list: &Option<Vec<T>>) -> &[T] {
 
 /// Carries over what cannot be changed here, and counts the generation.
 pub(super) fn prepare(new: &mut Pod, old: &Pod, target: Target) {
-    let before = old.spec.clone().unwrap_or_default();
+    let none = PodSpec::default();
+    let before = old.spec.as_ref().unwrap_or(&none);
     match target {
         Target::Main => new.status.clone_from(&old.status),
         // The server's own change of spec and status; upstream's binding raises no generation either.
@@ -46,7 +47,7 @@ pub(super) fn prepare(new: &mut Pod, old: &Pod, target: Target) {
         }
         Target::Subresource(Subresource::Resize) => {
             let wanted = new.spec.take().unwrap_or_default();
-            new.spec = Some(resized(&wanted, &before));
+            new.spec = Some(resized(&wanted, before));
             new.status.clone_from(&old.status);
         }
         Target::Subresource(_) => {
@@ -63,7 +64,7 @@ pub(super) fn prepare(new: &mut Pod, old: &Pod, target: Target) {
         }
     }
     let generation = old.metadata.generation.unwrap_or(0);
-    let same = new.spec.clone().unwrap_or_default() == before;
+    let same = new.spec.as_ref().unwrap_or(&none) == before;
     new.metadata.generation = match (same, generation) {
         (true, 0) => None,
         (true, generation) => Some(generation),
@@ -174,10 +175,14 @@ fn validate_containers(new: &[Container], old: &[Container], path: &Path, errors
 
 fn validate_spec(new: &Pod, old: &Pod, errors: &mut Errors) {
     let path = Path::new("spec");
+    let none = PodSpec::default();
     let (new, old) = (
-        new.spec.clone().unwrap_or_default(),
-        old.spec.clone().unwrap_or_default(),
+        new.spec.as_ref().unwrap_or(&none),
+        old.spec.as_ref().unwrap_or(&none),
     );
+    if new == old {
+        return;
+    }
     let (init, old_init) = (slice(&new.init_containers), slice(&old.init_containers));
     if !validate_containers(
         &new.containers,
@@ -240,10 +245,10 @@ fn validate_spec(new: &Pod, old: &Pod, errors: &mut Errors) {
         rest.termination_grace_period_seconds = old.termination_grace_period_seconds;
     }
     if !gates.is_empty() {
-        validate_gated(&mut rest, &old, &path, errors);
+        validate_gated(&mut rest, old, &path, errors);
     }
-    if !same(&rest, &old) {
-        let changes = difference(&old, &rest);
+    if !same(&rest, old) {
+        let changes = difference(old, &rest);
         errors.forbidden(&path, &format!("{UPDATABLE}\n{changes}"));
     }
 }
@@ -545,11 +550,10 @@ fn validate_container_resize(
 
 fn validate_status(new: &Pod, old: &Pod, errors: &mut Errors) {
     let path = Path::new("status");
-    let spec = old.spec.clone().unwrap_or_default();
-    let (status, before) = (
-        new.status.clone().unwrap_or_default(),
-        old.status.clone().unwrap_or_default(),
-    );
+    let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
+    let spec = old.spec.as_ref().unwrap_or(&no_spec);
+    let status = new.status.as_ref().unwrap_or(&no_status);
+    let before = old.status.as_ref().unwrap_or(&no_status);
     for (index, condition) in slice(&status.conditions).iter().enumerate() {
         if !matches!(condition.type_.as_str(), "PodScheduled" | "Ready" | "Initialized") {
             // Upstream reports it below the metadata.
@@ -568,14 +572,11 @@ fn validate_status(new: &Pod, old: &Pod, errors: &mut Errors) {
         }
     }
     let class = |status: &PodStatus| status.qos_class.clone().unwrap_or_default();
-    meta::immutable(&class(&status), &class(&before), &path.child("qosClass"), errors);
+    meta::immutable(&class(status), &class(before), &path.child("qosClass"), errors);
     let policy = spec.restart_policy.as_deref().unwrap_or_default();
-    let own_policy = |containers: &[Container], name: &str| -> Option<Container> {
-        containers
-            .iter()
-            .find(|container| container.name == name)
-            .cloned()
-    };
+    fn named<'c>(containers: &'c [Container], name: &str) -> Option<&'c Container> {
+        containers.iter().find(|container| container.name == name)
+    }
     let lists = [
         (
             "containerStatuses",
@@ -601,13 +602,13 @@ fn validate_status(new: &Pod, old: &Pod, errors: &mut Errors) {
         };
         for (index, known) in slice(old).iter().enumerate() {
             let Some(code) = exit_code(known) else { continue };
-            let container = own_policy(&spec.containers, &known.name)
-                .or_else(|| own_policy(slice(&spec.init_containers), &known.name));
+            let container = named(&spec.containers, &known.name)
+                .or_else(|| named(slice(&spec.init_containers), &known.name));
             let has_rules = container
                 .as_ref()
                 .is_some_and(|container| !slice(&container.restart_policy_rules).is_empty());
-            let own = container.and_then(|container| container.restart_policy);
-            let policy = own.as_deref().unwrap_or(pod_policy);
+            let own = container.and_then(|container| container.restart_policy.as_deref());
+            let policy = own.unwrap_or(pod_policy);
             if policy == "Always" || has_rules || (policy == "OnFailure" && code != 0) {
                 continue;
             }

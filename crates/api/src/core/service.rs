@@ -296,7 +296,7 @@ impl Kind for Service {
     }
 
     fn check_name(name: &str, prefix: bool) -> Vec<String> {
-        names::dns_1035_label(name, prefix)
+        names::dns_label(name, prefix)
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -10,6 +10,7 @@ mod placement;
 pub(crate) mod resources;
 mod security;
 mod volumes;
+mod warnings;
 
 use std::collections::BTreeSet;
 
@@ -23,8 +24,10 @@ use crate::names;
 pub use defaults::{default_pod, default_template};
 pub(super) use handlers::check_port;
 pub(crate) use placement::check_effect;
+pub(super) use placement::select_by_label_keys;
 pub(super) use placement::validate_only_added_tolerations;
 use placement::validate_tolerations;
+pub(crate) use warnings::warn;
 
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCH_PATHS: usize = 32;

@@ -1,12 +1,12 @@
 //! Where a pod may or would rather run: affinity, tolerations, spread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, Toleration,
+    Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec, Toleration,
     TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use super::{invalid_each, slice};
 use crate::field::{Errors, Path};
@@ -133,6 +133,58 @@ pub(super) fn validate_affinity(affinity: Option<&Affinity>, path: &Path, errors
             &path.child("podAntiAffinity"),
             errors,
         );
+    }
+}
+
+/// Affinity by label keys means the labels' values of the new pod itself: they are written into the selectors when it
+/// is created (`matchLabelKeys`, `mismatchLabelKeys`).
+pub(in crate::core) fn select_by_label_keys(spec: &mut PodSpec, labels: Option<&BTreeMap<String, String>>) {
+    let (Some(affinity), Some(labels)) = (&mut spec.affinity, labels) else {
+        return;
+    };
+    let attract = affinity.pod_affinity.iter_mut().flat_map(|pods| {
+        let required = pods
+            .required_during_scheduling_ignored_during_execution
+            .iter_mut()
+            .flatten();
+        let preferred = pods
+            .preferred_during_scheduling_ignored_during_execution
+            .iter_mut()
+            .flatten();
+        required.chain(preferred.map(|weighted| &mut weighted.pod_affinity_term))
+    });
+    let repel = affinity.pod_anti_affinity.iter_mut().flat_map(|pods| {
+        let required = pods
+            .required_during_scheduling_ignored_during_execution
+            .iter_mut()
+            .flatten();
+        let preferred = pods
+            .preferred_during_scheduling_ignored_during_execution
+            .iter_mut()
+            .flatten();
+        required.chain(preferred.map(|weighted| &mut weighted.pod_affinity_term))
+    });
+    for term in attract.chain(repel) {
+        let Some(selector) = &mut term.label_selector else {
+            continue;
+        };
+        for (keys, operator) in [
+            (&term.match_label_keys, "In"),
+            (&term.mismatch_label_keys, "NotIn"),
+        ] {
+            for key in slice(keys) {
+                if let Some(value) = labels.get(key) {
+                    selector
+                        .match_expressions
+                        .get_or_insert_default()
+                        .push(LabelSelectorRequirement {
+                            key: key.clone(),
+                            operator: operator.into(),
+                            values: Some(vec![value.clone()]),
+                        });
+                }
+            }
+        }
     }
 }
 
