@@ -5,9 +5,13 @@
 //! puts the key back with back-off, so every pass starts from what the cluster looks like now.
 
 mod deployment;
+mod discovered;
 mod expectations;
+mod garbage;
+mod namespace;
 mod node;
 mod ownership;
+mod pod_gc;
 mod pods;
 mod replica_set;
 mod root_ca;
@@ -71,6 +75,7 @@ pub enum Error {
 pub async fn run(config: Config, informers: Informers, shutdown: CancellationToken) -> Result<(), Error> {
     let parts = node::parts(&config)?;
     let pods_by_node = node::pods_by_node(&informers);
+    let vacancies = namespace::Vacancies::default();
     let ipam = {
         let (informers, shutdown) = (informers.clone(), shutdown.clone());
         async move {
@@ -81,9 +86,17 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     };
     tokio::join!(
         deployment::run(informers.clone(), shutdown.clone()),
+        garbage::run(vacancies.clone(), informers.clone(), shutdown.clone()),
+        namespace::run(vacancies, informers.clone(), shutdown.clone()),
         ipam,
         node::run_lifecycle(
             config.node_monitor_grace,
+            pods_by_node.clone(),
+            informers.clone(),
+            shutdown.clone()
+        ),
+        pod_gc::run(
+            config.terminated_pod_threshold,
             pods_by_node,
             informers.clone(),
             shutdown.clone()

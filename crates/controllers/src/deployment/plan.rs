@@ -308,9 +308,9 @@ impl Rollout {
             _ => None,
         };
         if let Some(only) = only {
-            if self.size(only) != wanted {
-                self.resize(only, wanted);
-            }
+            // Even if it has that size already: the size that it records must become the deployment's, or the
+            // deployment would count as being scaled for ever.
+            self.resize(only, wanted);
             return;
         }
         if self.is_saturated() {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pods;
 pub(crate) use eviction::disruption;
-pub(crate) use ipam::{Parts, parts, run as run_ipam};
+pub(crate) use ipam::{parts, run as run_ipam};
 
 /// Finds the pods of a node.
 pub(crate) fn pods_by_node(informers: &Informers) -> Index<String, Pod> {
