@@ -202,9 +202,11 @@ impl Inner {
         let mut layers = Layers::default();
         for holder in disk.holders()? {
             if let Some(held) = disk.read_json::<Vec<Layer>>(&disk.hold(&holder))? {
+                // A layer that is gone all the same must not keep the next pull from bringing it back.
+                let there = held.iter().filter(|layer| disk.layer(&layer.chain).is_dir());
                 layers
                     .present
-                    .extend(held.iter().map(|layer| (layer.chain.clone(), layer.usage)));
+                    .extend(there.map(|layer| (layer.chain.clone(), layer.usage)));
                 layers.holds.insert(holder, held);
             }
         }

@@ -86,6 +86,29 @@ async fn layers_stay_for_their_holder_over_removal_and_restart() {
 }
 
 #[tokio::test]
+async fn held_layers_that_are_gone_all_the_same_can_be_pulled_again() {
+    let Two { fake, place, store } = Two::pulled().await;
+    for image in store.list() {
+        store.hold("container-1", &image).await.unwrap();
+        store.remove(&image.id).await.unwrap();
+    }
+    drop(store);
+    fs::remove_dir_all(place.root().join("layers")).unwrap();
+    let store = place.open().await;
+    assert_eq!(store.usage(), Usage::default());
+    for tag in ["a", "b"] {
+        let pulled = store
+            .pull(&format!("{}/box:{tag}", fake.address), None)
+            .await
+            .unwrap();
+        assert!(store.lower_dirs(&pulled)[0].join(tag).exists());
+        store.remove(&pulled.id).await.unwrap();
+    }
+    store.release("container-1").await.unwrap();
+    assert_eq!(place.layers(), 0);
+}
+
+#[tokio::test]
 async fn a_holder_is_a_name_and_no_path() {
     let two = Two::pulled().await;
     let image = two.store.list()[0].clone();
