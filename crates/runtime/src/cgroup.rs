@@ -17,7 +17,8 @@ use nix::unistd::Pid;
 pub(crate) enum Layout {
     /// One hierarchy.
     Unified(PathBuf),
-    /// One hierarchy a controller, or a few (hybrid machines too: their unified hierarchy has no controllers).
+    /// One hierarchy a controller, or a few. Hybrid machines have a unified hierarchy too, without controllers: there
+    /// service managers keep book of who belongs to which service.
     Legacy(Vec<Hierarchy>),
 }
 
@@ -341,7 +342,8 @@ fn parse_mountinfo(text: &str) -> Vec<Hierarchy> {
             continue;
         };
         let mut right = right.split(' ');
-        let (Some("cgroup"), Some(_), Some(options)) = (right.next(), right.next(), right.next()) else {
+        let (Some("cgroup" | "cgroup2"), Some(_), Some(options)) = (right.next(), right.next(), right.next())
+        else {
             continue;
         };
         let Some(mount) = left.split(' ').nth(4) else {
@@ -349,7 +351,12 @@ fn parse_mountinfo(text: &str) -> Vec<Hierarchy> {
         };
         let controllers: Vec<String> = options
             .split(',')
-            .filter(|o| !matches!(*o, "rw" | "ro" | "xattr" | "clone_children" | "none"))
+            .filter(|o| {
+                !matches!(
+                    *o,
+                    "rw" | "ro" | "xattr" | "clone_children" | "none" | "nsdelegate"
+                )
+            })
             .map(str::to_owned)
             .collect();
         // A hierarchy may be mounted in several places; any of them will do.
@@ -427,7 +434,11 @@ mod tests {
         );
         assert_eq!(folder("memory").as_deref(), Some("/sys/fs/cgroup/memory/a/b"));
         assert_eq!(folder("pids"), None);
-        assert_eq!(layout.folders("/a").len(), 3);
+        assert_eq!(
+            layout.folders("/a").len(),
+            4,
+            "service managers look at the unified one"
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Who a container's processes are, what they may do, and what they see.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use k8s_cri::v1;

@@ -121,4 +121,28 @@ mod tests {
         assert!(make_folder(root.path(), "/out/y").is_err());
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
+
+    #[test]
+    fn more_layers_than_fit_into_the_options_are_mounted_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let layers: Vec<PathBuf> = (0..80).map(|n| folder.path().join(format!("{n:0>60}"))).collect();
+        for (number, layer) in layers.iter().enumerate() {
+            fs::create_dir(layer).unwrap();
+            fs::write(layer.join(format!("own-{number}")), "").unwrap();
+            fs::write(layer.join("shared"), number.to_string()).unwrap();
+        }
+        let paths = ContainerPaths::new(folder.path(), "c");
+        mount_rootfs(&paths, &layers).unwrap();
+        let found = fs::read_dir(&paths.rootfs).unwrap().count();
+        let shared = fs::read_to_string(paths.rootfs.join("shared")).unwrap();
+        fs::write(paths.rootfs.join("new"), "").unwrap();
+        crate::runtime::unmount(paths.rootfs.clone(), true).unwrap();
+        assert_eq!(
+            (found, shared.as_str()),
+            (81, "0"),
+            "the topmost layer comes first"
+        );
+        assert!(paths.upper.join("new").exists());
+        assert!(!paths.rootfs.exists());
+    }
 }

@@ -386,6 +386,9 @@ impl Supervisor {
         match started {
             Ok(()) => {
                 container.state.started_at = now();
+                if self.ending.is_some() {
+                    let _ = kill(Pid::from_raw(container.state.pid), Signal::SIGKILL);
+                }
                 container.save(false);
                 let state = container.state.clone();
                 if let Some(status) = self.early.remove(&Pid::from_raw(state.pid)) {
