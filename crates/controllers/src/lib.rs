@@ -6,6 +6,7 @@
 
 mod deployment;
 mod discovered;
+mod endpoints;
 mod expectations;
 mod garbage;
 mod namespace;
@@ -86,6 +87,7 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     };
     tokio::join!(
         deployment::run(informers.clone(), shutdown.clone()),
+        endpoints::run(informers.clone(), shutdown.clone()),
         garbage::run(vacancies.clone(), informers.clone(), shutdown.clone()),
         namespace::run(vacancies, informers.clone(), shutdown.clone()),
         ipam,
