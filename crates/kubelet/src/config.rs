@@ -1,6 +1,7 @@
 //! What the kubelet is told: names, directories, sockets, addresses.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
 
@@ -42,7 +43,6 @@ pub struct Config {
 }
 
 /// The kubelet's HTTPS server.
-#[derive(Debug)]
 pub struct ServerConfig {
     /// Where it listens; port 10250 by default.
     pub listener: TcpListener,
@@ -52,4 +52,13 @@ pub struct ServerConfig {
     pub key_pem: String,
     /// Who signs the certificates of the clients that may ask.
     pub client_ca_pem: String,
+}
+
+impl fmt::Debug for ServerConfig {
+    /// Without the key, which has no business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
 }

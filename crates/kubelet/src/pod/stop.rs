@@ -94,7 +94,9 @@ impl Stop {
                 ),
             }
         }
-        let left = self.grace.saturating_sub(started.elapsed()).max(LEAST_GRACE);
+        // Whole seconds, as CRI counts them: a quick hook costs none.
+        let passed = Duration::from_secs(started.elapsed().as_secs());
+        let left = self.grace.saturating_sub(passed).max(LEAST_GRACE);
         match self.shared.cri.stop_container(&self.id, left).await {
             Err(error) if error.is_not_found() => Ok(()),
             result => result,

@@ -72,6 +72,13 @@ enum Next {
     Done,
 }
 
+/// What of a pod can change under its volumes: labels and annotations.
+type Shown = (Option<BTreeMap<String, String>>, Option<BTreeMap<String, String>>);
+
+fn shown(pod: &Pod) -> Shown {
+    (pod.metadata.labels.clone(), pod.metadata.annotations.clone())
+}
+
 /// The worker of one pod.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
@@ -84,6 +91,8 @@ pub(crate) struct Worker {
     told: PodStatus,
     messages: BTreeMap<String, String>,
     mounted: Option<Mounted>,
+    /// The labels and annotations that the volumes were last made with.
+    shown: Shown,
     refusal: Option<Refusal>,
     admitted: bool,
     cleaned: bool,
@@ -108,6 +117,7 @@ impl Worker {
             told,
             messages: BTreeMap::new(),
             mounted: None,
+            shown: Shown::default(),
             refusal: None,
             admitted: false,
             cleaned: false,
@@ -339,14 +349,17 @@ impl Worker {
     async fn refresh(&mut self, pod: &Pod, runtime: &RuntimePod, now: Timestamp) -> Option<Duration> {
         let at = self.mounted.as_ref()?.refresh_at?;
         let left = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
-        if !left.is_zero() {
+        if !left.is_zero() && self.shown == shown(pod) {
             return Some(left);
         }
         if runtime.is_stopped() {
             return None;
         }
         match self.mount(pod, runtime).await {
-            Ok(()) => None.or(Some(Duration::from_secs(60))),
+            Ok(()) => {
+                let at = self.mounted.as_ref()?.refresh_at?;
+                Duration::try_from(at.duration_since(Timestamp::now())).ok()
+            }
             Err(wait) => Some(wait),
         }
     }
@@ -360,6 +373,7 @@ impl Worker {
         match self.shared.volumes.set_up(pod, &self.shared.facts(ips)).await {
             Ok(mounted) => {
                 self.mounted = Some(mounted);
+                self.shown = shown(pod);
                 self.tries.remove("volumes");
                 Ok(())
             }
