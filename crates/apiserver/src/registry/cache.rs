@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::entry::{Entry, EventType, Facts, Head};
 use super::index::Index;
 use super::ring::{Change, Ring, TooOld};
+use super::routes::{Routes, Track};
 use super::selection::Selection;
 use crate::error::ApiResult;
 
@@ -20,8 +21,6 @@ use crate::error::ApiResult;
 pub(super) struct Snapshot {
     /// With their keys' order.
     pub(super) items: Vec<Arc<Entry>>,
-    /// Where the changes after these objects begin.
-    pub(super) place: u64,
     /// The revision of the last change among them.
     pub(super) revision: i64,
     /// Whether there were more than the limit, and how many, where that is known without asking each.
@@ -46,7 +45,19 @@ struct State {
     entries: BTreeMap<Arc<str>, Arc<Entry>>,
     index: Index,
     ring: Ring,
+    routes: Routes,
     revision: i64,
+}
+
+/// Where a watch begins to read.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) track: Track,
+    pub(super) place: u64,
+    /// Changes that come before the place, which the track has not: it is younger than they are.
+    pub(super) backlog: Vec<Arc<Change>>,
+    /// Changes when there is something to read.
+    pub(super) wake: watch::Receiver<u64>,
 }
 
 /// One change as it goes into the cache.
@@ -67,6 +78,7 @@ impl Cache {
                 entries: BTreeMap::new(),
                 index: Index::new(info.indexed_fields),
                 ring: Ring::default(),
+                routes: Routes::default(),
                 revision: 0,
             }),
             end: watch::Sender::new(0),
@@ -135,7 +147,10 @@ impl Cache {
 
     /// The objects that match, up to a limit.
     pub(super) fn select(&self, selection: &Selection, limit: Option<usize>) -> Snapshot {
-        let state = self.state.read();
+        self.select_in(&self.state.read(), selection, limit)
+    }
+
+    fn select_in(&self, state: &State, selection: &Selection, limit: Option<usize>) -> Snapshot {
         let mut found = Found {
             limit: limit.unwrap_or(usize::MAX),
             items: Vec::new(),
@@ -180,7 +195,6 @@ impl Cache {
         }
         Snapshot {
             items: found.items,
-            place: state.ring.end(),
             revision: state.revision,
             more: found.full.then_some(remaining),
         }
@@ -204,7 +218,9 @@ impl Cache {
                 let facts = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.facts().clone());
                 let (old, new) = (facts(&previous), facts(&entry));
                 state.index.replace(&key, old.as_deref(), new.as_deref());
-                state.ring.push(Change::new(revision, previous, entry, now));
+                let change = Arc::new(Change::new(revision, previous, entry, now));
+                state.routes.push(&change);
+                state.ring.push(change);
             }
             state.ring.end()
         };
@@ -222,25 +238,75 @@ impl Cache {
             state.index = index;
             state.entries = items.into_iter().collect();
             state.revision = revision;
+            state.routes.restart(revision);
             state.ring.restart(revision);
             state.ring.end()
         };
         self.end.send_replace(end);
     }
 
-    /// Hears whenever there are new changes.
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.end.subscribe()
+    /// Begins to read the changes that may concern a selection, after a revision.
+    pub(super) fn watch_after(&self, selection: &Selection, revision: i64) -> Result<Subscription, TooOld> {
+        let (track, wake) = self.track(selection);
+        let state = self.state.read();
+        let from = state.ring.place_after(revision)?;
+        let (place, backlog) = match state.end(&track) {
+            Some(end) => (end, state.ring.read(from, usize::MAX)?),
+            None => (from, Vec::new()),
+        };
+        Ok(Subscription {
+            track,
+            place,
+            backlog,
+            wake,
+        })
     }
 
-    /// See [`Ring::place_after`].
-    pub(super) fn place_after(&self, revision: i64) -> Result<u64, TooOld> {
-        self.state.read().ring.place_after(revision)
+    /// The objects that match, and the changes after that state.
+    pub(super) fn watch_from_state(&self, selection: &Selection) -> (Snapshot, Subscription) {
+        let (track, wake) = self.track(selection);
+        let state = self.state.read();
+        let subscription = Subscription {
+            place: state.end(&track).unwrap_or_else(|| state.ring.end()),
+            track,
+            backlog: Vec::new(),
+            wake,
+        };
+        (self.select_in(&state, selection, None), subscription)
     }
 
-    /// See [`Ring::read`].
-    pub(super) fn changes(&self, place: u64, most: usize) -> Result<Vec<Arc<Change>>, TooOld> {
-        self.state.read().ring.read(place, most)
+    fn track(&self, selection: &Selection) -> (Track, watch::Receiver<u64>) {
+        let Some((field, value)) = selection.indexed_fields.first() else {
+            return (Track::All, self.end.subscribe());
+        };
+        let mut state = self.state.write();
+        let floor = state.revision;
+        let wake = state.routes.subscribe(field, value, floor);
+        (Track::Value(field, value.clone()), wake)
+    }
+
+    /// At most `most` changes of a track from a place on.
+    pub(super) fn changes(&self, track: &Track, place: u64, most: usize) -> Result<Vec<Arc<Change>>, TooOld> {
+        let state = self.state.read();
+        match track {
+            Track::All => state.ring.read(place, most),
+            Track::Value(field, value) => match state.routes.get(field, value) {
+                Some(route) => route.ring.read(place, most),
+                None => Err(TooOld {
+                    floor: state.revision,
+                }),
+            },
+        }
+    }
+}
+
+impl State {
+    /// The end of a track that is a route.
+    fn end(&self, track: &Track) -> Option<u64> {
+        match track {
+            Track::All => None,
+            Track::Value(field, value) => self.routes.get(field, value).map(|route| route.ring.end()),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod options;
 mod read;
 mod resource;
 mod ring;
+mod routes;
 mod selection;
 pub(crate) mod syntax;
 mod watch;

@@ -323,14 +323,14 @@ impl Resource {
             &options.field_selector,
         )?;
         let start = match beginning {
-            Beginning::After(revision) => match self.cache.place_after(revision) {
+            Beginning::After(revision) => match self.cache.watch_after(&selection, revision) {
                 Err(gap) => {
                     let frame = Frame::Error(watch::too_old(revision, gap));
                     return Ok(Box::pin(futures::stream::iter([frame])));
                 }
-                Ok(place) => Start {
+                Ok(subscription) => Start {
                     initial: Vec::new(),
-                    place,
+                    subscription,
                     revision,
                     mark_end: false,
                 },
@@ -338,10 +338,10 @@ impl Resource {
             Beginning::State { as_of, mark_end } => {
                 self.wait_until(as_of).await?;
                 let reached = self.feed.reached();
-                let snapshot = self.cache.select(&selection, None);
+                let (snapshot, subscription) = self.cache.watch_from_state(&selection);
                 Start {
                     initial: snapshot.items,
-                    place: snapshot.place,
+                    subscription,
                     revision: reached.max(snapshot.revision),
                     mark_end,
                 }
@@ -349,10 +349,11 @@ impl Resource {
             Beginning::Here(as_of) => {
                 self.wait_until(as_of).await?;
                 let reached = self.feed.reached();
+                let (snapshot, subscription) = self.cache.watch_from_state(&selection);
                 Start {
                     initial: Vec::new(),
-                    place: self.cache.place_after(i64::MAX).unwrap_or_default(),
-                    revision: reached,
+                    subscription,
+                    revision: reached.max(snapshot.revision),
                     mark_end: false,
                 }
             }

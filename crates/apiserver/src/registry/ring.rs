@@ -79,9 +79,9 @@ impl Ring {
         self.floor = floor;
     }
 
-    pub(super) fn push(&mut self, change: Change) {
+    pub(super) fn push(&mut self, change: Arc<Change>) {
         let now = change.at;
-        self.changes.push_back(Arc::new(change));
+        self.changes.push_back(change);
         while let Some(oldest) = self.changes.front() {
             let full = self.changes.len() > MOST;
             let stale = self.changes.len() > LEAST && now.duration_since(oldest.at) > FRESH;
@@ -123,8 +123,8 @@ impl Ring {
 mod tests {
     use super::*;
 
-    fn change(revision: i64, at: Instant) -> Change {
-        Change::new(revision, None, None, at)
+    fn change(revision: i64, at: Instant) -> Arc<Change> {
+        Arc::new(Change::new(revision, None, None, at))
     }
 
     fn revisions(changes: &[Arc<Change>]) -> Vec<i64> {

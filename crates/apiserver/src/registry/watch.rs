@@ -14,10 +14,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::cache::Cache;
+use super::cache::{Cache, Subscription};
 use super::entry::{Entry, EventType};
 use super::feed::Feed;
 use super::ring::{Change, TooOld};
+use super::routes::Track;
 use super::selection::Selection;
 use crate::error::ApiError;
 
@@ -94,8 +95,8 @@ pub(super) fn too_old(asked: i64, TooOld { floor }: TooOld) -> ApiError {
 pub(super) struct Start {
     /// Objects to show as added first.
     pub(super) initial: Vec<Arc<Entry>>,
-    /// The place in the ring after them.
-    pub(super) place: u64,
+    /// The changes after them.
+    pub(super) subscription: Subscription,
     /// The revision that the client has then seen; earlier changes are not shown.
     pub(super) revision: i64,
     /// Whether to mark the end of the initial objects.
@@ -109,6 +110,7 @@ struct Watcher {
     /// Frames of one batch that the client has not taken yet; at most as many as the ring gave at once, and the initial
     /// objects.
     ready: VecDeque<Frame>,
+    track: Track,
     place: u64,
     /// The revision that the watch began after, and the one that it has shown last.
     from: i64,
@@ -139,13 +141,20 @@ pub(super) fn frames(
     let now = Instant::now();
     // A timeout beyond all reason is a year.
     let end = now + timeout.min(Duration::from_secs(365 * 86_400));
-    let watcher = Watcher {
-        wake: cache.subscribe(),
+    let Subscription {
+        track,
+        place,
+        backlog,
+        wake,
+    } = start.subscription;
+    let mut watcher = Watcher {
+        wake,
         cache,
         feed,
         selection,
         ready,
-        place: start.place,
+        track,
+        place,
         from: start.revision,
         seen: start.revision,
         bookmark: bookmarks.then(|| next_bookmark(now, end)),
@@ -153,6 +162,9 @@ pub(super) fn frames(
         shutdown,
         ended: false,
     };
+    for change in &backlog {
+        watcher.show(change);
+    }
     stream::unfold(watcher, |mut watcher| async move {
         let frame = watcher.next().await?;
         Some((frame, watcher))
@@ -198,7 +210,7 @@ impl Watcher {
 
     /// Takes a batch of changes from the ring; whether there were any.
     fn read(&mut self) -> bool {
-        match self.cache.changes(self.place, BATCH) {
+        match self.cache.changes(&self.track, self.place, BATCH) {
             Ok(changes) => {
                 self.place += changes.len() as u64;
                 for change in &changes {
@@ -297,10 +309,52 @@ mod tests {
         (cache, Arc::new(feed))
     }
 
+    #[tokio::test]
+    async fn a_watch_of_one_nodes_pods_is_woken_by_them_alone() {
+        let catalogue = catalogue::builtin();
+        let cache = Cache::new(catalogue.resource("", "v1", "pods").unwrap().clone());
+        let on = |node: &str| {
+            let fields = format!("spec.nodeName={node}");
+            Selection::parse(cache.info(), None, "", &fields).unwrap()
+        };
+        let place = |name: &str, node: &str, revision: i64| {
+            let facts = Facts {
+                name: name.into(),
+                fields: vec![("spec.nodeName", node.into())],
+                ..Facts::default()
+            };
+            let value = br#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#;
+            let entry = Entry::new(cache.head(), facts.into(), value, revision, EventType::Added).unwrap();
+            cache.apply(vec![Incoming {
+                key: name.into(),
+                revision,
+                entry: Some(entry.into()),
+            }]);
+        };
+        place("a", "n1", 2);
+        let mut one = cache.watch_after(&on("n1"), 1).unwrap();
+        let backlog: Vec<i64> = one.backlog.iter().map(|change| change.revision).collect();
+        assert_eq!(backlog, [2], "what was there before anybody watched this node");
+        let other = cache.watch_after(&on("n2"), 1).unwrap();
+        one.wake.mark_unchanged();
+        place("b", "n2", 3);
+        assert!(!one.wake.has_changed().unwrap());
+        assert!(other.wake.has_changed().unwrap());
+        // A pod that moves concerns both.
+        place("b", "n1", 4);
+        assert!(one.wake.has_changed().unwrap());
+        let read = |subscription: &Subscription| {
+            let changes = cache.changes(&subscription.track, subscription.place, 9).unwrap();
+            changes.iter().map(|change| change.revision).collect::<Vec<i64>>()
+        };
+        assert_eq!(read(&one), [4]);
+        assert_eq!(read(&other), [3, 4]);
+    }
+
     fn begin(cache: &Arc<Cache>, feed: &Arc<Feed>, initial: Vec<Arc<Entry>>) -> BoxStream<'static, Frame> {
         let start = Start {
             initial,
-            place: cache.place_after(0).unwrap(),
+            subscription: cache.watch_after(&Selection::default(), 0).unwrap(),
             revision: 0,
             mark_end: false,
         };
@@ -355,7 +409,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let start = Start {
             initial: vec![entry(&cache, "a", 1)],
-            place: cache.place_after(0).unwrap(),
+            subscription: cache.watch_after(&Selection::default(), 0).unwrap(),
             revision: 1,
             mark_end: false,
         };

@@ -164,6 +164,8 @@ async fn a_list_can_be_of_a_past_revision_and_waits_for_none_in_the_future() {
     assert_eq!(past.resource_version, first.revision());
     assert_eq!(past.items.len(), 1);
     assert_eq!(past.items[0].json(), first.json());
+    // A list that may be older need not show what was just written; after one that may not, it does.
+    assert_eq!(names(&maps, &ListOptions::default()).await, ["ns/a", "ns/b"]);
     assert_eq!(
         names(&maps, &at(first.revision(), "NotOlderThan")).await,
         ["ns/a", "ns/b"]
