@@ -13,7 +13,12 @@ pub(crate) enum Encoding {
     Json,
     /// `application/yaml`
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`
+    Protobuf,
 }
+
+/// The type of Kubernetes' protobuf form.
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 impl Encoding {
     /// The `Content-Type` it is sent with.
@@ -21,6 +26,7 @@ impl Encoding {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => PROTOBUF,
         }
     }
 }
@@ -117,39 +123,50 @@ fn range(text: &str) -> Option<MediaRange> {
 }
 
 /// What the server can write, as a refusal lists it.
-const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
+const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 
 /// Chooses for a resource. `transforms` tells whether tables and partial metadata are to be had.
 ///
 /// # Errors
 /// 406 when nothing that the client accepts can be written.
 pub(crate) fn negotiate(headers: &HeaderMap, transforms: bool) -> ApiResult<Accepted> {
-    ranges(headers)
-        .iter()
-        .find_map(|range| {
-            let encoding = if range.matches("application", "json") {
-                Encoding::Json
-            } else if range.matches("application", "yaml") {
-                Encoding::Yaml
-            } else {
-                return None;
-            };
-            let transform = match range.parameter("as") {
-                None => Transform::Whole,
-                Some(_) if !transforms => return None,
-                Some(wanted) => {
-                    if (range.parameter("g"), range.parameter("v")) != (Some("meta.k8s.io"), Some("v1")) {
-                        return None;
-                    }
-                    match wanted {
-                        "Table" => Transform::Table,
-                        "PartialObjectMetadata" | "PartialObjectMetadataList" => Transform::Partial,
-                        _ => return None,
-                    }
+    let ranges = ranges(headers);
+    let found = ranges.iter().find_map(|range| {
+        let encoding = if range.matches("application", "json") {
+            Encoding::Json
+        } else if range.matches("application", "yaml") {
+            Encoding::Yaml
+        } else {
+            return None;
+        };
+        let transform = match range.parameter("as") {
+            None => Transform::Whole,
+            Some(_) if !transforms => return None,
+            Some(wanted) => {
+                if (range.parameter("g"), range.parameter("v")) != (Some("meta.k8s.io"), Some("v1")) {
+                    return None;
                 }
-            };
-            Some(Accepted { encoding, transform })
+                match wanted {
+                    "Table" => Transform::Table,
+                    "PartialObjectMetadata" | "PartialObjectMetadataList" => Transform::Partial,
+                    _ => return None,
+                }
+            }
+        };
+        Some(Accepted { encoding, transform })
+    });
+    // JSON is what the cache holds, so the protobuf form is only for those who take nothing else.
+    let protobuf = || {
+        let accepts = |range: &MediaRange| {
+            range.matches("application", "vnd.kubernetes.protobuf") && range.parameter("as").is_none()
+        };
+        (transforms && ranges.iter().any(accepts)).then_some(Accepted {
+            encoding: Encoding::Protobuf,
+            transform: Transform::Whole,
         })
+    };
+    found
+        .or_else(protobuf)
         .ok_or_else(|| ApiError::not_acceptable(&ACCEPTED))
 }
 
@@ -167,7 +184,7 @@ mod tests {
 
     #[test]
     fn clients_get_what_they_want_most_of_what_there_is() {
-        use Encoding::{Json, Yaml};
+        use Encoding::{Json, Protobuf, Yaml};
         use Transform::{Partial, Table, Whole};
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         let cases = [
@@ -187,7 +204,11 @@ mod tests {
                 "application/vnd.kubernetes.protobuf;q=1,application/json;q=0.1",
                 Some((Json, Whole)),
             ),
-            ("application/vnd.kubernetes.protobuf", None),
+            ("application/vnd.kubernetes.protobuf", Some((Protobuf, Whole))),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
+                None,
+            ),
             ("application/json;as=Nothing;v=v1;g=meta.k8s.io", None),
             ("text/html", None),
         ];
@@ -206,7 +227,7 @@ mod tests {
             (error.code(), error.to_string().as_str()),
             (
                 406,
-                "only the following media types are accepted: application/json, application/yaml"
+                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
             )
         );
     }

@@ -4,6 +4,7 @@ mod accept;
 mod binding;
 pub(crate) mod body;
 mod compress;
+mod custom_resources;
 mod eviction;
 mod in_flight;
 mod logs;

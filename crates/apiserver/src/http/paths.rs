@@ -12,7 +12,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{negotiate, ranges};
 use crate::http::resources::{Call, not_allowed};
 use crate::http::{Response, respond};
-use crate::openapi::Document;
+use crate::openapi::{Document, GNOSTIC};
 use crate::registry::ListOptions;
 
 /// Serves a request that is for no resource.
@@ -38,7 +38,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         ["apis", group, version] => found(&call, discovery::resource_list(catalogue, group, version)),
         ["version"] => respond::json(200, &shared.config.version),
         ["healthz" | "livez" | "readyz", rest @ ..] => health(&call, &parts, rest).await,
-        ["openapi", "v2"] => document(&call, shared.documents.v2(catalogue, version).await?),
+        ["openapi", "v2"] => swagger(&call).await,
         ["openapi", "v3"] => document(&call, shared.documents.index(catalogue, version).await?),
         ["openapi", "v3", rest @ ..] => {
             let found = shared.documents.v3(catalogue, version, &rest.join("/")).await?;
@@ -140,9 +140,33 @@ fn found(call: &Call, value: Option<impl Serialize>) -> ApiResult<Response> {
     respond::encoded(200, accepted.encoding, json.into())
 }
 
+/// Version 2, as JSON or in the protobuf form, whichever the client names first.
+async fn swagger(call: &Call) -> ApiResult<Response> {
+    let catalogue = call.shared.registry.catalogue();
+    let version = call.shared.config.version.git_version.as_str();
+    let documents = &call.shared.documents;
+    let first = ranges(&call.headers).into_iter().find_map(|range| {
+        if range.matches("application", "json") {
+            return Some(false);
+        }
+        let protobuf = range.kind == "application" && GNOSTIC.contains(&range.subtype.as_str());
+        protobuf.then_some(true)
+    });
+    if first != Some(true) {
+        return document(call, documents.v2(catalogue, version).await?);
+    }
+    let found = documents.v2_protobuf(catalogue, version).await?;
+    let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let mut response = tagged(call, content_type, found.content, Some(found.hash));
+    response
+        .headers_mut()
+        .append(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
 fn document(call: &Call, document: Document) -> ApiResult<Response> {
     negotiate(&call.headers, false)?;
-    let mut response = tagged(call, "application/json", document.json, Some(document.hash));
+    let mut response = tagged(call, "application/json", document.content, Some(document.hash));
     response
         .headers_mut()
         .append(VARY, HeaderValue::from_static("Accept"));

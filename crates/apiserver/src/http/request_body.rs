@@ -1,19 +1,21 @@
-//! Request bodies: read up to a limit, and turned from YAML into JSON.
+//! Request bodies: read up to a limit, and turned into JSON.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
+use skiff_api::schema::protobuf;
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::RequestBody;
+use crate::http::accept::PROTOBUF;
 
 /// The largest body that is read, in bytes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
 
 /// The types of bodies that hold objects.
-const OBJECT_TYPES: [&str; 2] = ["application/json", "application/yaml"];
+const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 
 /// Reads a whole body.
 ///
@@ -54,8 +56,19 @@ pub(crate) fn as_json(headers: &HeaderMap, body: Bytes) -> ApiResult<Bytes> {
     match content_type(headers).as_str() {
         "application/json" | "text/json" => Ok(body),
         "application/yaml" | "text/yaml" | "application/x-yaml" => yaml_to_json(&body),
+        PROTOBUF => protobuf_to_json(&body),
         _ => Err(ApiError::unsupported_media_type(&OBJECT_TYPES)),
     }
+}
+
+/// Kubernetes' protobuf form as JSON. An empty body stays empty: a deletion has none.
+fn protobuf_to_json(body: &[u8]) -> ApiResult<Bytes> {
+    if body.is_empty() {
+        return Ok(Bytes::new());
+    }
+    protobuf::to_json(body)
+        .map(Bytes::from)
+        .map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
 /// YAML as JSON.
@@ -106,10 +119,7 @@ mod tests {
             as_json(&headers, Bytes::from_static(b"a: [")).unwrap_err().code(),
             400
         );
-        headers.insert(
-            CONTENT_TYPE,
-            "application/vnd.kubernetes.protobuf".parse().unwrap(),
-        );
+        headers.insert(CONTENT_TYPE, "application/xml".parse().unwrap());
         assert_eq!(as_json(&headers, Bytes::new()).unwrap_err().code(), 415);
     }
 }

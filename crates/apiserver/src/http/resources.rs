@@ -16,8 +16,8 @@ use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
-    RequestBody, Response, ResponseBody, binding, eviction, logs, options, request_body, respond, scale,
-    token_request,
+    RequestBody, Response, ResponseBody, binding, custom_resources, eviction, logs, options, request_body,
+    respond, scale, token_request,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -67,12 +67,13 @@ async fn route(call: Call) -> ApiResult<Response> {
     if (info.group.as_str(), info.version.as_str(), info.resource.as_str()) == ("", "v1", "bindings") {
         return binding::collection(call).await;
     }
-    let resource = call
+    let found = call
         .shared
         .registry
-        .resource(&info.group, &info.version, &info.resource)
-        .cloned()
-        .ok_or_else(ApiError::no_such_path)?;
+        .resource(&info.group, &info.version, &info.resource);
+    let Some(resource) = found.cloned() else {
+        return custom_resources::none(&call).await;
+    };
     placed(&call, &resource)?;
     if info.subresource.is_empty() {
         verb(call, resource).await
@@ -224,7 +225,7 @@ async fn list(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
             accepted.encoding.content_type(),
             ResponseBody::segments(segments.into()),
         )),
-        Encoding::Yaml => respond::encoded(200, accepted.encoding, segments.concat().into()),
+        encoding => respond::encoded(200, encoding, segments.concat().into()),
     }
 }
 

@@ -7,6 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_A
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use serde::Serialize;
 use serde_json::Value;
+use skiff_api::schema::protobuf;
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::Encoding;
@@ -25,7 +26,7 @@ pub(crate) fn typed(code: u16, content_type: &'static str, body: impl Into<Respo
     response
 }
 
-/// A response of JSON bytes, transcoded when the client wants YAML.
+/// A response of JSON bytes, transcoded when the client wants another form.
 pub(crate) fn encoded(code: u16, encoding: Encoding, json: Bytes) -> ApiResult<Response> {
     match encoding {
         Encoding::Json => Ok(typed(code, Encoding::Json.content_type(), json)),
@@ -33,6 +34,10 @@ pub(crate) fn encoded(code: u16, encoding: Encoding, json: Bytes) -> ApiResult<R
             let value: Value = serde_json::from_slice(&json).map_err(ApiError::internal)?;
             let yaml = serde_saphyr::to_string(&value).map_err(ApiError::internal)?;
             Ok(typed(code, Encoding::Yaml.content_type(), yaml))
+        }
+        Encoding::Protobuf => {
+            let encoded = protobuf::from_json(&json).map_err(ApiError::internal)?;
+            Ok(typed(code, Encoding::Protobuf.content_type(), encoded))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The OpenAPI documents: version 3, one for each group version, and version 2, one for all; made from the catalogue and
 //! the types' own schemas when the first client asks.
 
+mod gnostic;
 mod paths;
 mod v2;
 
@@ -17,23 +18,32 @@ use tokio::sync::OnceCell;
 use crate::discovery::group_versions;
 use crate::error::{ApiError, ApiResult};
 
+/// The subtypes (of `application`) that the version 2 document's protobuf form is asked for as.
+pub(crate) const GNOSTIC: [&str; 2] = [
+    "com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
+
 /// A document as it is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
-    pub(crate) json: Bytes,
+    pub(crate) content: Bytes,
     /// Changes when the document does.
     pub(crate) hash: String,
 }
 
 impl Document {
     fn of(value: &Value) -> Self {
-        let json = Bytes::from(value.to_string());
+        Self::of_bytes(value.to_string().into())
+    }
+
+    fn of_bytes(content: Bytes) -> Self {
         let mut hash = String::new();
-        for byte in Sha256::digest(&json) {
+        for byte in Sha256::digest(&content) {
             // Writing into a String cannot fail.
             let _ = write!(hash, "{byte:02X}");
         }
-        Self { json, hash }
+        Self { content, hash }
     }
 }
 
@@ -44,6 +54,8 @@ struct All {
     v3: BTreeMap<String, Document>,
     index: Document,
     v2: Document,
+    /// The same in gnostic's protobuf form.
+    v2_protobuf: Document,
 }
 
 /// The documents, made once.
@@ -84,6 +96,11 @@ impl Documents {
     pub(crate) async fn v2(&self, catalogue: &Catalogue, version: &str) -> ApiResult<Document> {
         Ok(self.all(catalogue, version).await?.v2.clone())
     }
+
+    /// `/openapi/v2` in [`GNOSTIC`].
+    pub(crate) async fn v2_protobuf(&self, catalogue: &Catalogue, version: &str) -> ApiResult<Document> {
+        Ok(self.all(catalogue, version).await?.v2_protobuf.clone())
+    }
 }
 
 fn make(catalogue: &Catalogue, version: &str) -> All {
@@ -107,10 +124,12 @@ fn make(catalogue: &Catalogue, version: &str) -> All {
             (path.clone(), json!({ "serverRelativeURL": url }))
         })
         .collect();
+    let swagger = v2::swagger(all_paths, all_schemas, version);
     All {
         v3,
         index: Document::of(&json!({ "paths": index })),
-        v2: Document::of(&v2::swagger(all_paths, all_schemas, version)),
+        v2_protobuf: Document::of_bytes(gnostic::encode(&swagger).into()),
+        v2: Document::of(&swagger),
     }
 }
 
@@ -141,6 +160,13 @@ fn group_version_document(
         add(&mut schemas, definition.name);
         name_kind(&mut schemas, definition.name, info, "");
     }
+    schemas.insert(
+        paths::PATCH.into(),
+        json!({
+            "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body.",
+            "type": "object",
+        }),
+    );
     // What the paths refer to besides: scales, bindings, deletion options, patches, statuses.
     for name in references(&Value::Object(paths.clone())) {
         add(&mut schemas, &name);
@@ -291,7 +317,7 @@ mod tests {
         let catalogue = skiff_api::catalogue::builtin();
         let documents = Documents::default();
         let index = documents.index(&catalogue, "v1.37.0").await.unwrap();
-        let index: Value = serde_json::from_slice(&index.json).unwrap();
+        let index: Value = serde_json::from_slice(&index.content).unwrap();
         let core = documents
             .v3(&catalogue, "v1.37.0", "api/v1")
             .await
@@ -309,6 +335,6 @@ mod tests {
                 .is_none()
         );
         let swagger = documents.v2(&catalogue, "v1.37.0").await.unwrap();
-        assert!(!String::from_utf8_lossy(&swagger.json).contains("#/components/"));
+        assert!(!String::from_utf8_lossy(&swagger.content).contains("#/components/"));
     }
 }

@@ -7,7 +7,7 @@ use crate::discovery::{served, subresource_facts};
 
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
-const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
 /// Adds all paths of a kind. `name` is the name of its schema.
 pub(super) fn add(paths: &mut Map<String, Value>, prefix: &str, info: &KindInfo, name: &str) {

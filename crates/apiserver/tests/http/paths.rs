@@ -1,0 +1,147 @@
+//! The paths that are no resources.
+
+use http::Method;
+use serde_json::json;
+
+use crate::harness::*;
+
+#[tokio::test]
+async fn discovery_is_to_be_had_plain_and_aggregated() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    assert_eq!(get(&client, "/api").await.json()["versions"], json!(["v1"]));
+    let groups = get(&client, "/apis").await.json();
+    assert_eq!(groups["kind"], "APIGroupList");
+    let names: Vec<&str> = groups["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| g["name"].as_str().unwrap())
+        .collect();
+    assert!(names.contains(&"apps") && !names.contains(&""), "{names:?}");
+    assert_eq!(
+        get(&client, "/apis/apps").await.json()["preferredVersion"]["groupVersion"],
+        "apps/v1"
+    );
+    let core = get(&client, "/api/v1").await.json();
+    let resources = core["resources"].as_array().unwrap();
+    let named = |name: &str| {
+        resources
+            .iter()
+            .find(|r| r["name"] == name)
+            .unwrap_or_else(|| panic!("{name}"))
+    };
+    assert_eq!(named("pods")["shortNames"], json!(["po"]));
+    assert_eq!(named("pods/log")["verbs"], json!(["get"]));
+    assert_eq!(named("pods/binding")["kind"], "Binding");
+    assert_eq!(named("bindings")["verbs"], json!(["create"]));
+    assert_eq!(named("namespaces")["namespaced"], false);
+
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+    let aggregated = get_as(&client, "/apis", accept).await;
+    assert_eq!(
+        aggregated.headers["content-type"],
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    );
+    let list = aggregated.json();
+    let apps = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|g| g["metadata"]["name"] == "apps")
+        .unwrap();
+    let deployments = apps["versions"][0]["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|r| r["resource"] == "deployments")
+        .unwrap();
+    let scale = deployments["subresources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["subresource"] == "scale")
+        .unwrap();
+    assert_eq!(
+        scale["responseKind"],
+        json!({ "group": "autoscaling", "version": "v1", "kind": "Scale" })
+    );
+
+    let tag = aggregated.headers["etag"].to_str().unwrap().to_string();
+    let headers = [("accept", accept), ("if-none-match", tag.as_str())];
+    let unchanged = send(&client, request(Method::GET, "/apis", &headers, "")).await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.body.len()), (304, 0));
+    assert_eq!(get(&client, "/apis/none").await.status, 404);
+    assert_eq!(get(&client, "/apis/apps/v9").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_documents_are_indexed_and_tagged() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let index = get(&client, "/openapi/v3").await.json();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let document = get(&client, &url).await;
+    let paths = &document.json()["paths"];
+    let patch = &paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-action"], "patch");
+    assert!(document.json()["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"].is_object());
+    let tag = document.headers["etag"].to_str().unwrap().to_string();
+    let headers = [("if-none-match", tag.as_str())];
+    assert_eq!(
+        send(&client, request(Method::GET, &url, &headers, ""))
+            .await
+            .status,
+        304
+    );
+    assert_eq!(get(&client, "/openapi/v3/apis/none/v1").await.status, 404);
+    let swagger = get(&client, "/openapi/v2").await.json();
+    assert_eq!(swagger["swagger"], "2.0");
+    assert!(swagger["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+    let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let packed = get_as(&client, "/openapi/v2", protobuf).await;
+    assert_eq!(packed.status, 200);
+    assert!(
+        packed.body.starts_with(b"\x0a\x032.0"),
+        "the first field is the version"
+    );
+}
+
+#[tokio::test]
+async fn health_version_and_metrics_answer() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    assert_eq!(get(&client, "/readyz").await.text(), "ok");
+    let verbose = get(&client, "/readyz?verbose").await.text();
+    assert!(
+        verbose.starts_with("[+]ping ok\n") && verbose.ends_with("readyz check passed\n"),
+        "{verbose}"
+    );
+    assert_eq!(get(&client, "/livez/ping").await.text(), "ok");
+    assert_eq!(get(&client, "/livez/nonsense").await.status, 404);
+    assert_eq!(get(&client, "/version").await.json()["gitVersion"], "v1.37.0");
+    assert!(
+        get(&client, "/").await.json()["paths"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("/apis/apps/v1"))
+    );
+    assert_eq!(
+        send(&client, request(Method::POST, "/version", &[], ""))
+            .await
+            .status,
+        405
+    );
+    assert_eq!(get(&client, "/nonsense").await.status, 404);
+    get(&client, "/api/v1/pods").await;
+    let metrics = get(&client, "/metrics").await.text();
+    for line in [
+        "apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"pods\",scope=\"cluster\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 1",
+        "apiserver_storage_objects{resource=\"namespaces\"} 4",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}

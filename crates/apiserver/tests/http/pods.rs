@@ -1,0 +1,228 @@
+//! The subresources that are no plain writes: binding, scale, log, eviction.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::*;
+
+fn binding(pod: &str, node: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Binding", "metadata": { "name": pod }, "target": { "kind": "Node", "name": node } })
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let server = Server::start().await.with_default_account().await;
+    let client = server.local();
+    post(&client, PODS, &pod("p")).await;
+    let bound = post(&client, &format!("{PODS}/p/binding"), &binding("p", "n1")).await;
+    assert_eq!(bound.status, 201, "{}", bound.text());
+    assert_eq!(bound.json()["status"], "Success");
+    let read = get(&client, &format!("{PODS}/p")).await.json();
+    assert_eq!(read["spec"]["nodeName"], "n1");
+    let conditions = read["status"]["conditions"].as_array().unwrap();
+    assert!(
+        conditions
+            .iter()
+            .any(|c| c["type"] == "PodScheduled" && c["status"] == "True")
+    );
+    let again = post(
+        &client,
+        "/api/v1/namespaces/default/bindings",
+        &binding("p", "n2"),
+    )
+    .await;
+    assert_eq!(
+        again.failure(),
+        (
+            409,
+            "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+                .into()
+        )
+    );
+    let none = post(&client, &format!("{PODS}/none/binding"), &binding("none", "n1")).await;
+    assert_eq!(none.failure(), (404, "pods \"none\" not found".into()));
+    let nowhere = post(&client, &format!("{PODS}/p/binding"), &binding("p", "")).await;
+    assert_eq!(nowhere.status, 422);
+}
+
+#[tokio::test]
+async fn a_deployment_is_scaled() {
+    let server = Server::start().await;
+    let client = server.local();
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({
+        "metadata": { "name": "d" },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": { "app": "d" } },
+            "template": { "metadata": { "labels": { "app": "d" } }, "spec": { "containers": [{ "name": "a", "image": "a" }] } },
+        },
+    });
+    let made = post(&client, deployments, &deployment).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let path = format!("{deployments}/d/scale");
+    let scale = get(&client, &path).await.json();
+    assert_eq!(
+        (scale["kind"].as_str(), scale["apiVersion"].as_str()),
+        (Some("Scale"), Some("autoscaling/v1"))
+    );
+    assert_eq!(
+        (&scale["spec"]["replicas"], &scale["status"]["selector"]),
+        (&json!(2), &json!("app=d"))
+    );
+    let patched = patch(
+        &client,
+        &path,
+        "merge-patch",
+        &json!({ "spec": { "replicas": 5 } }),
+    )
+    .await;
+    assert_eq!(patched.json()["spec"]["replicas"], 5, "{}", patched.text());
+    let mut stale = scale.clone();
+    stale["spec"]["replicas"] = json!(7);
+    assert_eq!(put(&client, &path, &stale).await.status, 409);
+    assert_eq!(
+        get(&client, &format!("{deployments}/d")).await.json()["spec"]["replicas"],
+        5
+    );
+    let wrong = patch(
+        &client,
+        &path,
+        "merge-patch",
+        &json!({ "spec": { "replicas": -1 } }),
+    )
+    .await;
+    assert_eq!(wrong.status, 422);
+}
+
+#[tokio::test]
+async fn an_eviction_deletes() {
+    let server = Server::start().await.with_default_account().await;
+    let client = server.local();
+    post(&client, PODS, &pod("p")).await;
+    let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "p" }, "deleteOptions": { "gracePeriodSeconds": 0 } });
+    let answer = post(&client, &format!("{PODS}/p/eviction"), &eviction).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.json()["status"].as_str()),
+        (201, Some("Success"))
+    );
+    assert_eq!(get(&client, &format!("{PODS}/p")).await.status, 404);
+}
+
+/// A node's HTTPS server that knows who asks: echoes what it is asked, or refuses.
+async fn kubelet(authority: &Authority) -> u16 {
+    let pair = authority.server();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap())
+        .unwrap();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                let asked = request.uri().to_string();
+                let (code, text) = if asked.contains("previous=true") {
+                    (
+                        400,
+                        "previous terminated container \"main\" in pod \"p\" not found\n".to_string(),
+                    )
+                } else {
+                    (200, asked)
+                };
+                let response = http::Response::builder()
+                    .status(code)
+                    .body(Full::new(bytes::Bytes::from(text)));
+                Ok::<_, Infallible>(response.unwrap())
+            });
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn logs_come_from_the_pods_node() {
+    let server = Server::start().await.with_default_account().await;
+    let client = server.local();
+    let port = kubelet(&server.authority).await;
+    post(&client, PODS, &pod("p")).await;
+    let log = format!("{PODS}/p/log");
+    assert_eq!(
+        get(&client, &log).await.text(),
+        "",
+        "a pod on no node has written nothing"
+    );
+    let mut node = post(&client, "/api/v1/nodes", &json!({ "metadata": { "name": "n" } }))
+        .await
+        .json();
+    node["status"]["addresses"] = json!([{ "type": "InternalIP", "address": "127.0.0.1" }]);
+    node["status"]["daemonEndpoints"] = json!({ "kubeletEndpoint": { "Port": port } });
+    assert_eq!(put(&client, "/api/v1/nodes/n/status", &node).await.status, 200);
+    post(&client, &format!("{PODS}/p/binding"), &binding("p", "n")).await;
+
+    let answer = get(&client, &format!("{log}?follow=true&tailLines=5&pretty=1")).await;
+    assert_eq!(
+        answer.text(),
+        "/containerLogs/default/p/main?follow=true&tailLines=5"
+    );
+    assert_eq!(answer.headers["content-type"], "text/plain");
+    let refused = get(&client, &format!("{log}?previous=true")).await;
+    assert_eq!(
+        refused.failure(),
+        (
+            400,
+            "previous terminated container \"main\" in pod \"p\" not found".into()
+        )
+    );
+    let wrong = get(&client, &format!("{log}?container=x")).await;
+    assert_eq!(
+        wrong.failure(),
+        (400, "container x is not valid for pod p".into())
+    );
+    let mut two = pod("two");
+    two["spec"]["containers"] = json!([{ "name": "a", "image": "a" }, { "name": "b", "image": "b" }]);
+    post(&client, PODS, &two).await;
+    assert_eq!(
+        get(&client, &format!("{PODS}/two/log")).await.failure(),
+        (
+            400,
+            "a container name must be specified for pod two, choose one of: [a b]".into()
+        )
+    );
+
+    node = get(&client, "/api/v1/nodes/n").await.json();
+    node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] = json!(1);
+    put(&client, "/api/v1/nodes/n/status", &node).await;
+    let (code, message) = get(&client, &log).await.failure();
+    assert_eq!(code, 500);
+    assert!(
+        message.contains("dial tcp 127.0.0.1:1: connect: connection refused"),
+        "{message}"
+    );
+}
