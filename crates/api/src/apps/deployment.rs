@@ -156,7 +156,7 @@ impl Kind for Deployment {
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let template = Some(&self.spec.template);
-        rules::template_warnings(template, old.and_then(|old| Some(&old.spec.template)))
+        rules::template_warnings(template, old.map(|old| &old.spec.template))
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {
