@@ -87,7 +87,11 @@ fn a_container_finds_its_environment_volumes_limits_and_identity() {
     );
     let described = cluster.get(&["pod", "all"]);
     assert_eq!(described["status"]["qosClass"], "Burstable");
-    assert_eq!(described["status"]["hostIP"], "127.0.0.1");
+    let node = cluster.get(&["node", "node-1"]);
+    assert_eq!(
+        described["status"]["hostIP"],
+        node["status"]["addresses"][0]["address"]
+    );
     let node = cluster.kubectl(&["describe", "node", "node-1"]).success();
     assert!(
         node.contains("Allocated resources") && node.contains("default                     all"),

@@ -115,7 +115,9 @@ pub(crate) fn node_name(settings: &Settings) -> anyhow::Result<String> {
     }
 }
 
-/// The node's address: the flag's, else the one that the default route would use, else any that is not a loopback.
+/// The node's address: the flag's, else the one that the default route would use, else any that is not a loopback, else
+/// that of the pods' bridge: a machine without a network has a cluster too, and a loopback address cannot be one of its
+/// endpoints.
 pub(crate) fn node_ip(settings: &Settings) -> IpAddr {
     settings
         .node_ip

@@ -156,6 +156,7 @@ fn remove_cgroups(cgroup_root: &str) -> anyhow::Result<()> {
     hierarchies.extend(fs::read_dir(base)?.flatten().map(|entry| entry.path()));
     for hierarchy in hierarchies {
         remove_cgroup(&hierarchy.join(below).join("kubepods"));
+        remove_cgroup(&hierarchy.join(below).join(server::SHIM_CGROUP));
         if !below.is_empty() {
             remove_cgroup(&hierarchy.join(below));
         }

@@ -294,6 +294,9 @@ async fn start_runtime(
     }
 }
 
+/// The cgroup of the shims, beside the pods'.
+pub(crate) const SHIM_CGROUP: &str = "skiff-shims";
+
 /// Where images live.
 pub(crate) fn image_config(directories: &Directories) -> ImageConfig {
     ImageConfig {
@@ -314,7 +317,7 @@ pub(crate) fn runtime_config(
         socket: directories.cri_socket(),
         images,
         shim: std::env::current_exe()?,
-        shim_cgroup: format!("{}/skiff-shims", settings.cgroup_root.trim_end_matches('/')),
+        shim_cgroup: format!("{}/{SHIM_CGROUP}", settings.cgroup_root.trim_end_matches('/')),
         version: env!("CARGO_PKG_VERSION").to_string(),
     })
 }
