@@ -37,7 +37,8 @@ impl Runtime {
                 known.name == metadata.name && known.attempt == metadata.attempt
             })
         })?;
-        // The sandbox may not go meanwhile, but its other containers may come.
+        // The sandbox may not go meanwhile.
+        let _operation = sandbox.operation.lock().await;
         if sandbox.record.lock().phase != Phase::Ready {
             return Err(Status::unknown(format!(
                 "sandbox container \"{}\" is not running",

@@ -142,6 +142,9 @@ impl Runtime {
             return Ok(());
         };
         let _operation = entry.operation.lock().await;
+        if self.sandbox(&entry.id).is_err() {
+            return Ok(());
+        }
         self.stop_sandbox_locked(&entry).await
     }
 
@@ -196,6 +199,10 @@ impl Runtime {
             return Ok(());
         };
         let _operation = entry.operation.lock().await;
+        // Somebody else may have been faster.
+        if self.sandbox(&entry.id).is_err() {
+            return Ok(());
+        }
         self.stop_sandbox_locked(&entry).await?;
         for container in self.containers_of(&entry.id) {
             self.remove_container(&container.id).await?;
@@ -289,7 +296,11 @@ impl Runtime {
                 }
             }
         }
-        entry.record.lock().phase = Phase::NotReady;
+        // Only now: whoever stops the sandbox holds this while waiting for its containers' ends.
+        let _operation = entry.operation.lock().await;
+        if std::mem::replace(&mut entry.record.lock().phase, Phase::NotReady) != Phase::Ready {
+            return;
+        }
         if let Err(error) = self.save_sandbox(entry).await {
             tracing::error!(sandbox = entry.id, %error, "saving the record of a dead sandbox");
         }

@@ -33,12 +33,17 @@ pub const IMAGE: &str = "docker.io/library/box:test";
 #[derive(Default)]
 pub struct LoopbackNetwork {
     pub attached: Mutex<Vec<String>>,
+    /// Why nobody can be connected just now.
+    pub broken: Mutex<Option<String>>,
 }
 
 #[async_trait::async_trait]
 impl PodNetwork for LoopbackNetwork {
     async fn attach(&self, sandbox: &Sandbox) -> Result<Vec<IpAddr>, String> {
         std::fs::File::open(&sandbox.netns).map_err(|e| e.to_string())?;
+        if let Some(why) = self.broken.lock().clone() {
+            return Err(why);
+        }
         self.attached.lock().push(sandbox.id.clone());
         Ok(vec![IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7))])
     }
@@ -49,7 +54,7 @@ impl PodNetwork for LoopbackNetwork {
     }
 
     async fn not_ready(&self) -> Option<String> {
-        None
+        self.broken.lock().clone()
     }
 }
 
