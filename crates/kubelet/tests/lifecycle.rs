@@ -1,5 +1,13 @@
 //! The kubelet between an API server and a runtime, both doubles: what it asks of the one, and tells the other.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, in its doubles as well"
+)]
+
 #[path = "support/api.rs"]
 mod api;
 #[path = "support/runtime.rs"]

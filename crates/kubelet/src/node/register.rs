@@ -165,19 +165,25 @@ impl Registration {
     }
 
     async fn keep(&self) {
+        let mut retry = UNREADY;
         let mut before = loop {
             match self.register().await {
                 Ok(status) => break status,
                 Err(error) => {
                     tracing::debug!(%error, "node not registered yet");
-                    tokio::time::sleep(UNREADY).await;
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(UPDATE);
                 }
             }
         };
+        retry = UNREADY;
         let mut reported = Instant::now();
         loop {
             let wait = match self.update(&mut before, &mut reported).await {
-                Ok(true) => UPDATE,
+                Ok(true) => {
+                    retry = UNREADY;
+                    UPDATE
+                }
                 Ok(false) => UNREADY,
                 Err(kube::Error::Api(error)) if error.code == 404 => match self.register().await {
                     // Someone has deleted it: it is made anew.
@@ -189,7 +195,8 @@ impl Registration {
                 },
                 Err(error) => {
                     tracing::debug!(%error, "node status not told");
-                    UNREADY
+                    retry = (retry * 2).min(UPDATE);
+                    retry
                 }
             };
             tokio::time::sleep(wait).await;

@@ -2,6 +2,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod backoff;
+mod cleanup;
 pub(crate) mod container;
 pub(crate) mod dns;
 pub(crate) mod env;

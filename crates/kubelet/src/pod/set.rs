@@ -237,14 +237,16 @@ impl PodSet {
 
     /// Removes directories and cgroups of pods that neither the API nor the runtime knows.
     async fn clean(&self, snapshot: &Snapshot) {
+        let (directories, cgroups) = (self.shared.volumes.pods(), self.shared.cgroups.pods());
+        // Only now: what a new pod makes after this must not be taken for an orphan's.
         let known: BTreeSet<String> = self.entries.lock().keys().cloned().collect();
         let is_orphan = |uid: &String| !known.contains(uid) && !snapshot.pods.contains_key(uid);
-        for pod_uid in self.shared.volumes.pods().into_iter().filter(is_orphan) {
+        for pod_uid in directories.into_iter().filter(is_orphan) {
             if let Err(error) = self.shared.volumes.tear_down(&pod_uid).await {
                 tracing::warn!(uid = pod_uid, %error, "orphaned pod directory not removed");
             }
         }
-        for pod_uid in self.shared.cgroups.pods().into_iter().filter(is_orphan) {
+        for pod_uid in cgroups.into_iter().filter(is_orphan) {
             self.shared.cgroups.remove_pod(&pod_uid);
         }
         if let Err(error) = self.shared.cgroups.weigh_burstable(self.burstable_cpu()) {

@@ -1,27 +1,27 @@
 //! One pod's worker: observes, plans, acts, and tells, until the pod is gone.
 
+mod ending;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use kube::Api;
-use kube::api::{DeleteParams, Preconditions};
 use tokio::sync::watch;
 
 use super::admit::{Refusal, admit};
 use super::backoff::MAXIMUM;
-use super::identity::{name, namespace, uid};
+use super::cleanup;
+use super::identity::uid;
 use super::plan::{Action, Failure, Memory, plan, plan_end, pod_text};
 use super::publish::Publisher;
 use super::runtime::{Run, RuntimePod, State};
 use super::start::Starter;
 use super::status::{self, Inputs};
-use super::stop::{Failed, Stop};
+use super::stop::Failed;
 use super::termination;
 use crate::events::Severity;
-use crate::logs;
 use crate::probe::Probes;
 use crate::resources::pod_requests;
 use crate::shared::Shared;
@@ -345,15 +345,16 @@ impl Worker {
         self.publisher.publish(pod, &self.told);
     }
 
-    /// Looks after the volumes when it is time; says when it is time again.
+    /// Looks after the volumes of a running pod when it is time; says when it is time again.
     async fn refresh(&mut self, pod: &Pod, runtime: &RuntimePod, now: Timestamp) -> Option<Duration> {
-        let at = self.mounted.as_ref()?.refresh_at?;
-        let left = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
-        if !left.is_zero() && self.shown == shown(pod) {
-            return Some(left);
-        }
-        if runtime.is_stopped() {
-            return None;
+        runtime.alive().next()?;
+        // An adopted pod has volumes that this kubelet has not seen yet.
+        if let Some(mounted) = &self.mounted {
+            let at = mounted.refresh_at?;
+            let left = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
+            if !left.is_zero() && self.shown == shown(pod) {
+                return Some(left);
+            }
         }
         match self.mount(pod, runtime).await {
             Ok(()) => {
@@ -442,87 +443,6 @@ impl Worker {
         };
         self.memory.failures.insert(name, failure);
         true
-    }
-
-    fn grace_of(&self, pod: &Pod, run_id: &str, name: &str) -> Duration {
-        let spec = pod.spec.as_ref();
-        let of_probe = self.memory.condemned.get(run_id).and_then(|kind| {
-            let container = spec?.containers.iter().find(|c| c.name == name)?;
-            let probe = if *kind == "startup" {
-                &container.startup_probe
-            } else {
-                &container.liveness_probe
-            };
-            probe.as_ref()?.termination_grace_period_seconds
-        });
-        let seconds = pod
-            .metadata
-            .deletion_grace_period_seconds
-            .or(of_probe)
-            .or_else(|| spec.and_then(|s| s.termination_grace_period_seconds))
-            .unwrap_or(30);
-        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-    }
-
-    fn stop(&mut self, pod: &Arc<Pod>, runtime: &RuntimePod, id: String, name: String, message: String) {
-        let mut grace = self.grace_of(pod, &id, &name);
-        let is_sidecar = pod
-            .spec
-            .iter()
-            .flat_map(|spec| spec.init_containers.iter().flatten())
-            .any(|c| c.name == name);
-        if let Some(since) = self.ending_since.filter(|_| is_sidecar) {
-            // Sidecars end after the others, within the same grace period.
-            let passed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or(Duration::ZERO);
-            grace = grace.saturating_sub(passed);
-        }
-        self.event(pod, Some(&name), Severity::Normal, "Killing", message);
-        self.memory.stopping.insert(id.clone());
-        self.grace = Some(grace);
-        self.begin_stop(pod, runtime, id, name, grace, true);
-    }
-
-    fn begin_stop(
-        &self,
-        pod: &Arc<Pod>,
-        runtime: &RuntimePod,
-        id: String,
-        name: String,
-        grace: Duration,
-        with_hook: bool,
-    ) {
-        let pod_ip = runtime.sandboxes.first().and_then(|s| s.ips.first().cloned());
-        let stop = Stop {
-            shared: self.shared.clone(),
-            pod: pod.clone(),
-            id,
-            name,
-            pod_ip: pod_ip.unwrap_or_else(|| self.shared.node_ip.to_string()),
-            grace,
-            with_hook,
-        };
-        stop.begin(self.failed_stops.clone());
-    }
-
-    /// Stops what is being stopped sooner, when the pod's grace period has become shorter.
-    fn shorten(&mut self, pod: &Arc<Pod>, runtime: &RuntimePod) {
-        for run in runtime
-            .alive()
-            .filter(|run| self.memory.stopping.contains(&run.id))
-        {
-            let grace = self.grace_of(pod, &run.id, &run.name);
-            if self.grace.is_some_and(|before| grace < before) {
-                self.begin_stop(pod, runtime, run.id.clone(), run.name.clone(), grace, false);
-            }
-        }
-        if let Some(grace) = pod
-            .metadata
-            .deletion_grace_period_seconds
-            .and_then(|s| u64::try_from(s).ok())
-        {
-            let grace = Duration::from_secs(grace);
-            self.grace = self.grace.map(|before| before.min(grace));
-        }
     }
 
     /// Makes the cgroup and the volumes; true when they are there.
@@ -625,118 +545,13 @@ impl Worker {
             Ok(()) => {
                 self.tries.remove(&what);
                 self.memory.failures.remove(name);
-                self.collect(runtime, name).await;
+                cleanup::collect(&self.shared, runtime, name).await;
             }
             Err(failure) => {
                 self.memory.failures.insert(name.into(), failure);
             }
         }
         true
-    }
-
-    /// Removes what a container left before its last run, which `kubectl logs --previous` shows.
-    async fn collect(&self, runtime: &RuntimePod, name: &str) {
-        let old: Vec<&Run> = runtime
-            .runs
-            .iter()
-            .filter(|run| run.name == name)
-            .skip(1)
-            .filter(|run| matches!(run.state, State::Exited | State::Created))
-            .collect();
-        for run in &old {
-            if gone(self.shared.cri.remove_container(&run.id).await) {
-                logs::remove_run(&self.shared.container_log_dir, run);
-            }
-        }
-        for sandbox in runtime.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready) {
-            let mut left = runtime.runs.iter().filter(|run| run.sandbox_id == sandbox.id);
-            if left.all(|run| old.iter().any(|removed| removed.id == run.id)) {
-                gone(self.shared.cri.remove_sandbox(&sandbox.id).await);
-            }
-        }
-    }
-
-    /// Cleans up after a pod of which nothing runs any more.
-    async fn finish(&mut self, desired: &Desired, runtime: &RuntimePod) -> Next {
-        let pod = desired.pod();
-        let pod_uid = uid(pod);
-        self.probes.stop();
-        if let (Desired::Pod(pod), true) = (desired, desired.is_leaving()) {
-            if !self.cleaned {
-                status::terminate(&mut self.told);
-                self.publisher.publish(pod, &self.told);
-            }
-            self.publisher.flush().await;
-        }
-        if desired.is_leaving() && !self.remove_from_runtime(runtime).await {
-            return Next::Wait(Some(self.retry("remove")));
-        }
-        if !self.cleaned || desired.is_leaving() {
-            if let Err(error) = self.shared.volumes.tear_down(pod_uid).await {
-                tracing::warn!(pod = pod_text(pod), %error, "volumes not removed, trying again");
-                return Next::Wait(Some(self.retry("tear down")));
-            }
-            self.shared.cgroups.remove_pod(pod_uid);
-            self.shared.admitted.lock().remove(pod_uid);
-            self.mounted = None;
-            self.cleaned = true;
-        }
-        if !desired.is_leaving() {
-            return Next::Wait(None);
-        }
-        logs::remove_pod(
-            &self.shared.log_dir,
-            &self.shared.container_log_dir,
-            namespace(pod),
-            name(pod),
-            pod_uid,
-        );
-        if let Desired::Pod(pod) = desired
-            && let Err(error) = self.delete(pod).await
-        {
-            tracing::warn!(pod = pod_text(pod), %error, "pod not deleted, trying again");
-            return Next::Wait(Some(self.retry("delete")));
-        }
-        Next::Done
-    }
-
-    async fn remove_from_runtime(&self, runtime: &RuntimePod) -> bool {
-        let mut all = true;
-        for run in &runtime.runs {
-            all &= gone(self.shared.cri.remove_container(&run.id).await);
-        }
-        for sandbox in &runtime.sandboxes {
-            all &= gone(self.shared.cri.remove_sandbox(&sandbox.id).await);
-        }
-        all
-    }
-
-    async fn delete(&self, pod: &Pod) -> Result<(), kube::Error> {
-        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), namespace(pod));
-        let params = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions {
-                uid: pod.metadata.uid.clone(),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        match api.delete(name(pod), &params).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn gone(result: crate::cri::Result<()>) -> bool {
-    match result {
-        Ok(()) => true,
-        Err(error) if error.is_not_found() => true,
-        Err(error) => {
-            tracing::warn!(%error, "not removed from the runtime, trying again");
-            false
-        }
     }
 }
 
