@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::field::Errors;
 use crate::names;
 use crate::object::Object;
+use crate::schema;
 
 /// Whether the objects of a kind live in namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -422,6 +423,15 @@ impl<K: Kind> Typed<K> {
     }
 }
 
+impl<K: Kind> Typed<K> {
+    fn settled(&self, mut json: Value) -> Result<Box<dyn Object>, serde_json::Error> {
+        if let Some(definition) = schema::of_kind(&self.info.group, &self.info.version, &self.info.kind) {
+            schema::settle(definition, &mut json);
+        }
+        Ok(Box::new(serde_json::from_value::<K>(json)?))
+    }
+}
+
 impl<K: Kind> Default for Typed<K> {
     fn default() -> Self {
         Self::new()
@@ -440,11 +450,18 @@ impl<K: Kind> Strategy for Typed<K> {
     }
 
     fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error> {
-        Ok(Box::new(serde_json::from_slice::<K>(json)?))
+        match serde_json::from_slice::<K>(json) {
+            Ok(object) => Ok(Box::new(object)),
+            // Perhaps for a null where Go sees an empty value; the text is read again only then.
+            Err(error) => match serde_json::from_slice(json) {
+                Ok(tree) => self.settled(tree).map_err(|_| error),
+                Err(_) => Err(error),
+            },
+        }
     }
 
     fn decode_value(&self, json: Value) -> Result<Box<dyn Object>, serde_json::Error> {
-        Ok(Box::new(serde_json::from_value::<K>(json)?))
+        self.settled(json)
     }
 
     fn default(&self, object: &mut dyn Object) {

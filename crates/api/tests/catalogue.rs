@@ -2,9 +2,10 @@
 
 mod support;
 
-use serde_json::{Value, json};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
 use skiff_api::catalogue::builtin;
-use skiff_api::schema::{self, Merge, Type};
+use skiff_api::schema::{self, Definition, Merge, Type};
 
 use support::{json_of, strategy};
 
@@ -172,4 +173,115 @@ fn documents_tell_clients_how_to_patch() {
     let quantity = schema::openapi_schema("io.k8s.apimachinery.pkg.api.resource.Quantity").unwrap();
     assert_eq!(quantity["oneOf"], json!([{"type": "string"}, {"type": "number"}]));
     assert_eq!(schema::openapi_schema("io.k8s.nothing"), None);
+}
+
+#[test]
+fn nulls_in_maps_and_lists_are_empty_values() {
+    let text = r#"{"metadata":{"name":"a","labels":{"a":null},"finalizers":[null],"annotations":null},
+        "data":{"x":null},"binaryData":{"y":null}}"#;
+    let object = strategy("ConfigMap").decode(text.as_bytes()).unwrap();
+    let value = json_of(object.as_ref());
+    assert_eq!(value["metadata"]["labels"], json!({"a": ""}));
+    assert_eq!(value["metadata"]["finalizers"], json!([""]));
+    assert_eq!(
+        (&value["data"], &value["binaryData"]),
+        (&json!({"x": ""}), &json!({"y": ""}))
+    );
+    let pod = strategy("Pod")
+        .decode(br#"{"spec":{"containers":[null,{"name":"a","resources":{"limits":{"cpu":null}}}]}}"#);
+    let value = json_of(pod.unwrap().as_ref());
+    assert_eq!(value["spec"]["containers"][0], json!({"name": ""}));
+    assert_eq!(value["spec"]["containers"][1]["resources"]["limits"]["cpu"], "0");
+    assert!(
+        strategy("Pod")
+            .decode(br#"{"spec":{"containers":"none"}}"#)
+            .is_err()
+    );
+}
+
+/// Values of the right and, now and then, of a wrong type, made from a stream of numbers.
+struct Maker(u64);
+
+impl Maker {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn object(&mut self, definition: &Definition, depth: u32) -> Value {
+        let mut fields = Map::new();
+        for field in definition.fields {
+            let wanted = depth < 8 && self.below(12) < 2;
+            if wanted && !matches!(field.name, "apiVersion" | "kind") {
+                fields.insert(field.name.into(), self.value(field.type_, depth + 1));
+            }
+        }
+        Value::Object(fields)
+    }
+
+    fn value(&mut self, type_: Type, depth: u32) -> Value {
+        match self.below(60) {
+            0 => return json!("text"),
+            1 => return json!(7),
+            2 => return json!(1.5),
+            3 => return json!(true),
+            4 => return json!([]),
+            5 => return json!({}),
+            6 => return json!(5_000_000_000_i64),
+            7 => return Value::Null,
+            _ => {}
+        }
+        match type_ {
+            Type::String => json!("x"),
+            Type::Bytes => json!("YQ=="),
+            Type::Integer | Type::Long => json!(self.below(100)),
+            Type::Number => json!(0.5),
+            Type::Boolean => json!(self.below(2) == 0),
+            Type::Time => json!("2025-01-01T00:00:00Z"),
+            Type::MicroTime => json!("2025-01-01T00:00:00.000000Z"),
+            Type::Quantity => json!("1Gi"),
+            Type::IntOrString => json!("25%"),
+            Type::Any => json!({"any": [1]}),
+            Type::Object(id) => self.object(id.get(), depth),
+            Type::List(item) => (0..self.below(3)).map(|_| self.value(*item, depth)).collect(),
+            Type::Map(of) => {
+                let keys = (0..self.below(3)).map(|n| format!("k{n}"));
+                Value::Object(keys.map(|key| (key, self.value(*of, depth))).collect())
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_the_check_lets_pass_can_be_decoded(seed in any::<u64>()) {
+        let mut maker = Maker(seed);
+        for strategy in builtin().iter() {
+            let info = strategy.info();
+            let definition = schema::of_kind(&info.group, &info.version, &info.kind).unwrap();
+            let text = maker.object(definition, 0).to_string();
+            let found = schema::check(definition, text.as_bytes()).unwrap();
+            prop_assert_eq!(&found.unknown, &Vec::<String>::new(), "{}", &text);
+            if found.wrong_type.is_none() {
+                let decoded = strategy.decode(text.as_bytes());
+                prop_assert!(decoded.is_ok(), "{}: {:?}\n{}", info.kind, decoded.err(), text);
+                let mut object = strategy.decode(text.as_bytes()).unwrap();
+                // Whatever is decoded, no rule and no table trips over it.
+                strategy.default(object.as_mut());
+                strategy.prepare_for_create(object.as_mut());
+                let mut errors = skiff_api::Errors::new();
+                strategy.validate(object.as_ref(), &mut errors);
+                let old = object.clone_object();
+                strategy.prepare_for_update(object.as_mut(), old.as_ref(), skiff_api::Target::Main);
+                strategy.validate_update(object.as_ref(), old.as_ref(), skiff_api::Target::Main, &mut errors);
+                let cells = strategy.cells(object.as_ref(), "2025-01-01T00:00:00Z".parse().unwrap());
+                prop_assert_eq!(cells.len(), info.columns.len());
+            }
+        }
+    }
 }

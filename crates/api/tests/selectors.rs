@@ -143,6 +143,8 @@ fn field_selectors_are_read_and_matched() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,24}") {
         let _ = LabelSelector::parse(&text);

@@ -3,11 +3,13 @@
 
 mod check;
 mod merge;
+mod nulls;
 mod openapi;
 pub mod protobuf;
 
 pub use check::{Findings, check};
 pub use merge::Merge;
+pub(crate) use nulls::settle;
 pub use openapi::{openapi_names, openapi_schema};
 
 /// A type of the API: `io.k8s.api.core.v1.Pod`.
