@@ -30,8 +30,12 @@ pub(crate) struct Apply {
 impl Apply {
     pub(crate) async fn run(self, cluster: &Cluster) -> Result<(), Failure> {
         let discovery = Discovery::load(cluster).await?;
+        let items = self.files.read(cluster, &discovery)?;
+        if items.is_empty() {
+            return Err(Failure::usage("no objects passed to apply"));
+        }
         let mut failures = Vec::new();
-        for item in self.files.read(cluster, &discovery)? {
+        for item in items {
             let applied = async {
                 let item = item?;
                 let done = apply(cluster, &item).await?;

@@ -1,11 +1,11 @@
 //! The cluster that commands talk to: the kubeconfig, and plain requests with the server's refusals as failures.
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use serde_json::Value;
 
@@ -33,18 +33,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Reads the kubeconfig. Nothing is sent yet.
     pub(crate) async fn connect(global: &Global) -> Result<Self, Failure> {
-        let unreadable = |error: kube::config::KubeconfigError| Failure::usage(error.to_string());
-        let kubeconfig = match &global.kubeconfig {
-            Some(path) => Kubeconfig::read_from(path).map_err(unreadable)?,
-            None => Kubeconfig::read().map_err(unreadable)?,
+        let config = match kubeconfig(global)? {
+            Some(kubeconfig) => in_context(kubeconfig, global).await?,
+            None => outside_of_any_file()?,
         };
-        let options = KubeConfigOptions {
-            context: global.context.clone(),
-            ..KubeConfigOptions::default()
-        };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(unreadable)?;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_string();
         let namespace = global
             .namespace
@@ -71,11 +63,9 @@ impl Cluster {
         loop {
             let mut pairs = query.to_vec();
             pairs.extend([("limit", CHUNK), ("continue", token.as_str())]);
-            let mut page = self.get(&with_query(path, &pairs), JSON).await?;
-            if let Some(Value::Array(page)) = page.get_mut("items").map(Value::take) {
-                items.extend(page);
-            }
+            let page = self.get(&with_query(path, &pairs), JSON).await?;
             token = text(&page, "/metadata/continue").to_string();
+            items.extend(members(page));
             if token.is_empty() {
                 return Ok(items);
             }
@@ -109,6 +99,15 @@ impl Cluster {
         })
     }
 
+    /// The server's host and port.
+    fn address(&self) -> &str {
+        let behind = self
+            .url
+            .split_once("://")
+            .map_or(self.url.as_str(), |(_, behind)| behind);
+        behind.split('/').next().unwrap_or(behind)
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -128,7 +127,14 @@ impl Cluster {
         let request = request
             .body(Body::from(bytes))
             .map_err(|error| Failure::usage(error.to_string()))?;
-        let response = self.client.send(request).await.map_err(unreachable)?;
+        let response = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| match is_refused(&error) {
+                true => Failure::Refused(self.address().to_string()),
+                false => unreachable(error),
+            })?;
         for warning in response.headers().get_all("warning") {
             warn(warning.to_str().unwrap_or_default());
         }
@@ -146,13 +152,88 @@ impl Cluster {
     }
 }
 
-fn unreachable(error: kube::Error) -> Failure {
-    // The innermost cause is the one that says something: a refused connection, an unknown authority.
-    let mut cause: &dyn std::error::Error = &error;
+/// The kubeconfig of the flag, else those of `$KUBECONFIG` and `~/.kube/config`; `None` when there is none.
+fn kubeconfig(global: &Global) -> Result<Option<Kubeconfig>, Failure> {
+    let read = match &global.kubeconfig {
+        Some(path) => {
+            if let Err(error) = std::fs::metadata(path)
+                && error.kind() == std::io::ErrorKind::NotFound
+            {
+                let path = path.display();
+                return Err(Failure::usage(format!("stat {path}: no such file or directory")));
+            }
+            Kubeconfig::read_from(path)
+        }
+        None => Kubeconfig::read(),
+    };
+    match read {
+        Ok(kubeconfig) => Ok(Some(kubeconfig)),
+        Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(KubeconfigError::FindPath) => Ok(None),
+        Err(error) => Err(Failure::usage(format!(
+            "error loading config file: {}",
+            innermost(&error)
+        ))),
+    }
+}
+
+async fn in_context(kubeconfig: Kubeconfig, global: &Global) -> Result<Config, Failure> {
+    if let Some(context) = &global.context
+        && !kubeconfig.contexts.iter().any(|named| named.name == *context)
+    {
+        return Err(Failure::usage(format!("context \"{context}\" does not exist")));
+    }
+    if global.context.is_none()
+        && kubeconfig
+            .current_context
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+    {
+        return outside_of_any_file();
+    }
+    let options = KubeConfigOptions {
+        context: global.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    config.map_err(|error| Failure::usage(innermost(&error)))
+}
+
+/// Inside a pod, the cluster that it belongs to; elsewhere the address that kubectl falls back on.
+fn outside_of_any_file() -> Result<Config, Failure> {
+    match Config::incluster() {
+        Ok(config) => Ok(config),
+        Err(_) => Ok(Config::new(Uri::from_static("http://localhost:8080"))),
+    }
+}
+
+/// The innermost cause, which is the one that says something: a refused connection, an unknown authority.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    Failure::Unreachable(cause.to_string())
+    cause.to_string()
+}
+
+fn unreachable(error: kube::Error) -> Failure {
+    Failure::Unreachable(innermost(&error))
+}
+
+/// Whether nobody listens where the server should.
+fn is_refused(error: &kube::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The server's refusal; one that is no `Status` becomes one.
@@ -227,6 +308,21 @@ impl Chunks {
     }
 }
 
+/// The items of a list, or the object itself. An item says no kind of its own: its list does.
+pub(crate) fn members(mut page: Value) -> Vec<Value> {
+    let Some(Value::Array(mut items)) = page.get_mut("items").map(Value::take) else {
+        return vec![page];
+    };
+    let kind = text(&page, "/kind");
+    let kind = kind.strip_suffix("List").unwrap_or(kind);
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.entry("apiVersion")
+            .or_insert_with(|| text(&page, "/apiVersion").into());
+        item.entry("kind").or_insert_with(|| kind.into());
+    }
+    items
+}
+
 /// A path with a query of these pairs; empty values are left out.
 pub(crate) fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
     let query: Vec<String> = pairs
@@ -257,6 +353,18 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn items_are_of_the_kind_of_their_list() {
+        let page = json!({"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {}}]});
+        assert_eq!(
+            members(page),
+            [json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}})]
+        );
+        let object = json!({"kind": "Pod"});
+        assert_eq!(members(object.clone()), [object]);
+    }
 
     #[test]
     fn queries_are_escaped_and_empty_values_left_out() {

@@ -89,8 +89,12 @@ impl Create {
 
 async fn from_files(files: &Files, cluster: &Cluster) -> Result<(), Failure> {
     let discovery = Discovery::load(cluster).await?;
+    let items = files.read(cluster, &discovery)?;
+    if items.is_empty() {
+        return Err(Failure::usage("no objects passed to create"));
+    }
     let mut failures = Vec::new();
-    for item in files.read(cluster, &discovery)? {
+    for item in items {
         let created = async {
             let item = item?;
             let path = with_query(&item.resource.collection(Some(&item.namespace)), &WRITE);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, JSON, with_query};
 use crate::discovery::{Discovery, Resource};
 use crate::failure::Failure;
+use crate::fields::{name, text};
 use crate::manifest::Files;
 use crate::output;
 use crate::wanted::wanted;
@@ -168,20 +169,11 @@ impl Delete {
                 continue;
             }
             let path = wanted.resource.collection(wanted.namespace.as_deref());
-            let list = cluster
-                .get(&with_query(&path, &[("labelSelector", &self.selector)]), JSON)
-                .await?;
-            for item in list.get("items").and_then(Value::as_array).into_iter().flatten() {
-                let text = |pointer: &str| {
-                    item.pointer(pointer)
-                        .and_then(Value::as_str)
-                        .unwrap_or_default()
-                        .to_string()
-                };
+            for item in cluster.list(&path, &[("labelSelector", &self.selector)]).await? {
                 targets.push(Ok(Target {
                     resource: wanted.resource.clone(),
-                    namespace: text("/metadata/namespace"),
-                    name: text("/metadata/name"),
+                    namespace: text(&item, "/metadata/namespace").to_string(),
+                    name: name(&item).to_string(),
                 }));
             }
         }

@@ -84,12 +84,14 @@ impl Discovery {
 
     /// The resources that a word names: a plural, singular or short name, with or without group, or a category.
     pub(crate) fn named(&self, word: &str) -> Result<Vec<Resource>, Failure> {
-        let in_category: Vec<Resource> = self
-            .resources
-            .iter()
-            .filter(|resource| resource.categories.iter().any(|category| category == word))
-            .cloned()
-            .collect();
+        let mut in_category: Vec<Resource> = Vec::new();
+        for resource in &self.resources {
+            // Of a resource that is served in several versions, the preferred one comes first.
+            let known = |other: &Resource| other.group == resource.group && other.plural == resource.plural;
+            if resource.categories.iter().any(|category| category == word) && !in_category.iter().any(known) {
+                in_category.push(resource.clone());
+            }
+        }
         if !in_category.is_empty() {
             return Ok(in_category);
         }
@@ -118,7 +120,7 @@ impl Discovery {
         });
         found
             .cloned()
-            .ok_or_else(|| Failure::usage(format!("the server doesn't have a resource type \"{word}\"")))
+            .ok_or_else(|| Failure::usage(format!("the server doesn't have a resource type \"{name}\"")))
     }
 
     /// The resource of an object's `apiVersion` and `kind`.

@@ -13,6 +13,12 @@ pub(crate) enum Failure {
     /// The request itself makes no sense, or something on this side is missing.
     #[error("error: {0}")]
     Usage(String),
+    /// The same, where kubectl says more than one line without a word in front of them.
+    #[error("{0}")]
+    Plain(String),
+    /// Nobody listens at the server's address.
+    #[error("The connection to the server {0} was refused - did you specify the right host or port?")]
+    Refused(String),
     /// The server does not answer.
     #[error("Unable to connect to the server: {0}")]
     Unreachable(String),
@@ -20,7 +26,7 @@ pub(crate) enum Failure {
     #[error("error: {0}")]
     Io(#[from] io::Error),
     /// Several things failed, each with its text.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    #[error("{}", .0.iter().map(Failure::among_others).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Failure>),
 }
 
@@ -53,6 +59,15 @@ impl Failure {
         self
     }
 
+    /// The text of one failure of several, which kubectl words more plainly than a single one.
+    fn among_others(&self) -> String {
+        match self {
+            Self::Usage(text) => text.clone(),
+            Self::Server(status) => answer(status),
+            other => other.to_string(),
+        }
+    }
+
     /// Nothing failed, one thing did, or several.
     pub(crate) fn all(mut failures: Vec<Self>) -> Result<(), Self> {
         match failures.len() {
@@ -79,17 +94,27 @@ fn refusal(status: &Status) -> String {
         } else {
             format!("The {kind} \"{name}\" is invalid")
         };
-        let causes: Vec<String> = details.causes.iter().flatten().map(cause).collect();
+        let mut causes: Vec<String> = Vec::new();
+        for cause in details.causes.iter().flatten().map(cause) {
+            if !causes.contains(&cause) {
+                causes.push(cause);
+            }
+        }
         return match causes.as_slice() {
+            [] if kind.is_empty() && name.is_empty() && !message.is_empty() => format!("{head}: {message}"),
             [] => head,
             [one] => format!("{head}: {one}"),
             all => format!("{head}: \n* {}", all.join("\n* ")),
         };
     }
-    if reason == "Unauthorized" {
-        return format!("error: You must be logged in to the server ({message})");
-    }
-    match reason {
+    answer(status)
+}
+
+/// A `Status` by its reason and its message.
+fn answer(status: &Status) -> String {
+    let message = status.message.as_deref().unwrap_or_default();
+    match status.reason.as_deref().unwrap_or_default() {
+        "Unauthorized" => format!("error: You must be logged in to the server ({message})"),
         "" | "Unknown" => format!("Error from server: {message}"),
         reason => format!("Error from server ({reason}): {message}"),
     }
@@ -131,6 +156,21 @@ mod tests {
             let status: Status = serde_json::from_value(status).unwrap();
             assert_eq!(Failure::Server(Box::new(status)).to_string(), expected);
         }
+    }
+
+    #[test]
+    fn several_failures_stand_below_each_other() {
+        let status = json!({"reason": "NotFound", "message": "pods \"a\" not found"});
+        let server = Failure::Server(Box::new(serde_json::from_value(status).unwrap()));
+        let all = Failure::all(vec![server, Failure::usage("odd")]).unwrap_err();
+        assert_eq!(
+            all.to_string(),
+            "Error from server (NotFound): pods \"a\" not found\nodd"
+        );
+        assert_eq!(
+            Failure::all(vec![Failure::usage("odd")]).unwrap_err().to_string(),
+            "error: odd"
+        );
     }
 
     #[test]

@@ -1,23 +1,46 @@
 //! `kubectl get`: objects as tables, YAML or JSON, once or as they change.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cluster::members;
 use crate::cluster::{CHUNK, Cluster, JSON, TABLE, with_query};
 use crate::discovery::{Discovery, Resource};
 use crate::failure::Failure;
+use crate::fields::{list, name, text};
 use crate::manifest::Files;
 use crate::output;
 use crate::table::{Style, Writer, cells};
 use crate::wanted::{Wanted, wanted};
+use crate::yaml;
+
+const NOTHING_WANTED: &str = "You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete \
+                              list of supported resources.\n\nerror: Required resource not specified.\nUse \"kubectl \
+                              explain <resource>\" for a detailed description of that resource (e.g. kubectl explain \
+                              pods).\nSee 'kubectl get -h' for help and examples";
 
 /// How objects are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
     Name,
     Wide,
     Yaml,
+}
+
+impl Format {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        match text {
+            "json" => Ok(Self::Json),
+            "name" => Ok(Self::Name),
+            "wide" => Ok(Self::Wide),
+            "yaml" => Ok(Self::Yaml),
+            other => Err(Failure::usage(format!(
+                "unable to match a printer suitable for the output format \"{other}\", allowed formats are: \
+                 json,name,wide,yaml"
+            ))),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -27,8 +50,8 @@ pub(crate) struct Get {
     #[command(flatten)]
     files: Files,
     /// Output format
-    #[arg(long, short)]
-    output: Option<Format>,
+    #[arg(long, short, value_name = "json|name|wide|yaml")]
+    output: Option<String>,
     /// Selector (label query) to filter on
     #[arg(long, short = 'l', default_value = "")]
     selector: String,
@@ -57,6 +80,10 @@ pub(crate) struct Get {
 
 impl Get {
     pub(crate) async fn run(self, cluster: &Cluster) -> Result<(), Failure> {
+        let format = self.output.as_deref().map(Format::parse).transpose()?;
+        if self.words.is_empty() && self.files.filename.is_empty() {
+            return Err(Failure::Plain(NOTHING_WANTED.into()));
+        }
         let discovery = Discovery::load(cluster).await?;
         let namespace = (!self.all_namespaces).then_some(cluster.namespace.as_str());
         let wanted = if self.files.filename.is_empty() {
@@ -66,14 +93,25 @@ impl Get {
             Failure::all(failures)?;
             items.into_iter().map(Wanted::from).collect()
         };
-        match self.output {
-            Some(format @ (Format::Json | Format::Yaml | Format::Name)) if !self.watch => {
-                self.print_objects(cluster, &wanted, format).await
-            }
-            Some(Format::Json | Format::Yaml | Format::Name) => Err(Failure::usage(
-                "--watch prints tables only: leave --output away or say wide",
-            )),
-            _ => self.print_tables(cluster, wanted).await,
+        let by_name = wanted
+            .iter()
+            .any(|wanted| wanted.name.is_some() && self.files.filename.is_empty());
+        if by_name && self.all_namespaces {
+            return Err(Failure::usage(
+                "a resource cannot be retrieved by name across all namespaces",
+            ));
+        }
+        if by_name && !(self.selector.is_empty() && self.field_selector.is_empty()) {
+            return Err(Failure::usage(
+                "name cannot be provided when a selector is specified",
+            ));
+        }
+        if self.watch && wanted.len() > 1 {
+            return Err(Failure::usage("you may only specify a single resource type"));
+        }
+        match format {
+            None | Some(Format::Wide) => self.print_tables(cluster, wanted).await,
+            Some(format) => self.print_objects(cluster, &wanted, format).await,
         }
     }
 
@@ -118,31 +156,32 @@ impl Get {
         format: Format,
     ) -> Result<(), Failure> {
         let single = matches!(wanted, [one] if one.name.is_some());
-        let (mut objects, mut failures) = (Vec::new(), Vec::new());
+        let (mut objects, mut failures, mut version) = (Vec::new(), Vec::new(), String::new());
         for wanted in wanted {
             match self.pages(cluster, wanted, JSON).await {
                 Ok(pages) => {
                     for page in pages {
-                        objects.extend(members(page, &wanted.resource, wanted.name.is_none()));
+                        version = text(&page, "/metadata/resourceVersion").to_string();
+                        objects.extend(members(page));
                     }
                 }
                 Err(failure) => failures.push(failure),
             }
         }
         let nothing_found = objects.is_empty() && (single || !failures.is_empty());
-        if format == Format::Name {
+        if format == Format::Name || self.watch {
+            let mut printer = Printer {
+                format,
+                wanted,
+                printed: 0,
+            };
             for object in &objects {
-                let name = object
-                    .pointer("/metadata/name")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-                let resource = wanted
-                    .iter()
-                    .map(|wanted| &wanted.resource)
-                    .find(|resource| resource.kind == kind);
-                let title = resource.map_or_else(|| kind.to_lowercase(), Resource::title);
-                output::line(&format!("{title}/{name}"))?;
+                printer.print(object)?;
+            }
+            if let (true, Some(wanted), true) = (self.watch, wanted.first(), failures.is_empty()) {
+                return self
+                    .follow(cluster, wanted, JSON, &version, |object| printer.print(object))
+                    .await;
             }
         } else if !nothing_found {
             let document = match objects.as_slice() {
@@ -157,18 +196,12 @@ impl Get {
     }
 
     async fn print_tables(&self, cluster: &Cluster, wanted: Vec<Wanted>) -> Result<(), Failure> {
-        let mut kinds: Vec<&str> = wanted
-            .iter()
-            .map(|wanted| wanted.resource.kind.as_str())
-            .collect();
-        kinds.dedup();
-        let several = kinds.len() > 1;
-        if self.watch && (several || wanted.len() > 1) {
-            return Err(Failure::usage("you may only specify a single resource type"));
-        }
-        let (mut printed, mut failures) = (false, Vec::new());
-        let mut writer = Writer::default();
-        let mut previous: Option<String> = None;
+        let several = wanted
+            .windows(2)
+            .any(|pair| matches!(pair, [one, other] if one.resource != other.resource));
+        let mut failures = Vec::new();
+        // Objects of one resource that are asked for by their names stand in one table.
+        let mut tables: Vec<(&Wanted, Vec<Value>)> = Vec::new();
         for wanted in &wanted {
             let pages = match self.pages(cluster, wanted, TABLE).await {
                 Ok(pages) => pages,
@@ -177,40 +210,48 @@ impl Get {
                     continue;
                 }
             };
+            match tables.last_mut() {
+                Some((last, known)) if last.resource == wanted.resource => known.extend(pages),
+                _ => tables.push((wanted, pages)),
+            }
+        }
+        let mut writer = Writer::default();
+        let mut printed = false;
+        for (wanted, pages) in &tables {
             let style = self.style(wanted, several);
-            let new_table = previous.as_deref() != Some(wanted.resource.plural.as_str());
-            let mut rows = Vec::new();
-            for page in &pages {
-                rows.extend(cells(page, &style, rows.is_empty() && new_table));
-            }
-            let found = pages.iter().any(|page| {
-                page.get("rows")
-                    .and_then(Value::as_array)
-                    .is_some_and(|rows| !rows.is_empty())
-            });
-            if !found {
-                if self.watch {
-                    return self.follow(cluster, wanted, &pages, &mut writer, true).await;
+            let found = pages.iter().any(|page| !list(page, "/rows").is_empty());
+            if found {
+                let mut rows = Vec::new();
+                for page in pages {
+                    rows.extend(cells(page, &style, rows.is_empty()));
                 }
-                continue;
-            }
-            if new_table {
-                writer = Writer::default();
                 if printed {
                     output::line("")?;
                 }
+                writer = Writer::default();
+                output::text(&writer.lines(&rows))?;
+                printed = true;
             }
-            output::text(&writer.lines(&rows))?;
-            printed = true;
-            previous = Some(wanted.resource.plural.clone());
-            if self.watch {
-                return self.follow(cluster, wanted, &pages, &mut writer, false).await;
-            }
+        }
+        if let (true, [(wanted, pages)]) = (self.watch, tables.as_slice()) {
+            let version = pages
+                .last()
+                .map(|page| text(page, "/metadata/resourceVersion"))
+                .unwrap_or_default();
+            let style = self.style(wanted, false);
+            let mut with_header = !printed;
+            return self
+                .follow(cluster, wanted, TABLE, version, |table| {
+                    let rows = cells(table, &style, with_header);
+                    with_header = false;
+                    output::text(&writer.lines(&rows))
+                })
+                .await;
         }
         if !printed && failures.is_empty() && !self.ignore_not_found {
             let all_cluster_scoped = wanted.iter().all(|wanted| !wanted.resource.namespaced);
             output::error(
-                &match &wanted.first().and_then(|wanted| wanted.namespace.clone()) {
+                &match wanted.first().and_then(|wanted| wanted.namespace.as_ref()) {
                     Some(namespace) if !all_cluster_scoped => {
                         format!("No resources found in {namespace} namespace.")
                     }
@@ -223,7 +264,7 @@ impl Get {
 
     fn style(&self, wanted: &Wanted, several: bool) -> Style {
         Style {
-            wide: self.output == Some(Format::Wide),
+            wide: self.output.as_deref() == Some("wide"),
             with_namespace: self.all_namespaces && wanted.resource.namespaced,
             with_kind: several.then(|| wanted.resource.title()),
             show_labels: self.show_labels,
@@ -232,20 +273,15 @@ impl Get {
         }
     }
 
-    /// Prints a row for each change after the pages.
+    /// Hands over each object, or each table of one, that changes after a version.
     async fn follow(
         &self,
         cluster: &Cluster,
         wanted: &Wanted,
-        pages: &[Value],
-        writer: &mut Writer,
-        mut with_header: bool,
+        accept: &str,
+        version: &str,
+        mut print: impl FnMut(&Value) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let version = pages
-            .last()
-            .and_then(|page| page.pointer("/metadata/resourceVersion"))
-            .and_then(Value::as_str)
-            .unwrap_or_default();
         let mut fields = self.field_selector.clone();
         if let Some(name) = &wanted.name {
             fields = format!("metadata.name={name}");
@@ -254,50 +290,50 @@ impl Get {
         let query = [
             ("labelSelector", self.selector.as_str()),
             ("fieldSelector", fields.as_str()),
-            ("watch", "1"),
+            ("watch", "true"),
             ("resourceVersion", version),
         ];
-        let mut events = cluster.stream(&with_query(&collection, &query), TABLE).await?;
-        let style = self.style(wanted, false);
+        let mut events = cluster.stream(&with_query(&collection, &query), accept).await?;
         while let Some(event) = events.next_json().await? {
-            let object = event.get("object").cloned().unwrap_or_default();
-            match event.get("type").and_then(Value::as_str) {
-                Some("BOOKMARK") => {}
-                Some("ERROR") => {
-                    let status = serde_json::from_value(object).unwrap_or_default();
+            let object = event.get("object").unwrap_or(&Value::Null);
+            match text(&event, "/type") {
+                "BOOKMARK" => {}
+                "ERROR" => {
+                    let status = serde_json::from_value(object.clone()).unwrap_or_default();
                     return Err(Failure::Server(Box::new(status)));
                 }
-                _ => {
-                    output::text(&writer.lines(&cells(&object, &style, with_header)))?;
-                    with_header = false;
-                }
+                _ => print(object)?,
             }
         }
         Ok(())
     }
 }
 
-/// The objects of a page. The items of a list carry no kind of their own.
-fn members(page: Value, resource: &Resource, is_list: bool) -> Vec<Value> {
-    if !is_list {
-        return vec![page];
+/// Prints objects one by one, as they come.
+struct Printer<'a> {
+    format: Format,
+    wanted: &'a [Wanted],
+    printed: usize,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, object: &Value) -> Result<(), Failure> {
+        if self.format == Format::Name {
+            let kind = text(object, "/kind");
+            let resource = self
+                .wanted
+                .iter()
+                .map(|wanted| &wanted.resource)
+                .find(|resource| resource.kind == kind);
+            let title = resource.map_or_else(|| kind.to_lowercase(), Resource::title);
+            return output::line(&format!("{title}/{}", name(object)));
+        }
+        if self.format == Format::Yaml && self.printed > 0 {
+            output::line("---")?;
+        }
+        self.printed = self.printed.saturating_add(1);
+        output::text(&render(object, self.format)?)
     }
-    let items = page
-        .get("items")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    items
-        .into_iter()
-        .map(|mut item| {
-            if let Some(item) = item.as_object_mut() {
-                item.entry("apiVersion")
-                    .or_insert_with(|| resource.api_version().into());
-                item.entry("kind").or_insert_with(|| resource.kind.clone().into());
-            }
-            item
-        })
-        .collect()
 }
 
 /// An object as YAML or JSON, as kubectl prints them: keys sorted, JSON indented by four; without managedFields.
@@ -305,7 +341,7 @@ pub(crate) fn render(document: &Value, format: Format) -> Result<String, Failure
     let mut document = document.clone();
     strip_managed_fields(&mut document);
     if format == Format::Yaml {
-        return serde_saphyr::to_string(&document).map_err(|error| Failure::usage(error.to_string()));
+        return Ok(yaml::to_string(&document));
     }
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -337,14 +373,5 @@ mod tests {
             text,
             "{\n    \"kind\": \"Pod\",\n    \"metadata\": {\n        \"name\": \"a\"\n    }\n}\n"
         );
-    }
-
-    #[test]
-    fn yaml_reads_back_as_the_same_object() {
-        let object =
-            json!({"a": "true", "b": "3600", "c": [{"d": null, "e": "x: y\n- z\n"}], "f": {}, "g": []});
-        let text = render(&object, Format::Yaml).unwrap();
-        let back: Value = serde_saphyr::from_str(&text).unwrap();
-        assert_eq!(back, object, "{text}");
     }
 }

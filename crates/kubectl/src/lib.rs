@@ -20,7 +20,9 @@ mod run;
 mod scale;
 mod table;
 mod three_way;
+mod usage;
 mod wanted;
+mod yaml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -83,7 +85,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(kubectl) => kubectl,
         Err(error) => {
             // Help is no failure, and goes to standard output; clap knows which is which.
-            let _ = error.print();
+            match usage::describe(&error) {
+                Some(text) => output::error(&text),
+                None => {
+                    let _ = error.print();
+                }
+            }
             return if error.use_stderr() {
                 ExitCode::FAILURE
             } else {

@@ -59,7 +59,7 @@ impl Files {
         discovery: &Discovery,
     ) -> Result<Vec<Result<Item, Failure>>, Failure> {
         if self.filename.is_empty() {
-            return Err(Failure::usage("must specify --filename or -f"));
+            return Err(Failure::usage("must specify one of -f and -k"));
         }
         let mut items = Vec::new();
         for file in &self.filename {
@@ -74,9 +74,6 @@ impl Files {
                     }
                 }
             }
-        }
-        if items.is_empty() {
-            return Err(Failure::usage("no objects passed to apply or create"));
         }
         Ok(items)
     }

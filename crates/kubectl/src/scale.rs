@@ -2,11 +2,12 @@
 
 use clap::Args;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::{Cluster, JSON};
 use crate::discovery::Discovery;
 use crate::failure::Failure;
+use crate::fields::integer;
 use crate::manifest::Files;
 use crate::output;
 use crate::wanted::wanted;
@@ -53,26 +54,40 @@ impl Scale {
                 targets.push((item.path(), item.resource.title(), item.name().to_string()));
             }
         }
+        let (mut scaled, mut failures) = (false, Vec::new());
         for (path, title, name) in targets {
-            let path = format!("{path}/scale");
-            if let Some(expected) = self.current_replicas {
-                let scale = cluster.get(&path, JSON).await?;
-                let current = scale
-                    .pointer("/spec/replicas")
-                    .and_then(Value::as_i64)
-                    .unwrap_or(0);
-                if current != expected {
-                    return Err(Failure::usage(format!(
-                        "Expected replicas to be {expected}, was {current}"
-                    )));
+            match self.scale(cluster, &format!("{path}/scale")).await {
+                Ok(()) => output::line(&format!("{title}/{name} scaled"))?,
+                Err(failure) => {
+                    failures.push(failure);
+                    continue;
                 }
             }
-            let patch = json!({ "spec": { "replicas": self.replicas } });
-            cluster
-                .write_as(Method::PATCH, &path, "application/merge-patch+json", &patch)
-                .await?;
-            output::line(&format!("{title}/{name} scaled"))?;
+            scaled = true;
         }
+        match failures.as_slice() {
+            // kubectl looks for all objects before it scales one, and says so when there are none.
+            [Failure::Server(status)] if !scaled && status.reason.as_deref() == Some("NotFound") => {
+                let message = status.message.as_deref().unwrap_or_default();
+                Err(Failure::usage(format!("no objects passed to scale {message}")))
+            }
+            _ => Failure::all(failures),
+        }
+    }
+
+    async fn scale(&self, cluster: &Cluster, path: &str) -> Result<(), Failure> {
+        if let Some(expected) = self.current_replicas {
+            let current = integer(&cluster.get(path, JSON).await?, "/spec/replicas");
+            if current != expected {
+                return Err(Failure::usage(format!(
+                    "Expected replicas to be {expected}, was {current}"
+                )));
+            }
+        }
+        let patch = json!({ "spec": { "replicas": self.replicas } });
+        cluster
+            .write_as(Method::PATCH, path, "application/merge-patch+json", &patch)
+            .await?;
         Ok(())
     }
 }

@@ -59,9 +59,9 @@ pub(crate) fn wanted(
             .map(|word| {
                 let (type_, name) = word.split_once('/').ok_or_else(|| Failure::usage(MIXED))?;
                 if type_.is_empty() || name.is_empty() || name.contains('/') {
-                    return Err(Failure::usage(format!(
-                        "arguments in resource/name form must have a single resource and name"
-                    )));
+                    return Err(Failure::usage(
+                        "arguments in resource/name form must have a single resource and name",
+                    ));
                 }
                 Ok(Wanted {
                     resource: discovery.one(type_)?,

@@ -1,9 +1,9 @@
 //! Containers as pods and pod templates describe them.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::page::{NONE, Page};
-use crate::fields::{flag, integer, list, map, name as object_name, scalar, text, texts};
+use crate::fields::{flag, integer, list, map, scalar, text, texts};
 
 /// What a container's story needs to know of its pod; a template has none of it.
 #[derive(Clone, Copy, Debug)]
@@ -275,42 +275,14 @@ fn variable_source(source: &Value, container: &Value, pod: Option<&Value>) -> St
         .unwrap_or_default()
 }
 
-/// A field of the pod, as the downward API names it.
+/// A field of the pod that kubectl looks up; it leaves the others to the reader.
 fn pod_field(pod: &Value, path: &str) -> String {
     match path {
-        "metadata.name" => object_name(pod).to_string(),
-        "status.podIPs" => {
-            let addresses = list(pod, "/status/podIPs");
-            let addresses: Vec<&str> = addresses.iter().map(|address| text(address, "/ip")).collect();
-            addresses.join(",")
-        }
-        "metadata.labels" | "metadata.annotations" => {
-            joined(map(pod, &format!("/{}", path.replace('.', "/"))))
-        }
-        _ => {
-            for field in ["metadata.labels", "metadata.annotations"] {
-                let key = path
-                    .strip_prefix(field)
-                    .and_then(|rest| rest.strip_prefix("['"))
-                    .and_then(|rest| rest.strip_suffix("']"));
-                if let Some(key) = key {
-                    let values = map(pod, &format!("/{}", field.replace('.', "/")));
-                    return values
-                        .get(key)
-                        .and_then(Value::as_str)
-                        .unwrap_or_default()
-                        .to_string();
-                }
-            }
+        "metadata.name" | "metadata.namespace" | "metadata.uid" => {
             scalar(pod, &format!("/{}", path.replace('.', "/")))
         }
+        _ => String::new(),
     }
-}
-
-/// `a="b"` lines, as the downward API writes a map.
-fn joined(map: &Map<String, Value>) -> String {
-    let lines: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    lines.join("\n")
 }
 
 /// `limits.cpu` and the like, in units of the divisor, rounded up.
@@ -416,11 +388,11 @@ mod tests {
             ),
             (
                 json!({"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels['a/b']"}}),
-                "c (v1:metadata.labels['a/b'])",
+                " (v1:metadata.labels['a/b'])",
             ),
             (
                 json!({"fieldRef": {"fieldPath": "status.podIP"}}),
-                "10.0.0.1 (v1:status.podIP)",
+                " (v1:status.podIP)",
             ),
             (
                 json!({"resourceFieldRef": {"resource": "limits.cpu"}}),

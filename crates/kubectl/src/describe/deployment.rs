@@ -57,10 +57,12 @@ pub(super) fn describe(told: &Told<'_>, page: &mut Page) {
     }
     template(page, deployment);
     page.conditions_with_reason(deployment);
-    if let Some(answer) = told.related.first().filter(|answer| answer.is_object()) {
+    if let Some(answer) = told.answer(0) {
         let (old, new) = replica_sets(deployment, list(answer, "/items"));
-        page.field(0, "OldReplicaSets", old);
-        page.field(0, "NewReplicaSet", new);
+        if old != NONE || new != NONE {
+            page.field(0, "OldReplicaSets", old);
+            page.field(0, "NewReplicaSet", new);
+        }
     }
     page.events(told.events.as_deref());
 }

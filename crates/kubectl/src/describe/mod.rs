@@ -56,10 +56,17 @@ pub(crate) struct Describe {
 /// What is known of the object of a page.
 struct Told<'a> {
     object: &'a Value,
-    /// The answers to the story's requests, in their order; null for what the server has not or does not give.
-    related: Vec<Value>,
+    /// The answers to the story's requests, in their order; or why there is none.
+    related: Vec<Result<Value, String>>,
     /// What happened to it. `None` when nobody wants to know.
     events: Option<Vec<Value>>,
+}
+
+impl Told<'_> {
+    /// What the server said to one of the story's requests, if it gave what was asked for.
+    fn answer(&self, index: usize) -> Option<&Value> {
+        self.related.get(index)?.as_ref().ok()
+    }
 }
 
 /// How a kind is described.
@@ -70,20 +77,19 @@ struct Story {
 }
 
 fn story(resource: &Resource) -> Story {
-    let (related, tell): (fn(&Value) -> Vec<String>, fn(&Told<'_>, &mut Page)) =
-        match (resource.group.as_str(), resource.kind.as_str()) {
-            ("", "ConfigMap") => (alone, config_map::describe),
-            ("", "Namespace") => (namespace::related, namespace::describe),
-            ("", "Node") => (node::related, node::describe),
-            ("", "Pod") => (alone, pod::describe),
-            ("", "Secret") => (alone, secret::describe),
-            ("", "Service") => (service::related, service::describe),
-            ("", "ServiceAccount") => (service_account::related, service_account::describe),
-            ("apps", "Deployment") => (deployment::related, deployment::describe),
-            ("apps", "ReplicaSet") => (replica_set::related, replica_set::describe),
-            _ => (alone, generic::describe),
-        };
-    Story { related, tell }
+    let of = |related, tell| Story { related, tell };
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "ConfigMap") => of(alone, config_map::describe),
+        ("", "Namespace") => of(namespace::related, namespace::describe),
+        ("", "Node") => of(node::related, node::describe),
+        ("", "Pod") => of(alone, pod::describe),
+        ("", "Secret") => of(alone, secret::describe),
+        ("", "Service") => of(service::related, service::describe),
+        ("", "ServiceAccount") => of(service_account::related, service_account::describe),
+        ("apps", "Deployment") => of(deployment::related, deployment::describe),
+        ("apps", "ReplicaSet") => of(replica_set::related, replica_set::describe),
+        _ => of(alone, generic::describe),
+    }
 }
 
 /// Of a kind whose objects tell all by themselves.
@@ -102,12 +108,17 @@ impl Describe {
         let discovery = Discovery::load(cluster).await?;
         let (objects, mut failures) = self.objects(cluster, &discovery).await?;
         let nothing = objects.is_empty() && failures.is_empty();
-        for (index, (resource, object)) in objects.iter().enumerate() {
+        let mut printed = false;
+        for (resource, object) in &objects {
             match self.page(cluster, resource, object).await {
-                Ok(page) if index == 0 => output::text(&page)?,
+                Ok(page) if !printed => output::text(&page)?,
                 Ok(page) => output::text(&format!("\n\n{page}"))?,
-                Err(failure) => failures.push(failure),
+                Err(failure) => {
+                    failures.push(failure);
+                    continue;
+                }
             }
+            printed = true;
         }
         if nothing {
             output::error(&match self.all_namespaces {
@@ -180,8 +191,8 @@ impl Describe {
         let related = related
             .into_iter()
             .map(|answer| match answer {
-                Err(Failure::Server(_)) => Ok(Value::Null),
-                answer => answer,
+                Err(Failure::Server(status)) => Ok(Err(status.message.unwrap_or_default())),
+                answer => answer.map(Ok),
             })
             .collect::<Result<_, _>>()?;
         let told = Told {
@@ -229,7 +240,7 @@ fn selector(selector: &Value) -> String {
 }
 
 /// A `LabelSelector` as a request has it.
-fn selector_query(selector: &Value) -> String {
+pub(crate) fn selector_query(selector: &Value) -> String {
     serde_json::from_value(selector.clone())
         .ok()
         .and_then(|selector| LabelSelector::of(Some(&selector)).ok())
@@ -238,10 +249,13 @@ fn selector_query(selector: &Value) -> String {
 }
 
 /// `a=b,c=d`
-fn pairs(map: &Map<String, Value>) -> String {
-    let pairs: Vec<String> = map
-        .iter()
+pub(crate) fn pairs(map: &Map<String, Value>) -> String {
+    lines(map).join(",")
+}
+
+/// `a=b`, `c=d`
+fn lines(map: &Map<String, Value>) -> Vec<String> {
+    map.iter()
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-        .collect();
-    pairs.join(",")
+        .collect()
 }

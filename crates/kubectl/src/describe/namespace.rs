@@ -38,11 +38,10 @@ pub(super) fn describe(told: &Told<'_>, page: &mut Page) {
         page.line(1, line);
     }
     // A server that has no such kinds has nothing to say of them.
-    let answer = |index: usize| told.related.get(index).filter(|answer| answer.is_object());
-    if let Some(quotas) = answer(0) {
+    if let Some(quotas) = told.answer(0) {
         resource_quotas(list(quotas, "/items"), page);
     }
-    if let Some(ranges) = answer(1) {
+    if let Some(ranges) = told.answer(1) {
         limit_ranges(list(ranges, "/items"), page);
     }
 }

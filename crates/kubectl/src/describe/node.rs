@@ -34,7 +34,7 @@ pub(super) fn describe(told: &Told<'_>, page: &mut Page) {
     page.field(0, "CreationTimestamp", created);
     page.field_of_lines(0, "Taints", &taints(node));
     page.field(0, "Unschedulable", flag(node, "/spec/unschedulable").to_string());
-    lease(told.related.first(), page);
+    lease(told, page);
     conditions(node, page);
     page.line(0, "Addresses:");
     for address in list(node, "/status/addresses") {
@@ -45,7 +45,7 @@ pub(super) fn describe(told: &Told<'_>, page: &mut Page) {
     page.field_if_any(0, "PodCIDR", text(node, "/spec/podCIDR"));
     page.field_if_any(0, "PodCIDRs", texts(node, "/spec/podCIDRs").join(","));
     page.field_if_any(0, "ProviderID", text(node, "/spec/providerID"));
-    match told.related.get(1).filter(|answer| answer.is_object()) {
+    match told.answer(1) {
         Some(answer) => {
             let pods = list(answer, "/items").iter();
             let pods: Vec<Pod> = pods
@@ -74,23 +74,23 @@ fn roles(node: &Value) -> Vec<String> {
 }
 
 fn taints(node: &Value) -> Vec<String> {
-    let mut taints: Vec<String> = list(node, "/spec/taints")
-        .iter()
-        .map(|taint| {
-            let value = match text(taint, "/value") {
-                "" => String::new(),
-                value => format!("={value}"),
-            };
-            format!("{}{value}:{}", text(taint, "/key"), text(taint, "/effect"))
-        })
-        .collect();
-    taints.sort();
-    taints
+    let mut taints: Vec<&Value> = list(node, "/spec/taints").iter().collect();
+    taints.sort_by_key(|taint| (text(taint, "/effect"), text(taint, "/key")));
+    let line = |taint: &Value| {
+        let value = match text(taint, "/value") {
+            "" => String::new(),
+            value => format!("={value}"),
+        };
+        format!("{}{value}:{}", text(taint, "/key"), text(taint, "/effect"))
+    };
+    taints.into_iter().map(line).collect()
 }
 
-fn lease(lease: Option<&Value>, page: &mut Page) {
-    let Some(lease) = lease.filter(|lease| lease.is_object()) else {
-        return;
+fn lease(told: &Told<'_>, page: &mut Page) {
+    let lease = match told.related.first() {
+        Some(Ok(lease)) => lease,
+        Some(Err(why)) => return page.field(0, "Lease", format!("Failed to get lease: {why}")),
+        None => return,
     };
     page.line(0, "Lease:");
     let or_unset = |text: String| if text.is_empty() { "<unset>".into() } else { text };
@@ -245,21 +245,18 @@ fn pods_and_sums(node: &Value, pods: &[Pod], page: &mut Page) {
         let (requests, limits) = (share(&requested, &all, resource), share(&limited, &all, resource));
         page.line(1, format!("{resource}\t{requests}\t{limits}"));
     }
-    for resource in all
-        .keys()
-        .filter(|resource| !ORDINARY.contains(&resource.as_str()))
-    {
+    // Huge pages come first; of other resources kubectl shows no share.
+    let more = || {
+        all.keys()
+            .filter(|resource| !ORDINARY.contains(&resource.as_str()))
+    };
+    for resource in more().filter(|resource| resource.starts_with("hugepages-")) {
+        let (requests, limits) = (share(&requested, &all, resource), share(&limited, &all, resource));
+        page.line(1, format!("{resource}\t{requests}\t{limits}"));
+    }
+    for resource in more().filter(|resource| !resource.starts_with("hugepages-")) {
         let (requests, limits) = (amount(&requested, resource), amount(&limited, resource));
-        // kubectl shows the share of huge pages only.
-        let line = match resource.starts_with("hugepages-") {
-            true => format!(
-                "{}\t{}",
-                share(&requested, &all, resource),
-                share(&limited, &all, resource)
-            ),
-            false => format!("{requests}\t{limits}"),
-        };
-        page.line(1, format!("{resource}\t{line}"));
+        page.line(1, format!("{resource}\t{requests}\t{limits}"));
     }
 }
 
@@ -277,7 +274,7 @@ mod tests {
             "spec": {"taints": [
                 {"key": "b", "effect": "NoExecute"}, {"key": "a", "value": "v", "effect": "NoSchedule"}]}});
         assert_eq!(roles(&node), ["control-plane", "edge", "worker"]);
-        assert_eq!(taints(&node), ["a=v:NoSchedule", "b:NoExecute"]);
+        assert_eq!(taints(&node), ["b:NoExecute", "a=v:NoSchedule"]);
     }
 
     #[test]

@@ -66,28 +66,12 @@ impl Page {
 
     /// Labels, or another map of texts: `a=b` lines.
     pub(super) fn labels(&mut self, level: usize, label: &str, labels: &Map<String, Value>) {
-        let pairs: Vec<String> = labels
-            .iter()
-            .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-            .collect();
-        self.field_of_lines(level, label, &pairs);
+        self.field_of_lines(level, label, &super::lines(labels));
     }
 
     /// Annotations; what was last applied is left out, and long ones stand on lines of their own.
     pub(super) fn annotations(&mut self, level: usize, label: &str, annotations: &Map<String, Value>) {
-        let mut lines = Vec::new();
-        for (key, value) in annotations.iter().filter(|(key, _)| *key != LAST_APPLIED) {
-            let value = value.as_str().unwrap_or_default();
-            let value = value.strip_suffix('\n').unwrap_or(value);
-            let whole = value.len().saturating_add(key.len()).saturating_add(2);
-            if whole <= LONGEST_ANNOTATION && !value.contains('\n') {
-                lines.push(format!("{key}: {value}"));
-                continue;
-            }
-            lines.push(format!("{key}:"));
-            lines.extend(value.split('\n').map(|line| format!("  {}", shortened(line))));
-        }
-        self.field_of_lines(level, label, &lines);
+        self.field_of_lines(level, label, &annotation_lines(annotations));
     }
 
     /// Name, namespace if any, labels and annotations, as most kinds begin.
@@ -191,6 +175,23 @@ impl Page {
     pub(super) fn finish(self) -> String {
         columns::lay_out(&self.text)
     }
+}
+
+/// `a: b` lines, without what was last applied.
+pub(super) fn annotation_lines(annotations: &Map<String, Value>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (key, value) in annotations.iter().filter(|(key, _)| *key != LAST_APPLIED) {
+        let value = value.as_str().unwrap_or_default();
+        let value = value.strip_suffix('\n').unwrap_or(value);
+        let whole = value.len().saturating_add(key.len()).saturating_add(2);
+        if whole <= LONGEST_ANNOTATION && !value.contains('\n') {
+            lines.push(format!("{key}: {value}"));
+            continue;
+        }
+        lines.push(format!("{key}:"));
+        lines.extend(value.split('\n').map(|line| format!("  {}", shortened(line))));
+    }
+    lines
 }
 
 /// At most so many bytes of a line of an annotation as kubectl shows, and dots where it was longer.

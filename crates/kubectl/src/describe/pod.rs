@@ -49,7 +49,7 @@ pub(super) fn describe(told: &Told<'_>, page: &mut Page) {
     }
     conditions(pod, page);
     volumes(page, list(pod, "/spec/volumes"), false);
-    page.field_if_any(0, "QoS Class", text(pod, "/status/qosClass"));
+    page.field(0, "QoS Class", qos_class(pod));
     page.labels(0, "Node-Selectors", map(pod, "/spec/nodeSelector"));
     page.field_of_lines(0, "Tolerations", &tolerations(list(pod, "/spec/tolerations")));
     spread(page, list(pod, "/spec/topologySpreadConstraints"), "");
@@ -176,6 +176,16 @@ pub(super) fn spread(page: &mut Page, constraints: &[Value], indent: &str) {
     }
     if !lines.is_empty() {
         page.field_of_lines(0, &format!("{indent}Topology Spread Constraints"), &lines);
+    }
+}
+
+/// As the server says; of a pod without a status, what its containers make it.
+fn qos_class(pod: &Value) -> String {
+    match text(pod, "/status/qosClass") {
+        "" => serde_json::from_value(pod.get("spec").cloned().unwrap_or_default())
+            .map(|spec| skiff_api::pod::qos_class(&spec).name().to_string())
+            .unwrap_or_default(),
+        class => class.to_string(),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn describe(told: &Told<'_>, page: &mut Page) {
     page.controller(set);
     let (current, desired) = (integer(set, "/status/replicas"), integer(set, "/spec/replicas"));
     page.field(0, "Replicas", format!("{current} current / {desired} desired"));
-    if let Some(answer) = told.related.first().filter(|answer| answer.is_object()) {
+    if let Some(answer) = told.answer(0) {
         page.field(0, "Pods Status", phases(set, list(answer, "/items")));
     }
     template(page, set);

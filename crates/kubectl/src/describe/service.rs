@@ -19,8 +19,7 @@ pub(super) fn related(service: &Value) -> Vec<String> {
 pub(super) fn describe(told: &Told<'_>, page: &mut Page) {
     let service = told.object;
     let slices = told
-        .related
-        .first()
+        .answer(0)
         .map(|answer| list(answer, "/items"))
         .unwrap_or_default();
     page.field(0, "Name", name(service));

@@ -17,19 +17,25 @@ pub(super) fn related(account: &Value) -> Vec<String> {
 pub(super) fn describe(told: &Told<'_>, page: &mut Page) {
     let account = told.object;
     page.metadata(account);
+    let secrets = told
+        .answer(0)
+        .map(|answer| list(answer, "/items"))
+        .unwrap_or_default();
     let names = |field: &str| -> Vec<String> {
-        list(account, field)
+        let names = list(account, field)
             .iter()
-            .map(|reference| text(reference, "/name").to_string())
+            .map(|reference| text(reference, "/name"));
+        names
+            .map(
+                |wanted| match secrets.iter().any(|secret| name(secret) == wanted) {
+                    true => wanted.to_string(),
+                    false => format!("{wanted} (not found)"),
+                },
+            )
             .collect()
     };
     page.field_of_lines(0, "Image pull secrets", &names("/imagePullSecrets"));
     page.field_of_lines(0, "Mountable secrets", &names("/secrets"));
-    let secrets = told
-        .related
-        .first()
-        .map(|answer| list(answer, "/items"))
-        .unwrap_or_default();
     let annotation = |secret: &Value, key: &str| {
         text(
             secret,

@@ -16,7 +16,7 @@ struct Source {
 }
 
 /// The types of volumes that are told by their fields.
-const SOURCES: [Source; 9] = [
+const SOURCES: [Source; 8] = [
     Source {
         field: "hostPath",
         what: "HostPath (bare host directory volume)",
@@ -61,18 +61,6 @@ const SOURCES: [Source; 9] = [
         ],
     },
     Source {
-        field: "iscsi",
-        what: "ISCSI (an ISCSI Disk resource that is attached to a kubelet's host machine and then exposed to the pod)",
-        shown: &[
-            ("TargetPortal", "/targetPortal"),
-            ("IQN", "/iqn"),
-            ("Lun", "/lun"),
-            ("ISCSIInterface", "/iscsiInterface"),
-            ("FSType", "/fsType"),
-            ("ReadOnly", "?/readOnly"),
-        ],
-    },
-    Source {
         field: "gitRepo",
         what: "GitRepo (a volume that is pulled from git when the pod is created)",
         shown: &[("Repository", "/repository"), ("Revision", "/revision")],
@@ -101,6 +89,10 @@ fn one(page: &mut Page, volume: &Value) {
         page.field(2, "Type", known.what);
         for (label, pointer) in known.shown {
             page.field(2, label, value(source, pointer));
+        }
+        if known.field == "csi" {
+            let attributes = super::lines(map(source, "/volumeAttributes"));
+            page.field_of_lines(2, "VolumeAttributes", &shifted(attributes));
         }
         return;
     }
@@ -148,18 +140,27 @@ fn one(page: &mut Page, volume: &Value) {
         let template = claim.get("volumeClaimTemplate").unwrap_or(&Value::Null);
         page.field(2, "StorageClass", text(template, "/spec/storageClassName"));
         page.field(2, "Volume", text(template, "/spec/volumeName"));
-        page.labels(2, "Labels", map(template, "/metadata/labels"));
-        page.annotations(2, "Annotations", map(template, "/metadata/annotations"));
-        page.field(
-            2,
-            "Capacity",
-            scalar(template, "/spec/resources/requests/storage"),
-        );
-        let modes: Vec<&str> = crate::fields::texts(template, "/spec/accessModes");
-        page.field(2, "Access Modes", modes.join(","));
+        let labels = super::lines(map(template, "/metadata/labels"));
+        page.field_of_lines(2, "Labels", &shifted(labels));
+        let annotations = super::page::annotation_lines(map(template, "/metadata/annotations"));
+        page.field_of_lines(2, "Annotations", &shifted(annotations));
+        // A template has got nothing yet: these are what a claim was given.
+        page.line(2, "Capacity:\t");
+        page.line(2, "Access Modes:\t");
+        page.field_if_any(2, "VolumeMode", text(template, "/spec/volumeMode"));
     } else {
         page.line(2, "<unknown>");
     }
+}
+
+/// Lines four places further to the right, `<none>` too.
+fn shifted(lines: Vec<String>) -> Vec<String> {
+    let lines = if lines.is_empty() {
+        vec![NONE.to_string()]
+    } else {
+        lines
+    };
+    lines.iter().map(|line| format!("    {line}")).collect()
 }
 
 /// A field; a question mark stands before a flag, which is false when it is absent.
