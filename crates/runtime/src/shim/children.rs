@@ -4,7 +4,7 @@
 //! ready. So a short-lived child calls it and makes the container's process its sibling: a child of the shim.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -179,4 +179,45 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Blocks the signals that the supervisor reads from a descriptor.
 pub(crate) fn block(signals: &SigSet) -> io::Result<()> {
     Ok(signals.thread_block()?)
+}
+
+impl Helper {
+    /// The result, once it is whole. The pipe's end says nothing: the process that was made holds it open too.
+    pub(crate) fn receive(&mut self) -> Option<Made> {
+        let mut chunk = [0; 1024];
+        loop {
+            match File::read(&mut self.result, &mut chunk) {
+                Ok(0) => {
+                    self.ended();
+                    break;
+                }
+                Ok(n) => self
+                    .received
+                    .extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(_) => break,
+            }
+        }
+        let line = self
+            .received
+            .split(|b| *b == b'\n')
+            .next()
+            .filter(|l| l.len() < self.received.len())?;
+        Some(serde_json::from_slice(line).unwrap_or_else(|e| Made::Failed(e.to_string())))
+    }
+
+    /// The helper is gone: without a result there will never be one.
+    pub(crate) fn ended(&mut self) {
+        if !self.received.contains(&b'\n') {
+            let made = Made::Failed("the process that makes containers ended without a result".to_owned());
+            let mut chunk = [0; 1024];
+            while let Ok(n @ 1..) = File::read(&mut self.result, &mut chunk) {
+                self.received
+                    .extend_from_slice(chunk.get(..n).unwrap_or_default());
+            }
+            if !self.received.contains(&b'\n') {
+                self.received = serde_json::to_vec(&made).unwrap_or_default();
+                self.received.push(b'\n');
+            }
+        }
+    }
 }

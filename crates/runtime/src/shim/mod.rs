@@ -6,6 +6,8 @@
 
 mod children;
 pub(crate) mod client;
+mod connection;
+mod container;
 mod log;
 mod namespaces;
 pub(crate) mod protocol;

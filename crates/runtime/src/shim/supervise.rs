@@ -1,27 +1,25 @@
 //! The shim's loop: one `poll` over the children's exits, their output, and the server's connections.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, IoSliceMut, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, read};
+use nix::unistd::Pid;
 
 use super::children::{self, Helper, Made, Streams};
-use super::log::{LogFile, Pending, Source};
+use super::connection::{Connection, ConnectionId, receive_fds};
+use super::container::{Output, Supervised};
+use super::log::{LogFile, Source};
 use super::protocol::{Decoded, Launch, Reply, Request, RunState, Start, decode, encode};
 use crate::cgroup::Layout;
-use crate::state::write_atomically;
 use crate::sys;
 
 /// A subscriber that doesn't read is cut off beyond this many waiting bytes; it connects anew and gets a snapshot.
@@ -29,8 +27,6 @@ const MAX_WAITING: usize = 1 << 20;
 
 /// How much of a stream is read at a time, and at most kept when its container ends.
 const CHUNK: usize = 32 << 10;
-
-type ConnectionId = u64;
 
 /// The state of one shim.
 pub(crate) struct Supervisor {
@@ -49,39 +45,11 @@ pub(crate) struct Supervisor {
     ending: Option<ConnectionId>,
 }
 
-struct Supervised {
-    state: RunState,
-    start: Start,
-    oom_before: u64,
-    log: Option<LogFile>,
-    outputs: Vec<Output>,
-    console: Option<UnixListener>,
-    /// Kept open: a program that reads its input waits instead of ending.
-    _stdin: Option<OwnedFd>,
-    creating: Option<(Helper, ConnectionId)>,
-}
-
-struct Output {
-    fd: OwnedFd,
-    source: Source,
-    pending: Pending,
-}
-
 struct Exec {
     connection: ConnectionId,
     process_file: PathBuf,
     helper: Option<Helper>,
     pid: Option<Pid>,
-}
-
-struct Connection {
-    stream: UnixStream,
-    received: Vec<u8>,
-    fds: Vec<OwnedFd>,
-    waiting: Vec<u8>,
-    subscribed: bool,
-    asked: bool,
-    answered: bool,
 }
 
 enum Token {
@@ -234,15 +202,7 @@ impl Supervisor {
             if stream.set_nonblocking(true).is_err() {
                 continue;
             }
-            let connection = Connection {
-                stream,
-                received: Vec::new(),
-                fds: Vec::new(),
-                waiting: Vec::new(),
-                subscribed: false,
-                asked: false,
-                answered: false,
-            };
+            let connection = Connection::new(stream);
             self.connections.insert(self.next_connection, connection);
             self.next_connection += 1;
         }
@@ -356,7 +316,7 @@ impl Supervisor {
             log: start.log.clone().map(LogFile::open),
             outputs,
             console,
-            _stdin: stdin,
+            stdin,
             creating: Some((helper, id)),
             start,
         };
@@ -650,194 +610,6 @@ impl Supervisor {
             let _ = kill(pid, Signal::SIGKILL);
         }
     }
-}
-
-impl Supervised {
-    fn copy(&mut self, fd: RawFd, buffer: &mut [u8]) {
-        let Some(at) = self.outputs.iter().position(|o| o.fd.as_raw_fd() == fd) else {
-            return;
-        };
-        let Some(output) = self.outputs.get_mut(at) else {
-            return;
-        };
-        let mut lines = Vec::new();
-        let ended = match read(&output.fd, buffer) {
-            Ok(0) => true,
-            Ok(n) => {
-                let bytes = buffer.get(..n).unwrap_or_default();
-                output
-                    .pending
-                    .push(bytes, output.source, Timestamp::now(), &mut lines);
-                false
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => false,
-            // A terminal whose other side is closed answers EIO.
-            Err(_) => true,
-        };
-        if ended {
-            output.pending.finish(output.source, Timestamp::now(), &mut lines);
-            self.outputs.swap_remove(at);
-        }
-        if let Some(log) = &mut self.log {
-            log.append(&lines);
-        }
-    }
-
-    /// Takes what is still in the streams of a container that has ended, and closes them.
-    fn drain(&mut self, buffer: &mut [u8]) {
-        // A stream holds a bounded number of bytes and nobody adds to it any more, unless a process has left the
-        // container's cgroup; it shall not keep us.
-        for _ in 0..256 {
-            let fds: Vec<RawFd> = self.outputs.iter().map(|o| o.fd.as_raw_fd()).collect();
-            let mut more = false;
-            for fd in fds {
-                let readable = self
-                    .outputs
-                    .iter()
-                    .any(|o| o.fd.as_raw_fd() == fd && readable(&o.fd));
-                if readable {
-                    self.copy(fd, buffer);
-                    more = true;
-                }
-            }
-            if !more {
-                break;
-            }
-        }
-        let mut lines = Vec::new();
-        for output in &mut self.outputs {
-            output.pending.finish(output.source, Timestamp::now(), &mut lines);
-        }
-        if let Some(log) = &mut self.log {
-            log.append(&lines);
-        }
-        self.outputs.clear();
-        self.console = None;
-        self._stdin = None;
-    }
-
-    fn save(&self, durable: bool) {
-        let path = self.start.bundle.join(RunState::FILE);
-        if let Err(error) = write_atomically(&path, &self.state, durable) {
-            eprintln!("{}: {error}", path.display());
-        }
-    }
-}
-
-fn readable(fd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
-}
-
-impl Output {
-    fn new(fd: OwnedFd, source: Source) -> Self {
-        Self {
-            fd,
-            source,
-            pending: Pending::default(),
-        }
-    }
-}
-
-impl Helper {
-    /// The result, once it is whole. The pipe's end says nothing: the process that was made holds it open too.
-    fn receive(&mut self) -> Option<Made> {
-        let mut chunk = [0; 1024];
-        loop {
-            match File::read(&mut self.result, &mut chunk) {
-                Ok(0) => {
-                    self.ended();
-                    break;
-                }
-                Ok(n) => self
-                    .received
-                    .extend_from_slice(chunk.get(..n).unwrap_or_default()),
-                Err(_) => break,
-            }
-        }
-        let line = self
-            .received
-            .split(|b| *b == b'\n')
-            .next()
-            .filter(|l| l.len() < self.received.len())?;
-        Some(serde_json::from_slice(line).unwrap_or_else(|e| Made::Failed(e.to_string())))
-    }
-
-    /// The helper is gone: without a result there will never be one.
-    fn ended(&mut self) {
-        if !self.received.contains(&b'\n') {
-            let made = Made::Failed("the process that makes containers ended without a result".to_owned());
-            let mut chunk = [0; 1024];
-            while let Ok(n @ 1..) = File::read(&mut self.result, &mut chunk) {
-                self.received
-                    .extend_from_slice(chunk.get(..n).unwrap_or_default());
-            }
-            if !self.received.contains(&b'\n') {
-                self.received = serde_json::to_vec(&made).unwrap_or_default();
-                self.received.push(b'\n');
-            }
-        }
-    }
-}
-
-impl Connection {
-    /// Takes what has come; false when the other side is gone.
-    fn receive(&mut self, buffer: &mut [u8]) -> bool {
-        loop {
-            let mut control = cmsg_space!([RawFd; 4]);
-            let mut parts = [IoSliceMut::new(buffer)];
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-            let received = recvmsg::<()>(self.stream.as_raw_fd(), &mut parts, Some(&mut control), flags);
-            let (length, fds) = match received {
-                Ok(message) => (message.bytes, take_fds(&message)),
-                Err(Errno::EAGAIN) => return true,
-                Err(Errno::EINTR) => continue,
-                Err(_) => return false,
-            };
-            self.fds.extend(fds);
-            if length == 0 {
-                return false;
-            }
-            if !self.asked {
-                self.received
-                    .extend_from_slice(buffer.get(..length).unwrap_or_default());
-            }
-        }
-    }
-
-    /// Sends what it can; false when the connection has served its purpose.
-    fn flush(&mut self) -> bool {
-        while !self.waiting.is_empty() {
-            match self.stream.write(&self.waiting) {
-                Ok(n) => {
-                    self.waiting.drain(..n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        !self.answered || self.subscribed
-    }
-}
-
-fn take_fds(message: &nix::sys::socket::RecvMsg<'_, '_, ()>) -> Vec<OwnedFd> {
-    let mut fds = Vec::new();
-    for control in message.cmsgs().into_iter().flatten() {
-        if let ControlMessageOwned::ScmRights(received) = control {
-            fds.extend(sys::adopt_received(received));
-        }
-    }
-    fds
-}
-
-fn receive_fds(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    let mut control = cmsg_space!([RawFd; 4]);
-    let mut byte = [0; 512];
-    let mut parts = [IoSliceMut::new(&mut byte)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-    Ok(take_fds(&message))
 }
 
 fn now() -> i64 {
