@@ -61,6 +61,9 @@ pub fn validate(
     validate_annotations(meta.annotations.as_ref(), &path.child("annotations"), errors);
     validate_owners(meta, &path.child("ownerReferences"), errors);
     validate_finalizers(meta, &path.child("finalizers"), errors);
+    if !info.group.contains('.') {
+        validate_standard_finalizers(meta, &path.child("finalizers"), errors);
+    }
     validate_managed_fields(meta, &path.child("managedFields"), errors);
 }
 
@@ -231,6 +234,19 @@ fn validate_finalizers(meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
             finalizers,
             format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set"),
         );
+    }
+}
+
+/// In Kubernetes' oldest groups a finalizer without a domain is one of its own.
+fn validate_standard_finalizers(meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
+    for (index, finalizer) in meta.finalizers.iter().flatten().enumerate() {
+        if !finalizer.contains('/') && !matches!(finalizer.as_str(), ORPHAN | FOREGROUND | "kubernetes") {
+            errors.invalid(
+                &path.index(index),
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
     }
 }
 

@@ -55,6 +55,14 @@ fn invalid_metadata_is_refused_with_upstreams_words() {
             ],
         ),
         (
+            json!({"finalizers": ["mine", "example.com/mine", "orphan"]}),
+            vec![
+                "metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it \
+                 fully qualified"
+                    .into(),
+            ],
+        ),
+        (
             json!({"finalizers": ["orphan", "foregroundDeletion"]}),
             vec![
                 "metadata.finalizers: Invalid value: [\"orphan\",\"foregroundDeletion\"]: finalizer orphan and \

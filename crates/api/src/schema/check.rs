@@ -92,6 +92,39 @@ impl Shape {
     }
 }
 
+/// Fields whose text is of a type of its own in Go: the definition, the field, the type.
+const NAMED_TEXTS: &[(&str, &str, &str)] = &[
+    ("Container", "imagePullPolicy", "v1.PullPolicy"),
+    (
+        "Container",
+        "terminationMessagePolicy",
+        "v1.TerminationMessagePolicy",
+    ),
+    ("ContainerPort", "protocol", "v1.Protocol"),
+    ("DeploymentStrategy", "type", "v1.DeploymentStrategyType"),
+    ("EndpointSlice", "addressType", "v1.AddressType"),
+    ("HTTPGetAction", "scheme", "v1.URIScheme"),
+    ("LabelSelectorRequirement", "operator", "v1.LabelSelectorOperator"),
+    ("NodeSelectorRequirement", "operator", "v1.NodeSelectorOperator"),
+    ("ObjectMeta", "uid", "types.UID"),
+    ("OwnerReference", "uid", "types.UID"),
+    ("PodSpec", "dnsPolicy", "v1.DNSPolicy"),
+    ("PodSpec", "restartPolicy", "v1.RestartPolicy"),
+    ("PodStatus", "phase", "v1.PodPhase"),
+    ("Secret", "type", "v1.SecretType"),
+    ("ServicePort", "protocol", "v1.Protocol"),
+    ("ServiceSpec", "sessionAffinity", "v1.ServiceAffinity"),
+    ("ServiceSpec", "type", "v1.ServiceType"),
+    ("Taint", "effect", "v1.TaintEffect"),
+    ("Toleration", "effect", "v1.TaintEffect"),
+    ("Toleration", "operator", "v1.TolerationOperator"),
+    (
+        "TopologySpreadConstraint",
+        "whenUnsatisfiable",
+        "v1.UnsatisfiableConstraintAction",
+    ),
+];
+
 enum Segment {
     Field(&'static str),
     Key(String),
@@ -192,6 +225,18 @@ impl Pass {
         }
     }
 
+    /// What Go calls the type of the value at hand: some texts have types of their own.
+    fn go_type(&self, shape: Shape) -> String {
+        let owner = self.owners.last().and_then(|owner| owner.name.rsplit('.').next());
+        match (shape, owner, self.path.last()) {
+            (Shape::Type(Type::String), Some(owner), Some(Segment::Field(field))) => NAMED_TEXTS
+                .iter()
+                .find(|(of, name, _)| *of == owner && name == field)
+                .map_or_else(|| shape.go_type(), |(_, _, type_)| (*type_).into()),
+            _ => shape.go_type(),
+        }
+    }
+
     fn number(&mut self, shape: Shape, number: Number) {
         match shape {
             Shape::Type(Type::Number | Type::Any | Type::Quantity) => {}
@@ -202,7 +247,7 @@ impl Pass {
                 self.wrong(format_args!("number {number}"), "int32")
             }
             Shape::Type(Type::Time | Type::MicroTime) => self.wrong("number", "string"),
-            other => self.wrong("number", &other.go_type()),
+            other => self.wrong("number", &self.go_type(other)),
         }
     }
 
@@ -213,7 +258,7 @@ impl Pass {
             Shape::Type(Type::IntOrString) => self.wrong(found, "int32"),
             Shape::Type(Type::Time | Type::MicroTime) => self.wrong(found, "string"),
             Shape::Type(Type::Quantity) => self.wrong_value(crate::quantity::ParseQuantityError::Format),
-            other => self.wrong(found, &other.go_type()),
+            other => self.wrong(found, &self.go_type(other)),
         }
     }
 }
