@@ -227,6 +227,24 @@ fn the_selector_never_changes_and_counts_make_sense() {
 }
 
 #[test]
+fn a_scale_must_be_possible() {
+    let old = workload(json!({}));
+    let new = over(old.clone(), json!({"spec": {"replicas": -3}}));
+    for kind in ["apps/Deployment", "apps/ReplicaSet"] {
+        let (_, errors) = update(
+            kind,
+            old.clone(),
+            new.clone(),
+            Target::Subresource(Subresource::Scale),
+        );
+        assert_eq!(
+            errors,
+            ["spec.replicas: Invalid value: -3: must be greater than or equal to 0"]
+        );
+    }
+}
+
+#[test]
 fn tables_show_workloads() {
     let mut value = workload(json!({"replicas": 3}));
     value["status"] =

@@ -80,6 +80,10 @@ impl Kind for ReplicaSet {
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
         if target != Target::Subresource(Subresource::Status) {
+            // Through `scale`, too, what results must be a valid one.
+            if target != Target::Main {
+                self.validate(errors);
+            }
             return meta::immutable(
                 &self.spec.selector,
                 &old.spec.selector,
