@@ -13,6 +13,7 @@ mod node;
 mod observe;
 mod options;
 mod paths;
+mod pretty;
 pub(crate) mod query;
 mod request_body;
 pub mod request_info;

@@ -16,8 +16,8 @@ use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
-    RequestBody, Response, ResponseBody, binding, custom_resources, eviction, logs, options, request_body,
-    respond, scale, token_request,
+    RequestBody, Response, ResponseBody, binding, custom_resources, eviction, logs, options, pretty,
+    request_body, respond, scale, token_request,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -191,7 +191,10 @@ fn view<'a>(call: &Call, resource: &'a Resource, accepted: Accepted) -> ApiResul
 
 fn object(call: &Call, resource: &Resource, code: u16, entry: &Entry) -> ApiResult<Response> {
     let accepted = negotiate(&call.headers, true)?;
-    let bytes = view(call, resource, accepted)?.object(entry)?;
+    let mut bytes = view(call, resource, accepted)?.object(entry)?;
+    if accepted.encoding == Encoding::Json && pretty::wanted(&call.query, &call.headers) {
+        bytes = pretty::indented(&bytes).into();
+    }
     respond::encoded(code, accepted.encoding, bytes)
 }
 
@@ -220,6 +223,10 @@ async fn list(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
         .await?;
     let segments = view(&call, &resource, accepted)?.list(&list)?;
     match accepted.encoding {
+        Encoding::Json if pretty::wanted(&call.query, &call.headers) => {
+            let text = pretty::indented(&segments.concat());
+            Ok(respond::typed(200, accepted.encoding.content_type(), text))
+        }
         Encoding::Json => Ok(respond::typed(
             200,
             accepted.encoding.content_type(),

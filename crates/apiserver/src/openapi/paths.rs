@@ -54,20 +54,18 @@ pub(super) fn add(paths: &mut Map<String, Value>, prefix: &str, info: &KindInfo,
 
     let item = format!("{collection}/{{name}}");
     let mut at_item = Map::new();
-    let verbs: [(&str, &str, &str, &str, Option<&str>, &[Parameter]); 4] = [
-        ("get", "get", "get", name, None, &[]),
-        ("update", "put", "put", name, Some(name), WRITE),
-        ("patch", "patch", "patch", name, Some(PATCH), PATCH_PARAMETERS),
-        ("delete", "delete", "delete", STATUS, Some(DELETE_OPTIONS), DELETE),
-    ];
-    for (verb, method, action, answer, body, parameters) in verbs {
+    let mut at = |verb: &str, method: &str, answer: &str, body: Option<&str>, parameters: &[Parameter]| {
         if has(verb) {
             at_item.insert(
                 method.into(),
-                resource.operation(action, answer, body, parameters),
+                resource.operation(method, answer, body, parameters),
             );
         }
-    }
+    };
+    at("get", "get", name, None, &[]);
+    at("update", "put", name, Some(name), WRITE);
+    at("patch", "patch", name, Some(PATCH), PATCH_PARAMETERS);
+    at("delete", "delete", STATUS, Some(DELETE_OPTIONS), DELETE);
     insert(paths, item.clone(), at_item, path_parameters(namespaced, true));
 
     for subresource in served(info) {

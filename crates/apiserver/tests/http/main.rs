@@ -1,5 +1,13 @@
 //! The server's contract over HTTP, with real clients: kube-rs, and kubectl where there is one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may; the lint knows only functions marked as one"
+)]
+
 mod access;
 mod admission;
 mod harness;

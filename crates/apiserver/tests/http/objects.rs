@@ -263,6 +263,35 @@ async fn a_deletion_answers_with_a_status_or_the_object() {
 }
 
 #[tokio::test]
+async fn people_get_json_that_they_can_read() {
+    let server = Server::start().await;
+    let client = server.local();
+    post(&client, MAPS, &map("a")).await;
+    let plain = get(&client, &format!("{MAPS}/a")).await;
+    let pretty = get(&client, &format!("{MAPS}/a?pretty=true")).await;
+    assert!(
+        pretty.text().starts_with("{\n  \"apiVersion\": \"v1\",\n"),
+        "{}",
+        pretty.text()
+    );
+    assert_eq!(pretty.json(), plain.json());
+    let headers = [("user-agent", "curl/8.0")];
+    let list = send(&client, request(Method::GET, MAPS, &headers, "")).await;
+    assert!(
+        list.text().starts_with("{\n  \"kind\": \"ConfigMapList\",\n"),
+        "{}",
+        list.text()
+    );
+    let headers = [("user-agent", "curl/8.0")];
+    let list = send(
+        &client,
+        request(Method::GET, &format!("{MAPS}?pretty=false"), &headers, ""),
+    )
+    .await;
+    assert!(!list.text().contains('\n'));
+}
+
+#[tokio::test]
 async fn large_lists_are_compressed_for_those_who_ask() {
     let server = Server::start().await;
     let client = server.local();
@@ -285,7 +314,9 @@ async fn wrong_requests_are_told_what_is_wrong() {
     let not_found = "the server could not find the requested resource";
     let not_allowed = "the server does not allow this method on the requested resource";
     let json_type: &[(&str, &str)] = &[("content-type", "application/json")];
-    let cases: &[(&str, &str, &[(&str, &str)], &str, u16, &str)] = &[
+    /// Method, path, headers and body; code and message.
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+    let cases: &[Case<'_>] = &[
         ("GET", "/api/v1/nonsense", &[], "", 404, not_found),
         ("GET", "/apis/nonsense.k8s.io/v1/things", &[], "", 404, not_found),
         ("GET", "/api/v1/pods/p", &[], "", 404, not_found),
