@@ -220,7 +220,7 @@ impl Reconcile<String> for Controller {
         if let Some(taints) = health::desired_taints(&node, eviction, now()) {
             let patch = json!({
                 "metadata": {"resourceVersion": node.metadata.resource_version},
-                "spec": {"taints": taints},
+                "spec": {"taints": (!taints.is_empty()).then_some(taints)},
             });
             unless_gone(
                 api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
@@ -239,11 +239,11 @@ fn now() -> Timestamp {
 
 impl Controller {
     /// Whether the node is late; if not, it is looked at again when it would be.
-    fn is_silent(&self, name: &String, node: &Node) -> bool {
+    fn is_silent(&self, name: &str, node: &Node) -> bool {
         let at = self
             .heard
             .lock()
-            .get(name)
+            .get(&name.to_string())
             .map_or_else(Instant::now, |heard| heard.at);
         let grace = match health::condition(node, "Ready") {
             Some(_) => self.grace,
@@ -251,14 +251,14 @@ impl Controller {
         };
         let silence = at.elapsed();
         if silence < grace {
-            self.queue.add_after(name.clone(), grace - silence);
+            self.queue.add_after(name.to_string(), grace - silence);
             return false;
         }
         true
     }
 
     /// Whether the node may get a taint that evicts now: one node of a zone after the other.
-    fn eviction(&self, name: &String, node: &Node) -> Eviction {
+    fn eviction(&self, name: &str, node: &Node) -> Eviction {
         if health::is_ready(node) || health::condition(node, "Ready").is_none() {
             return Eviction::NotNow;
         }
@@ -286,7 +286,7 @@ impl Controller {
         let now = Instant::now();
         match next.get(&key).copied().filter(|at| *at > now) {
             Some(at) => {
-                self.queue.add_after(name.clone(), at - now);
+                self.queue.add_after(name.to_string(), at - now);
                 Eviction::NotNow
             }
             None => {
@@ -297,7 +297,7 @@ impl Controller {
     }
 
     /// Once for each time that the node ceases to be ready, its pods are marked as not ready.
-    async fn follow_readiness(&self, name: &String, node: &Node) -> Result<(), Failure> {
+    async fn follow_readiness(&self, name: &str, node: &Node) -> Result<(), Failure> {
         let is_ready = health::is_ready(node);
         let (was_ready, marked) = {
             let mut heard = self.heard.lock();
@@ -322,7 +322,7 @@ impl Controller {
         }
         for pod in self
             .pods_by_node
-            .get(name)
+            .get(&name.to_string())
             .iter()
             .filter(|pod| pods::is_ready(pod))
         {
