@@ -3,9 +3,10 @@
 //! What is taken is what the services in the registry hold, followed through a watch, and what requests on their way
 //! have been given. So nothing has to be stored, and nothing leaks for longer than such a request may take.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod cidr;
+mod taken;
+
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,151 +18,11 @@ use rand::Rng;
 use skiff_api::{Errors, Object, Path};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use cidr::Cidr;
+use taken::{Owner, Taken};
+
 use crate::error::{ApiError, ApiResult};
 use crate::registry::{AdmissionRequest, Entry, Frame, ListOptions, Operation, Registry, WatchOptions};
-
-/// How long something that was given is kept for a service that has not been seen yet. Longer than a request may take.
-const GIVEN_FOR: Duration = Duration::from_secs(90);
-
-/// A range of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cidr {
-    first: IpAddr,
-    prefix: u8,
-}
-
-impl Cidr {
-    /// The range that an address and the length of its prefix name.
-    pub(crate) fn new(address: IpAddr, prefix: u8) -> Option<Self> {
-        let bits = Self::bits_of(address);
-        let host = u32::from(bits).checked_sub(u32::from(prefix))?;
-        let number = number(address);
-        let first = if host >= 128 { 0 } else { number >> host << host };
-        Some(Self {
-            first: address_like(address, first),
-            prefix,
-        })
-    }
-
-    fn bits_of(address: IpAddr) -> u8 {
-        if address.is_ipv4() { 32 } else { 128 }
-    }
-
-    /// How many addresses can be given out: neither the first, which names the network, nor an IPv4 broadcast address.
-    /// Of a very large range only a part is used.
-    fn size(&self) -> u128 {
-        let host = u32::from(Self::bits_of(self.first) - self.prefix);
-        let all = 1_u128 << host.min(20);
-        let ends = if self.first.is_ipv4() { 2 } else { 1 };
-        all.saturating_sub(ends)
-    }
-
-    /// The address at a place, from 0.
-    pub(crate) fn nth(&self, place: u128) -> Option<IpAddr> {
-        (place < self.size()).then(|| address_like(self.first, number(self.first) + 1 + place))
-    }
-
-    fn contains(&self, address: IpAddr) -> bool {
-        if address.is_ipv4() != self.first.is_ipv4() {
-            return false;
-        }
-        let place = number(address).wrapping_sub(number(self.first));
-        place >= 1 && place - 1 < self.size()
-    }
-
-    fn family(&self) -> &'static str {
-        if self.first.is_ipv4() { "IPv4" } else { "IPv6" }
-    }
-}
-
-impl std::fmt::Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u128::from(u32::from(address)),
-        IpAddr::V6(address) => u128::from(address),
-    }
-}
-
-fn address_like(like: IpAddr, number: u128) -> IpAddr {
-    match like {
-        // Only ever called with numbers of the like's own range.
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(number)),
-    }
-}
-
-/// A namespace and a name.
-type Owner = (String, String);
-
-/// Why something could not be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    Taken,
-    Full,
-}
-
-/// What is taken of a range.
-#[derive(Debug)]
-struct Taken<T> {
-    by: HashMap<T, Owner>,
-    given: HashMap<T, Instant>,
-}
-
-impl<T> Default for Taken<T> {
-    fn default() -> Self {
-        Self {
-            by: HashMap::new(),
-            given: HashMap::new(),
-        }
-    }
-}
-
-impl<T: Copy + Eq + Hash> Taken<T> {
-    fn is_free(&self, item: T, now: Instant) -> bool {
-        !self.by.contains_key(&item)
-            && self
-                .given
-                .get(&item)
-                .is_none_or(|since| now.duration_since(*since) > GIVEN_FOR)
-    }
-
-    fn take(&mut self, item: T, now: Instant, dry_run: bool) -> Result<(), Refusal> {
-        if !self.is_free(item, now) {
-            return Err(Refusal::Taken);
-        }
-        if !dry_run {
-            self.given.insert(item, now);
-        }
-        Ok(())
-    }
-
-    /// The first free one of the candidates.
-    fn take_any(
-        &mut self,
-        mut candidates: impl Iterator<Item = T>,
-        now: Instant,
-        dry_run: bool,
-    ) -> Result<T, Refusal> {
-        let free = candidates
-            .find(|item| self.is_free(*item, now))
-            .ok_or(Refusal::Full)?;
-        self.take(free, now, dry_run).map(|()| free)
-    }
-
-    /// What a service holds, as the watch shows it.
-    fn hold(&mut self, owner: &Owner, items: &[T]) {
-        self.by.retain(|item, its| its != owner || items.contains(item));
-        for item in items {
-            self.given.remove(item);
-            self.by.insert(*item, owner.clone());
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 struct State {
@@ -761,26 +622,6 @@ mod tests {
         given.sort();
         given.dedup();
         assert_eq!(given.len(), 6);
-    }
-
-    #[test]
-    fn what_the_watch_shows_is_what_is_held() {
-        let mut taken = Taken::default();
-        let (a, b) = (
-            ("n".to_string(), "a".to_string()),
-            ("n".to_string(), "b".to_string()),
-        );
-        let now = Instant::now();
-        taken.take(1, now, false).unwrap();
-        taken.hold(&a, &[1, 2]);
-        assert!(!taken.is_free(1, now) && !taken.is_free(2, now));
-        taken.hold(&a, &[2]);
-        assert!(taken.is_free(1, now), "an update gave it back");
-        taken.hold(&b, &[1]);
-        taken.hold(&a, &[]);
-        assert!(!taken.is_free(1, now) && taken.is_free(2, now));
-        taken.take(3, now, true).unwrap();
-        assert!(taken.is_free(3, now), "a dry run takes nothing");
     }
 
     proptest! {
