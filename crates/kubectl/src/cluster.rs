@@ -183,7 +183,9 @@ async fn in_context(kubeconfig: Kubeconfig, global: &Global) -> Result<Config, F
     if let Some(context) = &global.context
         && !kubeconfig.contexts.iter().any(|named| named.name == *context)
     {
-        return Err(Failure::usage(format!("context \"{context}\" does not exist")));
+        return Err(Failure::Plain(format!(
+            "Error in configuration: context was not found for specified context: {context}"
+        )));
     }
     if global.context.is_none()
         && kubeconfig

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::fields::{name, text};
 use crate::manifest::Files;
 use crate::output;
-use crate::wanted::wanted;
+use crate::wanted::{BOTH, wanted};
 
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
@@ -136,6 +136,9 @@ impl Delete {
     }
 
     async fn targets(&self, cluster: &Cluster) -> Result<Vec<Result<Target, Failure>>, Failure> {
+        if !self.words.is_empty() && !self.files.filename.is_empty() {
+            return Err(Failure::usage(BOTH));
+        }
         let discovery = Discovery::load(cluster).await?;
         if !self.files.filename.is_empty() {
             let items = self.files.read(cluster, &discovery)?.into_iter().map(|item| {

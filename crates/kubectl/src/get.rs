@@ -11,7 +11,7 @@ use crate::fields::{list, name, text};
 use crate::manifest::Files;
 use crate::output;
 use crate::table::{Style, Writer, cells};
-use crate::wanted::{Wanted, wanted};
+use crate::wanted::{BOTH, Wanted, wanted};
 use crate::yaml;
 
 const NOTHING_WANTED: &str = "You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete \
@@ -83,6 +83,9 @@ impl Get {
         let format = self.output.as_deref().map(Format::parse).transpose()?;
         if self.words.is_empty() && self.files.filename.is_empty() {
             return Err(Failure::Plain(NOTHING_WANTED.into()));
+        }
+        if !self.words.is_empty() && !self.files.filename.is_empty() {
+            return Err(Failure::usage(BOTH));
         }
         let discovery = Discovery::load(cluster).await?;
         let namespace = (!self.all_namespaces).then_some(cluster.namespace.as_str());

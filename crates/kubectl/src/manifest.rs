@@ -140,11 +140,24 @@ impl Files {
 
 /// The documents of a text; JSON is YAML. Empty ones are left out.
 fn documents(text: &str) -> Result<Vec<Value>, String> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| wrong_yaml(&error.to_string()))?;
     Ok(documents
         .into_iter()
         .filter(|document| !document.is_null())
         .collect())
+}
+
+/// The parser's complaint in go-yaml's form: `yaml: line 3: …`, the first line going without saying.
+fn wrong_yaml(error: &str) -> String {
+    let first = error.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let placed = first.strip_prefix("line ").and_then(|rest| rest.split_once(' '));
+    match placed.and_then(|(line, rest)| Some((line, rest.split_once(": ")?.1))) {
+        Some(("1", what)) => format!("yaml: {what}"),
+        Some((line, what)) => format!("yaml: line {line}: {what}"),
+        None => format!("yaml: {first}"),
+    }
 }
 
 /// The members of a `List`, or the object itself.
@@ -175,7 +188,8 @@ fn resolve(
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let invalid = |what: &str| {
         Failure::usage(format!(
-            "error validating \"{source}\": error validating data: {what} not set"
+            "error validating \"{source}\": error validating data: {what} not set; if you choose to ignore these errors, \
+             turn validation off with --validate=false"
         ))
     };
     if kind.is_empty() {
@@ -231,6 +245,23 @@ mod tests {
         assert_eq!(documents(r#"{"kind": "A"}"#).unwrap(), [json!({"kind": "A"})]);
         let list = json!({"kind": "List", "items": [{"kind": "A"}, {"kind": "B"}]});
         assert_eq!(members(list).len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_refused_as_go_yaml_does() {
+        let cases = [
+            (
+                "a: b: c\n",
+                "yaml: mapping values are not allowed in this context",
+            ),
+            (
+                "x: y\na: b: c\n",
+                "yaml: line 2: mapping values are not allowed in this context",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(documents(text).unwrap_err(), expected);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::fields::integer;
 use crate::manifest::Files;
 use crate::output;
-use crate::wanted::wanted;
+use crate::wanted::{BOTH, wanted};
 
 #[derive(Debug, Args)]
 pub(crate) struct Scale {
@@ -32,6 +32,9 @@ impl Scale {
             return Err(Failure::usage(
                 "The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0",
             ));
+        }
+        if !self.words.is_empty() && !self.files.filename.is_empty() {
+            return Err(Failure::usage(BOTH));
         }
         let discovery = Discovery::load(cluster).await?;
         let mut targets = Vec::new();

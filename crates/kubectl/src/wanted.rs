@@ -36,6 +36,10 @@ impl From<Item> for Wanted {
     }
 }
 
+/// Why a command does not take arguments and files at once.
+pub(crate) const BOTH: &str =
+    "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well";
+
 const MIXED: &str = "there is no need to specify a resource type as a separate argument when passing arguments in \
                      resource/name form (e.g. 'kubectl get resource/<resource_name>' instead of 'kubectl get resource \
                      resource/<resource_name>'";

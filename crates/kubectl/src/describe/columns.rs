@@ -68,7 +68,7 @@ mod tests {
             // The second column is a run of its own.
             (
                 "a\tbb\tc\nlong\td\n\te\tf\n",
-                "a     bb  c\nlong  d\n      e   f\n",
+                "a     bb  c\nlong  d\n      e  f\n",
             ),
             // What stands behind the last tab widens nothing.
             (

@@ -33,7 +33,7 @@ use crate::failure::Failure;
 use crate::fields::{name, text};
 use crate::manifest::Files;
 use crate::output;
-use crate::wanted::{Wanted, wanted};
+use crate::wanted::{BOTH, Wanted, wanted};
 
 #[derive(Debug, Args)]
 pub(crate) struct Describe {
@@ -104,6 +104,9 @@ impl Describe {
                 "You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list \
                  of supported resources.",
             ));
+        }
+        if !self.words.is_empty() && !self.files.filename.is_empty() {
+            return Err(Failure::usage(BOTH));
         }
         let discovery = Discovery::load(cluster).await?;
         let (objects, mut failures) = self.objects(cluster, &discovery).await?;
@@ -259,3 +262,6 @@ fn lines(map: &Map<String, Value>) -> Vec<String> {
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
