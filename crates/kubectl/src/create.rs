@@ -64,26 +64,26 @@ impl Create {
         match self.what {
             Some(what) => {
                 let (collection, object, title) = what.object(cluster)?;
-                cluster
+                let created = cluster
                     .write(Method::POST, &with_query(&collection, &WRITE), &object)
-                    .await
-                    .map_err(|failure| {
-                        match failure {
-                            // kubectl prefixes what it could not create from flags.
-                            Failure::Server(mut status) if status.reason.as_deref() != Some("Invalid") => {
-                                let message = status.message.as_deref().unwrap_or_default();
-                                let kind = title.split(['.', '/']).next().unwrap_or_default();
-                                status.message = Some(format!("failed to create {kind}: {message}"));
-                                let message = status.message.clone().unwrap_or_default();
-                                Failure::usage(message)
-                            }
-                            other => other,
-                        }
-                    })?;
+                    .await;
+                created.map_err(|failure| not_created(failure, &title))?;
                 output::line(&format!("{title} created"))
             }
             None => from_files(&self.files, cluster).await,
         }
+    }
+}
+
+/// What kubectl says of an object that it could not create from flags; it has no words of its own for namespaces.
+fn not_created(failure: Failure, title: &str) -> Failure {
+    let kind = title.split(['.', '/']).next().unwrap_or_default();
+    match failure {
+        Failure::Server(status) if kind != "namespace" => {
+            let message = status.message.unwrap_or_default();
+            Failure::usage(format!("failed to create {kind}: {message}"))
+        }
+        other => other,
     }
 }
 
@@ -200,6 +200,21 @@ impl What {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_created_is_said_by_kind() {
+        let status = json!({"reason": "AlreadyExists", "message": "already there"});
+        let failure = || Failure::Server(Box::new(serde_json::from_value(status.clone()).unwrap()));
+        let text = |title| not_created(failure(), title).to_string();
+        assert_eq!(
+            text("deployment.apps/a"),
+            "error: failed to create deployment: already there"
+        );
+        assert_eq!(
+            text("namespace/a"),
+            "Error from server (AlreadyExists): already there"
+        );
+    }
 
     #[test]
     fn a_container_is_named_after_its_image() {

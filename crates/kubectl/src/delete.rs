@@ -172,7 +172,9 @@ impl Delete {
                 continue;
             }
             let path = wanted.resource.collection(wanted.namespace.as_deref());
-            for item in cluster.list(&path, &[("labelSelector", &self.selector)]).await? {
+            let found = cluster.list(&path, &[("labelSelector", &self.selector)]).await;
+            let found = found.map_err(|failure| wanted.not_listed(failure, &self.selector, ""))?;
+            for item in found {
                 targets.push(Ok(Target {
                     resource: wanted.resource.clone(),
                     namespace: text(&item, "/metadata/namespace").to_string(),

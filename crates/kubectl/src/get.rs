@@ -139,7 +139,9 @@ impl Get {
         let mut token = String::new();
         loop {
             let path = self.query(&wanted.path(), &[("limit", CHUNK), ("continue", &token)]);
-            let page = cluster.get(&path, accept).await?;
+            let page = cluster.get(&path, accept).await;
+            let page =
+                page.map_err(|failure| wanted.not_listed(failure, &self.selector, &self.field_selector))?;
             token = page
                 .pointer("/metadata/continue")
                 .and_then(Value::as_str)

@@ -23,6 +23,28 @@ impl Wanted {
             None => self.resource.collection(self.namespace.as_deref()),
         }
     }
+
+    /// A failure to list, with what was looked for, as kubectl adds it to a refusal.
+    pub(crate) fn not_listed(&self, failure: Failure, labels: &str, fields: &str) -> Failure {
+        let Failure::Server(mut status) = failure else {
+            return failure;
+        };
+        if matches!(status.reason.as_deref(), Some("BadRequest" | "NotFound")) {
+            let resource = &self.resource;
+            let what = format!(
+                "\"{}/{}, Resource={}\"",
+                resource.group, resource.version, resource.plural
+            );
+            let why = status.message.unwrap_or_default();
+            status.message = Some(match labels.is_empty() && fields.is_empty() {
+                true => format!("Unable to list {what}: {why}"),
+                false => format!(
+                    "Unable to find {what} that match label selector {labels:?}, field selector {fields:?}: {why}"
+                ),
+            });
+        }
+        Failure::Server(status)
+    }
 }
 
 impl From<Item> for Wanted {
@@ -121,6 +143,25 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(paths(line).unwrap(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_list_that_is_refused_is_named() {
+        let pods = &wanted(&["po".to_string()], &discovery(), None).unwrap()[0];
+        let refusal = |labels: &str| {
+            let status = serde_json::json!({"reason": "BadRequest", "message": "no"});
+            let failure = Failure::Server(Box::new(serde_json::from_value(status).unwrap()));
+            pods.not_listed(failure, labels, "").to_string()
+        };
+        assert_eq!(
+            refusal(""),
+            "Error from server (BadRequest): Unable to list \"/v1, Resource=pods\": no"
+        );
+        assert_eq!(
+            refusal("a,("),
+            "Error from server (BadRequest): Unable to find \"/v1, Resource=pods\" that match label selector \"a,(\", \
+             field selector \"\": no"
+        );
     }
 
     #[test]

@@ -161,9 +161,10 @@ impl Describe {
     /// The object of a name; where there is none, those whose names begin with it.
     async fn find(&self, cluster: &Cluster, wanted: &Wanted) -> Result<Vec<Value>, Failure> {
         let Some(prefix) = &wanted.name else {
-            return cluster
+            let found = cluster
                 .list(&wanted.path(), &[("labelSelector", &self.selector)])
                 .await;
+            return found.map_err(|failure| wanted.not_listed(failure, &self.selector, ""));
         };
         let missing = match cluster.get(&wanted.path(), JSON).await {
             Err(failure) if failure.is_not_found() => failure,
