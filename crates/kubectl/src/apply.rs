@@ -8,6 +8,7 @@ use skiff_api::schema;
 use crate::cluster::{Cluster, JSON, with_query};
 use crate::discovery::Discovery;
 use crate::failure::Failure;
+use crate::fields::text;
 use crate::manifest::{Files, Item};
 use crate::output;
 use crate::three_way;
@@ -77,9 +78,10 @@ fn annotated(object: &Value) -> Result<Value, Failure> {
 
 async fn apply(cluster: &Cluster, item: &Item) -> Result<&'static str, Failure> {
     if item.name().is_empty() {
-        return Err(Failure::usage(
-            "from ".to_string() + &item.source + ": cannot use generate name with apply",
-        ));
+        let name = text(&item.object, "/metadata/generateName");
+        return Err(Failure::usage(format!(
+            "from {name}: cannot use generate name with apply"
+        )));
     }
     let wanted = annotated(&item.object)?;
     let mut tries = 0;

@@ -55,6 +55,8 @@ struct Target {
     resource: Resource,
     namespace: String,
     name: String,
+    /// The file that names it.
+    source: Option<String>,
 }
 
 impl Delete {
@@ -87,7 +89,10 @@ impl Delete {
                 let answer = cluster.write(Method::DELETE, &path, &self.options()).await;
                 let answer = match answer {
                     Err(failure) if failure.is_not_found() && self.forgives_absence() => return Ok(()),
-                    answer => answer?,
+                    answer => answer.map_err(|failure| match &target.source {
+                        Some(source) => failure.when("deleting", source),
+                        None => failure,
+                    })?,
                 };
                 let how = if self.force && self.grace_period == 0 {
                     "force deleted"
@@ -148,6 +153,7 @@ impl Delete {
                     resource: item.resource,
                     namespace: item.namespace,
                     name,
+                    source: Some(item.source),
                 })
             });
             return Ok(items.collect());
@@ -160,6 +166,7 @@ impl Delete {
                     resource: wanted.resource,
                     namespace: cluster.namespace.clone(),
                     name,
+                    source: None,
                 }));
                 continue;
             }
@@ -179,6 +186,7 @@ impl Delete {
                     resource: wanted.resource.clone(),
                     namespace: text(&item, "/metadata/namespace").to_string(),
                     name: name(&item).to_string(),
+                    source: None,
                 }));
             }
         }

@@ -41,6 +41,14 @@ impl Failure {
         matches!(self, Self::Server(status) if status.reason.as_deref() == Some("NotFound"))
     }
 
+    /// What the server said that there is not.
+    pub(crate) fn missing(&self) -> Option<&str> {
+        match self {
+            Self::Server(status) if self.is_not_found() => status.message.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether the server said that the object has changed meanwhile.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Server(status) if status.reason.as_deref() == Some("Conflict"))

@@ -98,15 +98,12 @@ impl Logs {
 /// The pod of that name, or the best one of what has pods.
 async fn pod(cluster: &Cluster, target: &str) -> Result<Value, Failure> {
     let pods = format!("/api/v1/namespaces/{}/pods", cluster.namespace);
-    let missing = |failure: Failure| match failure {
-        Failure::Server(status) if status.reason.as_deref() == Some("NotFound") => {
-            let message = status.message.unwrap_or_default();
-            Failure::usage(format!(
-                "error from server (NotFound): {message} in namespace \"{}\"",
-                cluster.namespace
-            ))
-        }
-        other => other,
+    let missing = |failure: Failure| match failure.missing() {
+        Some(message) => Failure::usage(format!(
+            "error from server (NotFound): {message} in namespace \"{}\"",
+            cluster.namespace
+        )),
+        None => failure,
     };
     let (kind, object) = target.split_once('/').unwrap_or(("pod", target));
     if ["pod", "pods", "po"].contains(&kind) {

@@ -68,14 +68,16 @@ impl Scale {
             }
             scaled = true;
         }
-        match failures.as_slice() {
-            // kubectl looks for all objects before it scales one, and says so when there are none.
-            [Failure::Server(status)] if !scaled && status.reason.as_deref() == Some("NotFound") => {
-                let message = status.message.as_deref().unwrap_or_default();
-                Err(Failure::usage(format!("no objects passed to scale {message}")))
-            }
-            _ => Failure::all(failures),
+        // kubectl looks for all objects before it scales one, and says so when there are none.
+        let missing: Vec<&str> = failures.iter().filter_map(Failure::missing).collect();
+        if scaled || missing.is_empty() || missing.len() < failures.len() {
+            return Failure::all(failures);
         }
+        let missing = match missing.as_slice() {
+            [one] => one.to_string(),
+            all => format!("[{}]", all.join(", ")),
+        };
+        Err(Failure::usage(format!("no objects passed to scale {missing}")))
     }
 
     async fn scale(&self, cluster: &Cluster, path: &str) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ mod columns;
 mod config_map;
 mod container;
 mod deployment;
+mod endpoint_slice;
 mod generic;
 mod namespace;
 mod node;
@@ -88,6 +89,7 @@ fn story(resource: &Resource) -> Story {
         ("", "ServiceAccount") => of(service_account::related, service_account::describe),
         ("apps", "Deployment") => of(deployment::related, deployment::describe),
         ("apps", "ReplicaSet") => of(replica_set::related, replica_set::describe),
+        ("discovery.k8s.io", "EndpointSlice") => of(alone, endpoint_slice::describe),
         _ => of(alone, generic::describe),
     }
 }

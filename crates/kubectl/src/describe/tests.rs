@@ -315,3 +315,34 @@ Events:        <none>
 ";
     assert_eq!(told("e", &widget, vec![], vec![]), expected);
 }
+
+#[test]
+fn an_endpoint_slice() {
+    let slice = json!({
+        "kind": "EndpointSlice", "metadata": {"name": "s-1", "namespace": "n"}, "addressType": "IPv4",
+        "ports": [{"port": 80, "protocol": "TCP"}],
+        "endpoints": [{
+            "addresses": ["10.0.0.1"], "conditions": {"ready": true}, "nodeName": "n1",
+            "targetRef": {"kind": "Pod", "name": "p"}}]});
+    let expected = "\
+Name:         s-1
+Namespace:    n
+Labels:       <none>
+Annotations:  <none>
+AddressType:  IPv4
+Ports:
+  Name     Port  Protocol
+  ----     ----  --------
+  <unset>  80    TCP
+Endpoints:
+  - Addresses:  10.0.0.1
+    Conditions:
+      Ready:    true
+    Hostname:   <unset>
+    TargetRef:  Pod/p
+    NodeName:   n1
+    Zone:       <unset>
+Events:         <none>
+";
+    assert_eq!(told("discovery.k8s.io", &slice, vec![], vec![]), expected);
+}
