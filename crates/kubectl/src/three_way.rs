@@ -83,8 +83,14 @@ fn map_patch(
         let (inner, merge) = shape.field(name);
         match (wanted_value, live_value) {
             (Value::Object(wanted_map), Value::Object(live_map)) => {
-                let nested = map_patch(object(last_value), wanted_map, live_map, inner);
+                let mut nested = map_patch(object(last_value), wanted_map, live_map, inner);
                 if !nested.is_empty() {
+                    if merge == Merge::RetainKeys {
+                        // What the server has added for another choice (a rolling update's limits) goes.
+                        let kept = wanted_map.iter().filter(|(_, value)| !value.is_null());
+                        let kept: Vec<Value> = kept.map(|(key, _)| key.as_str().into()).collect();
+                        nested.insert("$retainKeys".to_string(), kept.into());
+                    }
                     patch.insert(name.clone(), Value::Object(nested));
                 }
             }
@@ -291,6 +297,15 @@ mod tests {
             patch["spec"]["template"]["spec"]["containers"][0]["command"],
             json!(["x", "y"])
         );
+    }
+
+    #[test]
+    fn another_strategy_takes_the_fields_of_the_old_one_away() {
+        let wanted = json!({"spec": {"strategy": {"type": "Recreate"}}});
+        let live =
+            json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}}}});
+        let expected = json!({"spec": {"strategy": {"type": "Recreate", "$retainKeys": ["type"]}}});
+        assert_eq!(patch(&json!({}), &wanted, &live, deployment()), expected);
     }
 
     #[test]
