@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::fields::{list, name, text};
 use crate::manifest::Files;
 use crate::output;
-use crate::table::{Style, Writer, cells};
+use crate::table::{Style, Writer, cells, with_columns};
 use crate::wanted::{BOTH, Wanted, wanted};
 use crate::yaml;
 
@@ -245,9 +245,12 @@ impl Get {
                 .unwrap_or_default();
             let style = self.style(wanted, false);
             let mut with_header = !printed;
+            let mut columns = pages
+                .last()
+                .and_then(|page| page.get("columnDefinitions").cloned());
             return self
                 .follow(cluster, wanted, TABLE, version, |table| {
-                    let rows = cells(table, &style, with_header);
+                    let rows = cells(&with_columns(table, &mut columns), &style, with_header);
                     with_header = false;
                     output::text(&writer.lines(&rows))
                 })

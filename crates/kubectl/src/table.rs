@@ -62,6 +62,22 @@ impl Writer {
     }
 }
 
+/// A table with its columns. A watch describes them in its first table only; those seen last are kept in `known`.
+pub(crate) fn with_columns(table: &Value, known: &mut Option<Value>) -> Value {
+    let mut table = table.clone();
+    let own = table
+        .get("columnDefinitions")
+        .filter(|columns| columns.as_array().is_some_and(|all| !all.is_empty()));
+    match (own.cloned(), table.as_object_mut()) {
+        (Some(own), _) => *known = Some(own),
+        (None, Some(table)) => {
+            table.insert("columnDefinitions".into(), known.clone().unwrap_or_default());
+        }
+        (None, None) => {}
+    }
+    table
+}
+
 /// The header and the rows of a table.
 pub(crate) fn cells(table: &Value, style: &Style, with_header: bool) -> Vec<Vec<String>> {
     let list = |value: &Value, name: &str| {
@@ -200,6 +216,16 @@ mod tests {
                 "a/env=prod,b=c"
             ]
         );
+    }
+
+    #[test]
+    fn a_table_without_columns_has_those_of_the_one_before() {
+        let mut known = None;
+        with_columns(&table(), &mut known);
+        let mut later = table();
+        later.as_object_mut().unwrap().remove("columnDefinitions");
+        let rows = cells(&with_columns(&later, &mut known), &Style::default(), false);
+        assert_eq!(rows, [["a-long-name", "1/1"]]);
     }
 
     #[test]
