@@ -6,8 +6,8 @@ SKIFF := $(or $(CARGO_TARGET_DIR),target)/release/skiff
 
 # What the build needs (a C compiler, the seccomp library, protoc for CRI) and what a node needs (nft).
 BUILD_PACKAGES := gcc libc6-dev pkg-config libseccomp-dev protobuf-compiler nftables
-# What the tests need besides: a registry and programs to make images of, network namespaces, kubectl.
-TEST_PACKAGES := docker-registry busybox-static iproute2 curl ca-certificates procps
+# What the tests need besides: a registry, etcd, and programs to make images of, network namespaces, kubectl.
+TEST_PACKAGES := docker-registry etcd-server python3 busybox-static iproute2 curl ca-certificates procps
 
 ## Build the release binary, start a one-node cluster and wait until its node is Ready
 start: build

@@ -278,6 +278,7 @@ impl From<skiff_store::Error> for ApiError {
             Error::Compacted { .. } => Self::gone("The provided resource version is too old."),
             Error::FutureRevision { current } => Self::too_large_resource_version(*current + 1, *current),
             Error::Unavailable(_) => Self::unavailable(error.to_string()),
+            Error::TooLarge => Self::too_large(error.to_string()),
             Error::Conflict { .. } | Error::LeaseNotFound | Error::NoSpace => Self::internal(error),
         }
     }

@@ -133,6 +133,9 @@ pub enum Error {
     /// The disk is full. Nothing was written; writes go through again when there is room.
     #[error("no space left on the store's disk")]
     NoSpace,
+    /// The value is larger than the store takes.
+    #[error("request is too large for the store")]
+    TooLarge,
     /// The store is closed, broken or out of reach.
     #[error("store unavailable: {0}")]
     Unavailable(String),

@@ -41,10 +41,12 @@
 //! ```
 
 mod contract;
+mod etcd;
 mod sqlite;
 
 pub use contract::{
     Error, Event, Expect, KeyValue, LeaseId, Page, Range, Read, Result, Revision, Store, Watch, WatchBatch,
     Written,
 };
+pub use etcd::{EtcdOptions, EtcdStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
