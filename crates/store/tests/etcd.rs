@@ -349,6 +349,103 @@ async fn an_etcd_without_space_refuses_writes_and_nothing_else() {
     store.delete("/a", Expect::Revision(written)).await.unwrap();
 }
 
+/// A certificate for an address, of an authority.
+struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&key).unwrap();
+        Self {
+            pem: certificate.pem(),
+            issuer: rcgen::Issuer::new(parameters, key),
+        }
+    }
+
+    /// A certificate and its key, PEM.
+    fn certify(&self, name: &str) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        parameters.extended_key_usages = vec![
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+#[tokio::test]
+async fn tls_lets_in_who_shows_the_right_certificates_and_nobody_else() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let address = address();
+    let (certificate, key) = ours.certify(&address.to_string());
+    let setting = Setting {
+        tls: Some((certificate, key, ours.pem.clone())),
+        ..Setting::default()
+    };
+    let member = member_with(address, &setting);
+    let (certificate, key) = ours.certify("skiff");
+    let right = EtcdOptions {
+        ca_pem: Some(ours.pem.clone()),
+        client_certificate_pem: Some(certificate),
+        client_key_pem: Some(key),
+        ..options(&[&member.url])
+    };
+    let store = EtcdStore::connect(right.clone()).await.unwrap();
+    let mut watch = store.watch("/", 1).await.unwrap();
+    put(&store, "/a", "1").await;
+    assert_eq!(said(&mut watch, 1, 2).await, ["+/a=1"]);
+    // The scheme goes without saying.
+    let bare = member.url.trim_start_matches("https://");
+    let store = EtcdStore::connect(EtcdOptions {
+        endpoints: vec![bare.to_owned()],
+        ..right.clone()
+    })
+    .await
+    .unwrap();
+    assert_eq!(keys(&store, "/").await, ["/a"]);
+
+    let (strange, strange_key) = theirs.certify("skiff");
+    let hasty = EtcdOptions {
+        timeout: Duration::from_millis(500),
+        ..right
+    };
+    for wrong in [
+        EtcdOptions {
+            ca_pem: Some(theirs.pem.clone()),
+            ..hasty.clone()
+        },
+        EtcdOptions {
+            client_certificate_pem: None,
+            client_key_pem: None,
+            ..hasty.clone()
+        },
+        EtcdOptions {
+            client_certificate_pem: Some(strange),
+            client_key_pem: Some(strange_key),
+            ..hasty.clone()
+        },
+        EtcdOptions {
+            ca_pem: None,
+            ..hasty.clone()
+        },
+        EtcdOptions {
+            endpoints: vec![format!("http://{bare}")],
+            ..hasty.clone()
+        },
+    ] {
+        let refused = within(EtcdStore::connect(wrong)).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        println!("{}", refused.unwrap_err());
+    }
+}
+
 #[tokio::test]
 async fn a_frozen_etcd_is_unavailable_after_the_time_given() {
     let member = alone();

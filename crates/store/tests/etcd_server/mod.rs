@@ -1,5 +1,7 @@
 //! A real etcd for a test: the binary of Debian's `etcd-server`, in a directory and at a loopback address of its own.
 
+#![allow(dead_code, reason = "each test binary has its own use for it")]
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
