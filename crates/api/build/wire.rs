@@ -38,7 +38,12 @@ impl<'a> Numbers<'a> {
     /// whose leaves are fields of the definition too.
     pub(crate) fn table(&self, message: &str, fields: &BTreeMap<String, usize>) -> String {
         let mut rows: Vec<(u32, String)> = Vec::new();
-        for (name, number, inner) in self.messages.get(&message.to_lowercase()).into_iter().flatten() {
+        for (name, number, inner) in self
+            .messages
+            .get(&message.to_lowercase().replace("-", "_"))
+            .into_iter()
+            .flatten()
+        {
             if let Some(index) = fields.get(*name) {
                 rows.push((*number, format!("Wire::Field({index})")));
             } else if let Some(inner) = inner {

@@ -14,4 +14,11 @@ add! {
     k8s_openapi::api::core::v1::Service,
     k8s_openapi::api::core::v1::ServiceAccount,
     k8s_openapi::api::discovery::v1::EndpointSlice,
+    k8s_openapi::api::networking::v1::IPAddress,
+    k8s_openapi::api::networking::v1::Ingress,
+    k8s_openapi::api::networking::v1::IngressClass,
+    k8s_openapi::api::networking::v1::NetworkPolicy,
+    k8s_openapi::api::networking::v1::ServiceCIDR,
+    k8s_openapi::api::certificates::v1::CertificateSigningRequest,
+    k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 }

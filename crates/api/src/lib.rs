@@ -8,9 +8,11 @@
 //! *Architecture invariants:* nothing here does I/O or is async. No code outside a kind's own file asks which kind it
 //! has in hand.
 
+mod apiregistration;
 pub mod apps;
 pub mod catalogue;
 pub mod cell;
+mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -19,6 +21,7 @@ pub mod field;
 pub mod kind;
 pub mod meta;
 pub mod names;
+mod networking;
 pub mod object;
 pub mod pod;
 pub mod quantity;

@@ -139,6 +139,14 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta, errors: &mut Errors) 
     validate_managed_fields(new, &path.child("managedFields"), errors);
 }
 
+/// The generation after an update that changes what is desired, or does not.
+pub fn generation_after(old: &ObjectMeta, changed: bool) -> Option<i64> {
+    match (old.generation, changed) {
+        (generation, true) => Some(generation.unwrap_or(0) + 1),
+        (generation, false) => generation,
+    }
+}
+
 /// Reports a change of a field that must not change.
 pub fn immutable<T: PartialEq + Serialize>(new: &T, old: &T, path: &Path, errors: &mut Errors) {
     if new != old {

@@ -96,6 +96,26 @@ pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
     messages
 }
 
+/// DNS subdomains below one that is left open: `*.example.com`.
+pub fn wildcard_dns_subdomain(name: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    if name.len() > MAX_SUBDOMAIN {
+        messages.push(too_long(MAX_SUBDOMAIN));
+    }
+    let valid = name
+        .strip_prefix("*.")
+        .is_some_and(|rest| rest.len() > MAX_SUBDOMAIN || dns_subdomain(rest, false).is_empty());
+    if !valid {
+        messages.push(mismatch(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist \
+             of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+            r"\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+            &["*.example.com"],
+        ));
+    }
+    messages
+}
+
 /// DNS labels (RFC 1123): namespaces, containers, volumes.
 pub fn dns_label(name: &str, prefix: bool) -> Vec<String> {
     let name = masked(name, prefix);

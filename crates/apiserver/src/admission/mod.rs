@@ -1,6 +1,7 @@
 //! Admission: what the cluster adds to objects, and what it refuses, before they are validated. One file a plugin, named
 //! as upstream names them.
 
+mod certificate_requester;
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod priority;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use skiff_api::{KindInfo, Object};
 
+use crate::admission::certificate_requester::CertificateRequester;
 use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
 use crate::admission::namespace_lifecycle::NamespaceLifecycle;
 use crate::admission::priority::Priority;
@@ -60,6 +62,7 @@ impl Chain {
                 Box::new(TaintNodesByCondition),
                 Box::new(Priority),
                 Box::new(DefaultTolerationSeconds),
+                Box::new(CertificateRequester),
             ],
             addresses,
             registry: OnceLock::new(),

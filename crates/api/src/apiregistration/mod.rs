@@ -1,0 +1,3 @@
+//! The kinds of the apiregistration.k8s.io group.
+
+mod api_service;
