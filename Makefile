@@ -1,6 +1,6 @@
 # `make start` and `make test` are all the set-up that a fresh Debian or Ubuntu machine with Rust needs.
 
-.PHONY: start stop build tools test-tools test lint format deny bench
+.PHONY: start stop install build tools test-tools test lint format deny bench
 
 SKIFF := $(or $(CARGO_TARGET_DIR),target)/release/skiff
 
@@ -15,6 +15,10 @@ start: build
 
 stop:
 	$(SKIFF) stop
+
+## Put the release binary where the shell finds it
+install: build
+	install -m 755 $(SKIFF) /usr/local/bin/skiff
 
 build: tools
 	cargo build --release --locked -p skiff

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -83,23 +84,52 @@ pub(crate) fn start(flags: &ClusterFlags) -> anyhow::Result<()> {
 }
 
 fn finished(flags: &ClusterFlags) {
-    let context = &flags.settings.context;
+    let (context, skiff) = (&flags.settings.context, own_command());
+    let kubectl = if on_path("kubectl").is_some() {
+        "kubectl".to_string()
+    } else {
+        format!("{skiff} kubectl")
+    };
     progress::line(&format!(
         "* Done! kubectl is now configured to use \"{context}\" cluster\n"
     ));
     progress::line("Try:");
     for (command, what) in [
-        ("kubectl get nodes", "the node"),
+        (format!("{kubectl} get nodes"), "the node"),
         (
-            "kubectl create deployment web --image=nginx --replicas=3",
+            format!("{kubectl} create deployment web --image=nginx --replicas=3"),
             "three pods",
         ),
-        ("kubectl get pods -o wide --watch", "what they do"),
-        ("skiff status | stop | delete", "the cluster itself"),
+        (format!("{kubectl} get pods -o wide --watch"), "what they do"),
+        (
+            format!("{skiff} status"),
+            "or stop, start, delete: the cluster itself",
+        ),
     ] {
-        progress::line(&format!("  {command:<58} # {what}"));
+        progress::line(&format!("  {command:<62} # {what}"));
     }
-    progress::line("Without kubectl installed: skiff kubectl …");
+    if kubectl == "kubectl" {
+        progress::line(&format!("`{skiff} kubectl` does the same without kubectl."));
+    }
+}
+
+/// How this program is called again: by its name where the shell finds it, else by its path.
+fn own_command() -> String {
+    let Ok(this) = std::env::current_exe() else {
+        return "skiff".into();
+    };
+    match on_path("skiff").and_then(|found| found.canonicalize().ok()) {
+        Some(found) if found == this => "skiff".into(),
+        _ => this.display().to_string(),
+    }
+}
+
+/// Where the shell finds a program.
+fn on_path(program: &str) -> Option<PathBuf> {
+    let directories = std::env::var_os("PATH")?;
+    std::env::split_paths(&directories)
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
 }
 
 /// Stops the server; the containers keep running.
