@@ -1,13 +1,13 @@
 //! How many writes a second the store takes from 64 writers at once, 2 KB each, the sync included.
 //!
-//! `throughput [DIRECTORY] [SECONDS]`: creates, then updates, then gets, each for so long, and then a range.
+//! `throughput [DIRECTORY|http://ETCD] [SECONDS]`: creates, then updates, then gets, each for so long, and then a range.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use skiff_store::{Expect, Range, Result, SqliteOptions, SqliteStore, Store};
+use skiff_store::{EtcdOptions, EtcdStore, Expect, Range, Result, SqliteOptions, SqliteStore, Store};
 
 const WRITERS: u64 = 64;
 
@@ -16,9 +16,17 @@ async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().unwrap_or_else(|| "throughput-state".into());
     let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(5);
-    let path = std::path::Path::new(&directory).join("state.db");
     let begun = Instant::now();
-    let store = Arc::new(SqliteStore::open(&path, SqliteOptions::default())?);
+    let store: Arc<dyn Store> = if directory.starts_with("http") {
+        let options = EtcdOptions {
+            endpoints: vec![directory],
+            ..EtcdOptions::default()
+        };
+        Arc::new(EtcdStore::connect(options).await?)
+    } else {
+        let path = std::path::Path::new(&directory).join("state.db");
+        Arc::new(SqliteStore::open(&path, SqliteOptions::default())?)
+    };
     println!(
         "open: {:?} at revision {}",
         begun.elapsed(),
@@ -70,6 +78,5 @@ async fn main() -> Result<()> {
         page.items.len() + page.remaining,
         begun.elapsed()
     );
-    store.close().await;
     Ok(())
 }

@@ -8,8 +8,10 @@
     reason = "a test may; the lint knows only functions marked as one"
 )]
 
+mod etcd_server;
+
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +20,7 @@ use proptest::prelude::*;
 use skiff_store::{
     Error, Event, Expect, KeyValue, LeaseId, Range, Revision, SqliteOptions, SqliteStore, Store,
 };
+use tempfile::TempDir;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -160,19 +163,78 @@ impl Model {
     }
 }
 
-fn open(path: &Path, ring_events: usize) -> SqliteStore {
-    let options = SqliteOptions {
-        ring_events,
-        ..SqliteOptions::default()
-    };
-    SqliteStore::open(path, options).unwrap()
+/// The store that is held against the model, open.
+enum Subject {
+    Sqlite {
+        directory: TempDir,
+        ring_events: usize,
+        store: Arc<SqliteStore>,
+    },
+    Etcd {
+        member: etcd_server::Member,
+        store: Arc<dyn Store>,
+    },
+}
+
+impl Subject {
+    fn sqlite(directory: TempDir, ring_events: usize) -> Self {
+        let options = SqliteOptions {
+            ring_events,
+            ..SqliteOptions::default()
+        };
+        let store = SqliteStore::open(&directory.path().join("state.db"), options).unwrap();
+        Self::Sqlite {
+            directory,
+            ring_events,
+            store: Arc::new(store),
+        }
+    }
+
+    async fn etcd(member: etcd_server::Member) -> Self {
+        let store = Arc::new(etcd_server::connect(&[&member]).await);
+        Self::Etcd { member, store }
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite { store, .. } => store.clone(),
+            Self::Etcd { store, .. } => store.clone(),
+        }
+    }
+
+    async fn reopened(self) -> Self {
+        match self {
+            Self::Sqlite {
+                directory,
+                ring_events,
+                store,
+            } => {
+                store.close().await;
+                drop(store);
+                Self::sqlite(directory, ring_events)
+            }
+            Self::Etcd { mut member, .. } => {
+                member.kill();
+                member.start();
+                Self::etcd(member).await
+            }
+        }
+    }
+
+    /// Whether what hung on one lease is deleted in one revision.
+    fn revokes_at_once(&self) -> bool {
+        matches!(self, Self::Etcd { .. })
+    }
+
+    /// The first revision that can be asked for: to etcd, 0 is the present.
+    fn first(&self) -> Revision {
+        Revision::from(matches!(self, Self::Etcd { .. }))
+    }
 }
 
 /// Does the same to both, and finds the same answer.
-async fn run(ops: &[Op], ring_events: usize) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("state.db");
-    let mut store = open(&path, ring_events);
+async fn run(ops: &[Op], mut subject: Subject) {
+    let mut store = subject.store();
     let mut model = Model {
         states: vec![State::new()],
         compacted: 0,
@@ -241,14 +303,19 @@ async fn run(ops: &[Op], ring_events: usize) {
                         .filter(hangs)
                         .map(|kv| kv.key.clone())
                         .collect();
+                    let before = model.states.len();
                     keys.iter().for_each(|key| model.delete(key));
+                    if subject.revokes_at_once() && !keys.is_empty() {
+                        model.states.drain(before..before + keys.len() - 1);
+                    }
                 }
             }
             Op::Reopen => {
-                store.close().await;
                 drop(store);
-                store = open(&path, ring_events);
-                early_lives = false;
+                subject = subject.reopened().await;
+                store = subject.store();
+                // It ends with a store in this process only.
+                early_lives &= matches!(subject, Subject::Etcd { .. });
             }
         }
         assert_eq!(store.revision().await.unwrap(), model.revision());
@@ -256,8 +323,8 @@ async fn run(ops: &[Op], ring_events: usize) {
             assert_eq!(store.get(key).await.unwrap().value.as_ref(), model.now().get(key));
         }
     }
-    compare_ranges(&store, &model).await;
-    compare_watches(&store, &model).await;
+    compare_ranges(&*store, &model, subject.first()).await;
+    compare_watches(&*store, &model, subject.first()).await;
     if early_lives && model.compacted <= 1 {
         assert_eq!(
             read(&mut early, 1, model.revision()).await,
@@ -266,8 +333,8 @@ async fn run(ops: &[Op], ring_events: usize) {
     }
 }
 
-async fn compare_ranges(store: &SqliteStore, model: &Model) {
-    for revision in 0..=model.revision() + 1 {
+async fn compare_ranges(store: &dyn Store, model: &Model, first: Revision) {
+    for revision in first..=model.revision() + 1 {
         let range = |prefix: &str, after: Option<&str>, limit| Range {
             prefix: prefix.into(),
             after: after.map(Into::into),
@@ -317,24 +384,35 @@ async fn compare_ranges(store: &SqliteStore, model: &Model) {
     }
 }
 
-async fn compare_watches(store: &SqliteStore, model: &Model) {
-    for after in 0..=model.revision() {
-        for prefix in PREFIXES {
-            if after < model.compacted {
-                let refused = store.watch(prefix, after).await.err();
-                assert!(matches!(refused, Some(Error::Compacted { oldest }) if oldest == model.compacted));
-                continue;
-            }
-            let mut watch = store.watch(prefix, after).await.unwrap();
-            // From 0 is from the empty store, as from 1.
-            let expected = said(&model.events(prefix, after.max(1)));
-            assert_eq!(
-                read(&mut watch, after.max(1), model.revision()).await,
-                expected,
-                "{prefix} after {after}"
-            );
-        }
+async fn compare_watches(store: &dyn Store, model: &Model, first: Revision) {
+    let watches = (first..=model.revision()).flat_map(|after| PREFIXES.map(|prefix| (after, prefix)));
+    // Some at a time: each may wait for a beat of the store.
+    let compared =
+        futures::stream::iter(watches).map(|(after, prefix)| compare_watch(store, model, prefix, after));
+    compared.buffer_unordered(32).collect::<Vec<_>>().await;
+}
+
+async fn compare_watch(store: &dyn Store, model: &Model, prefix: &str, after: Revision) {
+    let watch = store.watch(prefix, after).await;
+    if after < model.compacted {
+        // Either at once or as the first thing that the watch says.
+        let refused = match watch {
+            Ok(mut watch) => watch.next().await.unwrap().err(),
+            Err(error) => Some(error),
+        };
+        assert!(
+            matches!(refused, Some(Error::Compacted { oldest }) if oldest == model.compacted),
+            "{prefix} after {after}: {refused:?}"
+        );
+        return;
     }
+    // From 0 is from the empty store, as from 1.
+    let expected = said(&model.events(prefix, after.max(1)));
+    assert_eq!(
+        read(&mut watch.unwrap(), after.max(1), model.revision()).await,
+        expected,
+        "{prefix} after {after}"
+    );
 }
 
 async fn read(watch: &mut skiff_store::Watch, after: Revision, upto: Revision) -> Vec<String> {
@@ -388,6 +466,18 @@ proptest! {
         ring_events in prop_oneof![Just(0usize), Just(5), Just(1000)],
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(&ops, ring_events));
+        runtime.block_on(run(&ops, Subject::sqlite(tempfile::tempdir().unwrap(), ring_events)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_revision_of_etcd_reads_and_every_watch_tells_as_the_model_does(
+        ops in proptest::collection::vec(op(), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { run(&ops, Subject::etcd(etcd_server::alone()).await).await });
     }
 }

@@ -1,10 +1,10 @@
 //! What a request's failure says about whether it was done.
 
-use std::error::Error as _;
+use std::error::Error;
 
 use tonic::{Code, ConnectError, Status};
 
-use crate::Error;
+use crate::Error as StoreError;
 
 /// What became of one request.
 pub(super) type Attempt<T> = std::result::Result<T, Failure>;
@@ -13,7 +13,7 @@ pub(super) type Attempt<T> = std::result::Result<T, Failure>;
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Etcd refused it; asking again would bring the same answer.
-    Refused(Error),
+    Refused(StoreError),
     /// The revision asked for is compacted.
     Compacted,
     /// The revision asked for is not reached.
@@ -30,14 +30,14 @@ impl From<etcd_client::Error> for Failure {
             etcd_client::Error::GRpcStatus(status) => classify(&status),
             // The client says so when etcd's answer has no time to live left.
             etcd_client::Error::LeaseKeepAliveError(text) if text == "lease not found" => {
-                Self::Refused(Error::LeaseNotFound)
+                Self::Refused(StoreError::LeaseNotFound)
             }
             etcd_client::Error::WatchError(_)
             | etcd_client::Error::LeaseKeepAliveError(_)
             | etcd_client::Error::IoError(_)
             | etcd_client::Error::TransportError(_) => Self::Unknown(error.to_string()),
             // What is left are errors in what was configured.
-            _ => Self::Refused(Error::Unavailable(error.to_string())),
+            _ => Self::Refused(StoreError::Unavailable(error.to_string())),
         }
     }
 }
@@ -48,9 +48,9 @@ fn classify(status: &Status) -> Failure {
     match message {
         "etcdserver: mvcc: required revision has been compacted" => return Failure::Compacted,
         "etcdserver: mvcc: required revision is a future revision" => return Failure::Future,
-        "etcdserver: mvcc: database space exceeded" => return Failure::Refused(Error::NoSpace),
-        "etcdserver: requested lease not found" => return Failure::Refused(Error::LeaseNotFound),
-        "etcdserver: request is too large" => return Failure::Refused(Error::TooLarge),
+        "etcdserver: mvcc: database space exceeded" => return Failure::Refused(StoreError::NoSpace),
+        "etcdserver: requested lease not found" => return Failure::Refused(StoreError::LeaseNotFound),
+        "etcdserver: request is too large" => return Failure::Refused(StoreError::TooLarge),
         // Said before the request is proposed to the other members.
         "etcdserver: no leader"
         | "etcdserver: not leader"
@@ -58,11 +58,14 @@ fn classify(status: &Status) -> Failure {
         | "raft proposal dropped" => return Failure::NotDone(message.to_owned()),
         // Of the gRPC server, a little above etcd's own limit.
         _ if message.starts_with("grpc: received message larger than max") => {
-            return Failure::Refused(Error::TooLarge);
+            return Failure::Refused(StoreError::TooLarge);
         }
         _ => {}
     }
-    let text = || format!("etcd: {}: {message}", status.code());
+    let text = || match causes(status).last() {
+        Some(cause) => format!("{message}: {cause}"),
+        None => message.to_owned(),
+    };
     if never_connected(status) {
         return Failure::NotDone(text());
     }
@@ -74,20 +77,18 @@ fn classify(status: &Status) -> Failure {
         | Code::DeadlineExceeded
         | Code::Aborted
         | Code::Internal => Failure::Unknown(text()),
-        _ => Failure::Refused(Error::Unavailable(text())),
+        _ => Failure::Refused(StoreError::Unavailable(text())),
     }
 }
 
 /// Whether there was no connection to send the request on.
 fn never_connected(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    causes(status).any(|cause| cause.is::<ConnectError>())
+}
+
+/// What the failure comes from, the innermost last.
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(status.source(), |cause| (**cause).source())
 }
 
 #[cfg(test)]

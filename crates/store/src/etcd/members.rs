@@ -88,7 +88,23 @@ impl Members {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// The failure with the name of its member.
+    fn named(&self, turn: usize, failure: Failure) -> Failure {
+        let url = match self.endpoints.get(turn % self.endpoints.len()) {
+            Some((url, _)) => url,
+            None => "nowhere",
+        };
+        match failure {
+            Failure::NotDone(text) => Failure::NotDone(format!("etcd at {url}: {text}")),
+            Failure::Unknown(text) => Failure::Unknown(format!("etcd at {url}: {text}")),
+            Failure::Refused(Error::Unavailable(text)) => {
+                Failure::Refused(Error::Unavailable(format!("etcd at {url}: {text}")))
+            }
+            failure => failure,
+        }
+    }
+
+    fn len(&self) -> usize {
         self.endpoints.len()
     }
 
@@ -122,8 +138,8 @@ impl Members {
             let until = deadline.min(Instant::now() + ATTEMPT);
             let failure = match timeout_at(until, request(connection)).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::Unknown("etcd does not answer".into()),
+                Ok(Err(failure)) => self.named(turn, failure),
+                Err(_) => self.named(turn, Failure::Unknown("no answer in time".into())),
             };
             match &failure {
                 Failure::NotDone(text) => {

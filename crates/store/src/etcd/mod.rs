@@ -137,7 +137,7 @@ fn error(failure: Failure) -> Error {
         Failure::Refused(error) => error,
         Failure::NotDone(text) | Failure::Unknown(text) => Error::Unavailable(text),
         // Of requests that name no revision.
-        Failure::Compacted | Failure::Future => Error::Unavailable("etcd: an answer out of place".into()),
+        Failure::Compacted | Failure::Future => Error::Unavailable("etcd answered out of place".into()),
     }
 }
 

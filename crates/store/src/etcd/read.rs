@@ -13,7 +13,7 @@ use crate::{Error, Page, Range, Result, Revision};
 pub(super) fn at(header: Option<&PbResponseHeader>) -> Attempt<Revision> {
     match header {
         Some(header) => Ok(header.revision),
-        None => Err(Failure::Unknown("etcd: an answer without a header".into())),
+        None => Err(Failure::Unknown("an answer without a header".into())),
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn oldest(members: &Members) -> Result<Revision> {
                 return Ok(answer.compact_revision());
             }
         }
-        Err(Failure::Unknown("etcd: a watch ended unasked".into()))
+        Err(Failure::Unknown("a watch ended unasked".into()))
     };
     let found = members.call(Repeat::Always, members.deadline(), look).await;
     found.map_err(error)

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use etcd_client::proto::{PbEvent, PbWatchResponse};
 use etcd_client::{WatchClient, WatchOptions, WatchStream};
 use futures::stream;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::backoff::Backoff;
 use super::failure::Failure;
 use super::keys::{Keys, ZERO};
-use super::members::Members;
+use super::members::{ATTEMPT, Members};
 use super::{error, key_value, read};
 use crate::{Error, Event, Result, Revision, Watch, WatchBatch};
 
@@ -118,7 +118,9 @@ impl Watcher {
                 .with_prev_key()
                 .with_fragment();
             let opening = client.watch(ZERO, Some(options));
-            let reason = match tokio::time::timeout(super::members::ATTEMPT, opening).await {
+            let attempt = Instant::now() + ATTEMPT;
+            let until = deadline.map_or(attempt, |deadline| deadline.min(attempt));
+            let reason = match timeout_at(until, opening).await {
                 Ok(Ok(stream)) => {
                     self.source = Some(Source {
                         stream,
@@ -131,10 +133,10 @@ impl Watcher {
                     Failure::NotDone(text) | Failure::Unknown(text) => text,
                     refused => return Err(error(refused)),
                 },
-                Err(_) => "etcd does not answer".to_owned(),
+                Err(_) => "no answer in time".to_owned(),
             };
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(Error::Unavailable(reason));
+                return Err(Error::Unavailable(format!("etcd: {reason}")));
             }
             self.lose(turn, &reason).await;
         }
@@ -176,7 +178,7 @@ impl Position {
             return Err(End::Compacted(response.compact_revision));
         }
         if response.canceled {
-            let reason = format!("etcd: the watch was canceled: {}", response.cancel_reason);
+            let reason = format!("etcd canceled the watch: {}", response.cancel_reason);
             return Err(if reason.contains("permission denied") {
                 End::Refused(reason)
             } else {

@@ -141,7 +141,7 @@ fn outcome(answer: PbTxnResponse) -> Attempt<Outcome> {
         Some(PbTxnOpResponse::ResponseRange(found)) => Ok(Outcome::Conflict {
             current: found.kvs.into_iter().next(),
         }),
-        _ => Err(Failure::Unknown("etcd: a transaction without its answers".into())),
+        _ => Err(Failure::Unknown("a transaction without its answers".into())),
     }
 }
 

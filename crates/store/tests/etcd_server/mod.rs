@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use skiff_store::{EtcdOptions, EtcdStore};
 use tempfile::TempDir;
@@ -182,6 +183,10 @@ impl Member {
     /// It does nothing until [`Member::thaw`].
     pub(crate) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        // Until all its threads have stopped, it may answer.
+        let process = self.process.as_ref().unwrap();
+        let pid = Pid::from_raw(process.id().try_into().unwrap());
+        waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
     }
 
     pub(crate) fn thaw(&self) {
