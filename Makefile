@@ -7,7 +7,7 @@ SKIFF := $(or $(CARGO_TARGET_DIR),target)/release/skiff
 # What the build needs (a C compiler, the seccomp library, protoc for CRI) and what a node needs (nft).
 BUILD_PACKAGES := gcc libc6-dev pkg-config libseccomp-dev protobuf-compiler nftables
 # What the tests need besides: a registry, etcd, and programs to make images of, network namespaces, kubectl.
-TEST_PACKAGES := docker-registry etcd-server python3 busybox-static iproute2 curl ca-certificates procps
+TEST_PACKAGES := docker-registry etcd-client etcd-server python3 busybox-static iproute2 curl ca-certificates procps
 
 ## Build the release binary, start a one-node cluster and wait until its node is Ready
 start: build
@@ -49,7 +49,8 @@ deny:
 	@tools/install-command cargo-deny cargo-deny
 	tools/deny
 
-## Print the figures that README states
+## Print the figures that README and docs/benchmarks.md state
 bench: build test-tools
 	tests/images/prepare
-	cargo run --locked --release -p skiff-bench -- --skiff $(SKIFF)
+	cargo run --locked --release -p skiff-bench -- node --skiff $(SKIFF)
+	cargo run --locked --release -p skiff-bench -- api --skiff $(SKIFF) --runs 3

@@ -21,6 +21,20 @@ impl Figure {
             .unwrap_or(f64::NAN)
     }
 
+    /// `median (minimum–maximum)`, or the only value, or a dash.
+    pub(crate) fn cell(&self, decimals: usize) -> String {
+        match (self.values.first(), self.values.last()) {
+            (Some(first), Some(last)) if self.values.len() > 1 => {
+                format!(
+                    "{:.decimals$} ({first:.decimals$}–{last:.decimals$})",
+                    self.median()
+                )
+            }
+            (Some(only), _) => format!("{only:.decimals$}"),
+            _ => "–".to_owned(),
+        }
+    }
+
     /// `what   median unit   (minimum to maximum, n runs)`
     pub(crate) fn row(&self, what: &str, unit: &str) -> String {
         let (first, last) = (self.values.first().copied(), self.values.last().copied());

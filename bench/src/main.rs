@@ -1,29 +1,47 @@
-//! The figures of a node: how long until it is Ready, how long until a pod is, and what it weighs.
+//! The figures of Skiff: of a node that it starts itself, and of any Kubernetes API server.
 //!
 //! Each figure is measured several times; the median is what to quote, the extremes tell how noisy the machine was.
 
+mod api;
 mod figures;
 mod node;
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-/// Measures a one-node cluster that it starts itself, in a directory of its own.
+/// Measures Skiff, or any Kubernetes API server
 #[derive(Debug, Parser)]
 struct Bench {
-    /// The release binary
-    #[arg(long, value_name = "FILE")]
-    skiff: PathBuf,
-    /// How often each figure is measured
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// How long a node and a pod take to be Ready, and what they weigh, in a cluster of its own
+    Node {
+        /// The release binary
+        #[arg(long, value_name = "FILE")]
+        skiff: PathBuf,
+        /// How often each figure is measured
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// What an API server does under load
+    Api(api::Options),
 }
 
 fn main() -> anyhow::Result<()> {
-    let bench = Bench::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(node::measure(&bench.skiff.canonicalize()?, bench.runs))
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Bench::parse().what {
+        What::Node { skiff, runs } => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(node::measure(&skiff.canonicalize()?, runs)),
+        What::Api(options) => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(api::measure(&options)),
+    }
 }

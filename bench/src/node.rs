@@ -21,7 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures and prints.
 pub(crate) async fn measure(skiff: &Path, runs: usize) -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     println!(
         "{:<52} {:>9.1} MB",
         "release binary",
