@@ -97,7 +97,8 @@ pub struct Event {
 /// What a watch brings next.
 #[derive(Clone, Debug)]
 pub struct WatchBatch {
-    /// Changes in the order of their revisions; may be empty.
+    /// Changes in the order of their revisions; may be empty. Only what is deleted with one lease may share a revision,
+    /// and what another client of an etcd wrote in one transaction; such changes come in one batch.
     pub events: Vec<Event>,
     /// Every change below the watched prefix up to and with this revision has been delivered.
     pub revision: Revision,

@@ -19,6 +19,33 @@
 //! - A full disk refuses writes with [`Error::NoSpace`] and nothing else; there is nothing to repair afterwards. A
 //!   failed sync is the end of the store: it must be opened again, to see what the disk really has.
 //!
+//! [`EtcdStore`] keeps it in an etcd v3 cluster (3.4 and later), which kube-apiserver may have filled or may read:
+//!
+//! - Of several endpoints one is asked until it fails, and then the next. Reads are repeated until they are answered. A write
+//!   is not sent again while it may have been done, except for one that demands a revision when the key is still at it; when
+//!   nobody can tell, the answer is [`Error::Unavailable`].
+//! - A watch goes on at another member where it was at the last, for as long as it takes.
+//! - To open it, given `--etcd-servers`, `--etcd-cafile`, `--etcd-certfile`, `--etcd-keyfile` and `--etcd-prefix` as
+//!   kube-apiserver has them:
+//!
+//! ```no_run
+//! # use skiff_store::{EtcdOptions, EtcdStore};
+//! # async fn open(servers: &str, ca: String, certificate: String, key: String) -> skiff_store::Result<EtcdStore> {
+//! let store = EtcdStore::connect(EtcdOptions {
+//!     endpoints: servers.split(',').map(Into::into).collect(),
+//!     ca_pem: Some(ca),
+//!     client_certificate_pem: Some(certificate),
+//!     client_key_pem: Some(key),
+//!     // What the API server's keys begin with, and what stands for it in etcd.
+//!     root: "/registry".into(),
+//!     prefix: "/registry".into(),
+//!     ..EtcdOptions::default()
+//! })
+//! .await?;
+//! # Ok(store)
+//! # }
+//! ```
+//!
 //! *Architecture invariants:* no acknowledged write is lost, whatever is killed and whenever. A watch has no gap and no
 //! duplicate. A slow watcher never slows a writer. Nothing is visible before it is durable.
 //!

@@ -54,6 +54,7 @@ fn classify(status: &Status) -> Failure {
         // Said before the request is proposed to the other members.
         "etcdserver: no leader"
         | "etcdserver: not leader"
+        | "etcdserver: rpc not supported for learner"
         | "etcdserver: too many requests"
         | "raft proposal dropped" => return Failure::NotDone(message.to_owned()),
         // Of the gRPC server, a little above etcd's own limit.
