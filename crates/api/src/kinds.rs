@@ -21,4 +21,7 @@ add! {
     k8s_openapi::api::networking::v1::ServiceCIDR,
     k8s_openapi::api::certificates::v1::CertificateSigningRequest,
     k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+    k8s_openapi::api::flowcontrol::v1::FlowSchema,
+    k8s_openapi::api::flowcontrol::v1::PriorityLevelConfiguration,
+    k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 }

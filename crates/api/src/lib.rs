@@ -8,6 +8,7 @@
 //! *Architecture invariants:* nothing here does I/O or is async. No code outside a kind's own file asks which kind it
 //! has in hand.
 
+mod apiextensions;
 mod apiregistration;
 pub mod apps;
 pub mod catalogue;
@@ -18,6 +19,7 @@ pub mod core;
 pub mod discovery;
 mod encode;
 pub mod field;
+mod flowcontrol;
 pub mod kind;
 pub mod meta;
 pub mod names;

@@ -4,7 +4,6 @@ mod accept;
 mod binding;
 pub(crate) mod body;
 mod compress;
-mod custom_resources;
 mod eviction;
 mod in_flight;
 mod logs;

@@ -16,7 +16,7 @@ use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
-    RequestBody, Response, ResponseBody, binding, custom_resources, eviction, logs, options, pretty,
+    RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty,
     request_body, respond, scale, token_request,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
@@ -72,7 +72,7 @@ async fn route(call: Call) -> ApiResult<Response> {
         .registry
         .resource(&info.group, &info.version, &info.resource);
     let Some(resource) = found.cloned() else {
-        return custom_resources::none(&call).await;
+        return Err(ApiError::no_such_path());
     };
     placed(&call, &resource)?;
     if info.subresource.is_empty() {

@@ -1,0 +1,318 @@
+//! What the server is told about itself: custom resources, API services, flow control.
+
+mod support;
+
+use serde_json::{Value, json};
+use skiff_api::kind::{Subresource, Target};
+
+use support::{cells, create_errors, created, json_of, over, strategy, update};
+
+const CRD: &str = "apiextensions.k8s.io/CustomResourceDefinition";
+const SERVICE: &str = "apiregistration.k8s.io/APIService";
+const SCHEMA: &str = "flowcontrol.apiserver.k8s.io/FlowSchema";
+const LEVEL: &str = "flowcontrol.apiserver.k8s.io/PriorityLevelConfiguration";
+
+fn named(name: &str, spec: Value) -> Value {
+    json!({"metadata": {"name": name, "creationTimestamp": "2024-12-31T21:00:00Z"}, "spec": spec})
+}
+
+fn crd(spec: Value) -> Value {
+    let spec = over(
+        json!({
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "boats", "kind": "Boat"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}},
+            }],
+        }),
+        spec,
+    );
+    named("boats.example.com", spec)
+}
+
+#[test]
+fn definitions_are_filled_in() {
+    let object = json_of(created(CRD, crd(json!({}))).as_ref());
+    assert_eq!(
+        object["spec"]["names"],
+        json!({"plural": "boats", "kind": "Boat", "singular": "boat", "listKind": "BoatList"})
+    );
+    assert_eq!(object["spec"]["conversion"], json!({"strategy": "None"}));
+    assert_eq!(object["metadata"]["generation"], 1);
+    assert_eq!(object["status"]["storedVersions"], json!(["v1"]));
+    assert_eq!(object["status"].get("conditions"), None, "nothing is claimed");
+    assert_eq!(
+        cells(CRD, crd(json!({}))),
+        ["boats.example.com", "2024-12-31T21:00:00Z"]
+    );
+}
+
+#[test]
+fn invalid_definitions_are_refused_with_upstreams_words() {
+    let version = |schema: Value| json!([{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]);
+    let cases: Vec<(Value, Vec<&str>)> = vec![
+        (json!({}), vec![]),
+        (
+            json!({"group": "example", "scope": "Galaxy"}),
+            vec![
+                "metadata.name: Invalid value: \"boats.example.com\": must be spec.names.plural+\".\"+spec.group",
+                "spec.group: Invalid value: \"example\": should be a domain with at least one dot",
+                "spec.scope: Unsupported value: \"Galaxy\": supported values: \"Cluster\", \"Namespaced\"",
+            ],
+        ),
+        (
+            json!({"versions": [{"name": "v1", "served": true, "storage": false}]}),
+            vec![
+                "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required",
+                "spec.versions: Invalid value: [{\"name\":\"v1\",\"served\":true,\"storage\":false}]: must have exactly \
+                 one version marked as storage version",
+            ],
+        ),
+        (
+            json!({"versions": version(json!({}))}),
+            vec!["spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root"],
+        ),
+        (
+            json!({"versions": version(json!({
+                "type": "object",
+                "properties": {"spec": {}, "list": {"type": "array"}, "any": {"x-kubernetes-int-or-string": true}},
+            }))}),
+            vec![
+                "spec.validation.openAPIV3Schema.properties[list].items: Required value: must be specified",
+                "spec.validation.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified \
+                 object fields",
+            ],
+        ),
+        (
+            json!({"names": {"kind": "Boat", "listKind": "Boat"}}),
+            vec!["spec.names.listKind: Invalid value: \"Boat\": kind and listKind may not be the same"],
+        ),
+    ];
+    for (spec, expected) in cases {
+        assert_eq!(create_errors(CRD, crd(spec.clone())), expected, "{spec}");
+    }
+}
+
+#[test]
+fn what_a_definition_is_called_stays_and_stored_versions_are_remembered() {
+    let old = over(crd(json!({})), json!({"status": {"storedVersions": ["v1"]}}));
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let next = json!([
+        {"name": "v1", "served": true, "storage": false, "schema": schema},
+        {"name": "v2", "served": true, "storage": true, "schema": schema},
+    ]);
+    let (new, errors) = update(CRD, old.clone(), crd(json!({"versions": next})), Target::Main);
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(new["status"]["storedVersions"], json!(["v1", "v2"]));
+    assert_eq!(new["metadata"]["generation"], 1);
+    let lost = json!([{"name": "v2", "served": true, "storage": true, "schema": schema}]);
+    let (_, errors) = update(CRD, old.clone(), crd(json!({"versions": lost})), Target::Main);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].starts_with(
+            "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was"
+        )
+    );
+    let (_, errors) = update(
+        CRD,
+        over(
+            old.clone(),
+            json!({"status": {"conditions": [{"type": "Established", "status": "True"}]}}),
+        ),
+        crd(json!({"scope": "Cluster"})),
+        Target::Main,
+    );
+    assert_eq!(
+        errors,
+        ["spec.scope: Invalid value: \"Cluster\": field is immutable"]
+    );
+    let (new, _) = update(
+        CRD,
+        old,
+        over(
+            crd(json!({"scope": "Cluster"})),
+            json!({"status": {"storedVersions": ["v1"]}}),
+        ),
+        Target::Subresource(Subresource::Status),
+    );
+    assert_eq!(new["spec"]["scope"], "Namespaced");
+}
+
+#[test]
+fn api_services_are_checked_and_shown() {
+    let spec = |patch: Value| {
+        over(
+            json!({"group": "a.io", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10}),
+            patch,
+        )
+    };
+    let cases: Vec<(&str, Value, Vec<&str>)> = vec![
+        ("v1.a.io", json!({}), vec![]),
+        (
+            "v2.a.io",
+            json!({"versionPriority": 0}),
+            vec![
+                "metadata.name: Invalid value: \"v2.a.io\": must be `spec.version+\".\"+spec.group`: \"v1.a.io\"",
+                "spec.versionPriority: Invalid value: 0: must be positive and less than 1000",
+            ],
+        ),
+        (
+            "v1.a.io",
+            json!({"caBundle": "YQ==", "insecureSkipTLSVerify": true}),
+            vec![
+                "spec.caBundle: Invalid value: \"1 bytes\": local APIServices may not have a caBundle",
+                "spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify",
+            ],
+        ),
+        (
+            "v1.a.io",
+            json!({"service": {}}),
+            vec![
+                "spec.service.namespace: Required value",
+                "spec.service.name: Required value",
+            ],
+        ),
+    ];
+    for (name, patch, expected) in cases {
+        assert_eq!(
+            create_errors(SERVICE, named(name, spec(patch.clone()))),
+            expected,
+            "{patch}"
+        );
+    }
+    assert_eq!(
+        cells(SERVICE, named("v1.a.io", spec(json!({})))),
+        ["v1.a.io", "Local", "Unknown", "5h"]
+    );
+    let failing =
+        json!({"status": {"conditions": [{"type": "Available", "status": "False", "reason": "Missing"}]}});
+    let remote = named(
+        "v1.a.io",
+        spec(json!({"service": {"name": "s", "namespace": "n"}})),
+    );
+    assert_eq!(
+        cells(SERVICE, over(remote, failing)),
+        ["v1.a.io", "n/s", "False (Missing)", "5h"]
+    );
+    assert_eq!(
+        strategy(SERVICE).info().store_prefix,
+        "apiregistration.k8s.io/apiservices"
+    );
+    assert_eq!(
+        strategy(CRD).info().store_prefix,
+        "apiextensions.k8s.io/customresourcedefinitions"
+    );
+}
+
+#[test]
+fn flow_schemas_are_checked_and_shown() {
+    let rule = json!({
+        "subjects": [{"kind": "User", "user": {"name": "a"}}],
+        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["/healthz"]}],
+    });
+    let schema = |patch: Value| {
+        let spec = json!({"priorityLevelConfiguration": {"name": "low"}, "rules": [rule.clone()]});
+        named("a", over(spec, patch))
+    };
+    let cases: Vec<(Value, Vec<&str>)> = vec![
+        (json!({}), vec![]),
+        (
+            json!({"matchingPrecedence": 1, "priorityLevelConfiguration": {"name": ""}}),
+            vec![
+                "spec.matchingPrecedence: Invalid value: 1: only the schema named 'exempt' may have matchingPrecedence 1",
+                "spec.priorityLevelConfiguration.name: Required value: must reference a priority level",
+            ],
+        ),
+        (
+            json!({"rules": [{"subjects": [{"kind": "Group", "user": {"name": "a"}}]}]}),
+            vec![
+                "spec.rules[0].subjects[0].user: Forbidden: user is forbidden when subject kind is not 'User'",
+                "spec.rules[0].subjects[0].group: Required value: group is required when subject kind is 'Group'",
+                "spec.rules[0]: Required value: at least one of resourceRules and nonResourceRules has to be non-empty",
+            ],
+        ),
+        (
+            json!({"rules": [{
+                "subjects": [{"kind": "User", "user": {"name": "a"}}],
+                "nonResourceRules": [{"verbs": ["*", "get"], "nonResourceURLs": ["a", "/a*"]}],
+            }]}),
+            vec![
+                "spec.rules[0].nonResourceRules[0].verbs: Invalid value: [\"*\",\"get\"]: if '*' is present, must not \
+                 specify other verbs",
+                "spec.rules[0].nonResourceRules[0].nonResourceURLs[0]: Invalid value: \"a\": must start with slash",
+                "spec.rules[0].nonResourceRules[0].nonResourceURLs[1]: Invalid value: \"/a*\": wildcard can only do \
+                 suffix matching",
+            ],
+        ),
+    ];
+    for (patch, expected) in cases {
+        assert_eq!(create_errors(SCHEMA, schema(patch.clone())), expected, "{patch}");
+    }
+    let object = json_of(created(SCHEMA, schema(json!({}))).as_ref());
+    assert_eq!(object["spec"]["matchingPrecedence"], 1000);
+    let row = cells(
+        SCHEMA,
+        schema(json!({"matchingPrecedence": 5, "distinguisherMethod": {"type": "ByUser"}})),
+    );
+    assert_eq!(row, ["a", "low", "5", "ByUser", "5h", "?"]);
+    let mut exempt = schema(json!({"matchingPrecedence": 1}));
+    exempt["metadata"]["name"] = json!("exempt");
+    let errors = create_errors(SCHEMA, exempt);
+    assert_eq!(errors.len(), 1);
+    assert!(
+        errors[0].ends_with("spec of 'exempt' must equal the fixed value"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn priority_levels_are_checked_and_shown() {
+    let level = |limited: Value| named("a", json!({"type": "Limited", "limited": limited}));
+    let queue = |queuing: Value| level(json!({"limitResponse": {"type": "Queue", "queuing": queuing}}));
+    let object = json_of(created(LEVEL, queue(json!({}))).as_ref());
+    assert_eq!(
+        object["spec"]["limited"],
+        json!({
+            "nominalConcurrencyShares": 30,
+            "lendablePercent": 0,
+            "limitResponse": {"type": "Queue", "queuing": {"handSize": 8, "queues": 64, "queueLengthLimit": 50}},
+        })
+    );
+    let cases: Vec<(Value, Vec<&str>)> = vec![
+        (queue(json!({})), vec![]),
+        (
+            named("a", json!({"type": "Exempt"})),
+            vec![
+                "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
+            ],
+        ),
+        (
+            queue(json!({"queues": 4})),
+            vec![
+                "spec.limited.limitResponse.queuing.handSize: Invalid value: 8: should not be greater than queues (4)",
+            ],
+        ),
+        (
+            queue(json!({"queues": 1000})),
+            vec![
+                "spec.limited.limitResponse.queuing.handSize: Invalid value: 8: required entropy bits of deckSize 1000 \
+                 and handSize 8 should not be greater than 60",
+            ],
+        ),
+        (
+            level(json!({"lendablePercent": 101, "limitResponse": {"type": "Queue"}})),
+            vec![
+                "spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive",
+                "spec.limited.limitResponse.queuing: Required value: must not be empty if limited.limitResponse.type is \
+                 Limited",
+            ],
+        ),
+    ];
+    for (object, expected) in cases {
+        assert_eq!(create_errors(LEVEL, object.clone()), expected, "{object}");
+    }
+    let row = cells(LEVEL, json_of(created(LEVEL, queue(json!({}))).as_ref()));
+    assert_eq!(row, ["a", "Limited", "30", "64", "8", "50", "5h"]);
+}
