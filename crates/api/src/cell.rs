@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as LabelSelectorObject, Time};
+use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector as LabelSelectorObject, ObjectMeta, Time,
+};
 
 use crate::kind::{Column, human_duration};
 use crate::selector::LabelSelector;
@@ -63,6 +65,36 @@ pub fn first_three(all: &[String]) -> String {
     } else {
         text
     }
+}
+
+/// `statefulset.apps/web`: who controls an object.
+pub fn controller(meta: &ObjectMeta) -> String {
+    let owner = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
+    let Some(owner) = owner else { return NONE.into() };
+    let kind = owner.kind.to_lowercase();
+    match owner.api_version.split_once('/') {
+        Some((group, _)) => format!("{kind}.{group}/{}", owner.name),
+        None => format!("{kind}/{}", owner.name),
+    }
+}
+
+/// `True`, `False`, or that it is not said.
+pub fn boolean(flag: Option<bool>) -> &'static str {
+    match flag {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "<unset>",
+    }
+}
+
+/// The names and the images of a template's containers.
+pub fn template(template: Option<&PodTemplateSpec>) -> (String, String) {
+    let spec = template.and_then(|template| template.spec.as_ref());
+    containers(spec.map(|spec| spec.containers.as_slice()).unwrap_or_default())
 }
 
 /// The names and the images of containers.

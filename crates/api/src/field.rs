@@ -139,6 +139,38 @@ impl Errors {
         );
     }
 
+    /// `Invalid value: <detail>`, for what is wrong as a whole.
+    pub fn invalid_as_a_whole(&mut self, field: &Path, detail: &str) {
+        self.push(
+            ErrorType::Invalid,
+            field,
+            with_detail("Invalid value".into(), detail),
+        );
+    }
+
+    /// Reports each message about a value.
+    pub fn invalid_each(&mut self, field: &Path, value: &str, messages: Vec<String>) {
+        for message in messages {
+            self.invalid(field, value, message);
+        }
+    }
+
+    /// Requires one of some texts.
+    pub fn one_of(&mut self, field: &Path, value: Option<&str>, allowed: &[&str]) {
+        match value.unwrap_or_default() {
+            "" => self.required(field, ""),
+            value if allowed.contains(&value) => {}
+            value => self.not_supported(field, value, allowed),
+        }
+    }
+
+    /// Checks that a number is not negative.
+    pub fn non_negative(&mut self, field: &Path, number: Option<impl Into<i64>>) {
+        if let Some(number) = number.map(Into::into).filter(|&number| number < 0) {
+            self.invalid(field, number, "must be greater than or equal to 0");
+        }
+    }
+
     /// `Duplicate value: <value>`
     pub fn duplicate(&mut self, field: &Path, value: impl Serialize) {
         self.push(

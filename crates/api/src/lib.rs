@@ -11,6 +11,8 @@
 mod apiextensions;
 mod apiregistration;
 pub mod apps;
+pub mod autoscaling;
+pub mod batch;
 pub mod catalogue;
 pub mod cell;
 mod certificates;
@@ -24,12 +26,18 @@ pub mod kind;
 pub mod meta;
 pub mod names;
 mod networking;
+pub mod node;
 pub mod object;
 pub mod pod;
+pub mod policy;
 pub mod quantity;
+mod same;
+pub mod scheduling;
 pub mod schema;
 pub mod selector;
+pub mod storage;
 pub mod toleration;
+mod workload;
 
 pub use catalogue::Catalogue;
 pub use field::{Errors, FieldError, Path};

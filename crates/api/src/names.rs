@@ -324,6 +324,21 @@ pub fn http_header_name(name: &str) -> Vec<String> {
     }
 }
 
+/// Paths behind a domain: `acme.io/foo`.
+pub fn domain_prefixed_path(text: &str) -> Vec<String> {
+    match text.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            let mut wrong = dns_subdomain(domain, false);
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~!$&'()*+,;=:".contains(&byte);
+            if !path.bytes().all(allowed) {
+                wrong.push(mismatch("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", &[]));
+            }
+            wrong
+        }
+        _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".into()],
+    }
+}
+
 /// Percentages: `25%`.
 pub fn percent(text: &str) -> Vec<String> {
     let digit = |byte: u8| byte.is_ascii_digit();

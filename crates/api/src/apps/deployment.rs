@@ -5,12 +5,12 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStrategy, RollingUpdateDe
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use super::rules::{self, check_count_or_percent, non_negative};
 use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
+use crate::workload::{self, check_count_or_percent, non_negative};
 
 impl Kind for Deployment {
     fn info() -> KindInfo {
@@ -74,7 +74,7 @@ impl Kind for Deployment {
         // The controller reads annotations of the deployment too, so they count as a change of what is desired.
         let annotations = |object: &Self| object.metadata.annotations.clone().unwrap_or_default();
         let changed = self.spec != old.spec || annotations(self) != annotations(old);
-        self.metadata.generation = rules::next_generation(&old.metadata, changed);
+        self.metadata.generation = workload::next_generation(&old.metadata, changed);
     }
 
     fn validate(&self, errors: &mut Errors) {
@@ -83,13 +83,13 @@ impl Kind for Deployment {
         let seconds = spec.progress_deadline_seconds;
         let ready = spec.min_ready_seconds.unwrap_or(0);
         non_negative(spec.replicas, &path.child("replicas"), errors);
-        rules::validate_selector(
+        workload::validate_selector(
             &spec.selector,
             "empty selector is invalid for deployment",
             &path.child("selector"),
             errors,
         );
-        rules::validate_template(
+        workload::validate_template(
             Some(&spec.template),
             &spec.selector,
             &path.child("template"),
@@ -139,9 +139,9 @@ impl Kind for Deployment {
         }
         let all = status.replicas.unwrap_or(0);
         for (field, count) in counts.into_iter().skip(1).take(3) {
-            rules::at_most(count, all, "status.replicas", &path.child(field), errors);
+            workload::at_most(count, all, "status.replicas", &path.child(field), errors);
         }
-        rules::at_most(
+        workload::at_most(
             status.available_replicas,
             status.ready_replicas.unwrap_or(0),
             "readyReplicas",
@@ -149,25 +149,17 @@ impl Kind for Deployment {
             errors,
         );
         let before = old.status.as_ref().and_then(|status| status.collision_count);
-        if before.is_some_and(|before| status.collision_count.is_none_or(|count| count < before)) {
-            errors.invalid(
-                &path.child("collisionCount"),
-                status.collision_count,
-                "cannot be decremented",
-            );
-        }
+        workload::check_collisions(status.collision_count, before, errors);
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let template = Some(&self.spec.template);
-        rules::template_warnings(template, old.map(|old| &old.spec.template))
+        workload::template_warnings(template, old.map(|old| &old.spec.template))
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let status = self.status.clone().unwrap_or_default();
-        let spec = self.spec.template.spec.as_ref();
-        let (names, images) =
-            cell::containers(spec.map(|spec| spec.containers.as_slice()).unwrap_or_default());
+        let (names, images) = cell::template(Some(&self.spec.template));
         vec![
             self.metadata.name.clone().into(),
             format!(
@@ -212,7 +204,7 @@ fn validate_rolling(update: &RollingUpdateDeployment, path: &Path, errors: &mut 
     let surge = update.max_surge.as_ref().unwrap_or(&zero);
     check_count_or_percent(unavailable, &path.child("maxUnavailable"), errors);
     check_count_or_percent(surge, &path.child("maxSurge"), errors);
-    if rules::amount(unavailable) == Some(0) && rules::amount(surge) == Some(0) {
+    if workload::amount(unavailable) == Some(0) && workload::amount(surge) == Some(0) {
         errors.invalid(
             &path.child("maxUnavailable"),
             unavailable,
@@ -220,7 +212,7 @@ fn validate_rolling(update: &RollingUpdateDeployment, path: &Path, errors: &mut 
         );
     }
     if matches!(unavailable, IntOrString::String(_))
-        && rules::amount(unavailable).is_some_and(|percent| percent > 100)
+        && workload::amount(unavailable).is_some_and(|percent| percent > 100)
     {
         errors.invalid(
             &path.child("maxUnavailable"),

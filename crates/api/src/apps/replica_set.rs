@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::Value;
 
-use super::rules::{self, non_negative};
 use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
+use crate::workload::{self, non_negative};
 
 impl Kind for ReplicaSet {
     fn info() -> KindInfo {
@@ -57,20 +57,20 @@ impl Kind for ReplicaSet {
             return;
         }
         self.status.clone_from(&old.status);
-        self.metadata.generation = rules::next_generation(&old.metadata, self.spec != old.spec);
+        self.metadata.generation = workload::next_generation(&old.metadata, self.spec != old.spec);
     }
 
     fn validate(&self, errors: &mut Errors) {
         let (spec, path) = (&self.spec, Path::new("spec"));
         non_negative(spec.replicas, &path.child("replicas"), errors);
         non_negative(spec.min_ready_seconds, &path.child("minReadySeconds"), errors);
-        rules::validate_selector(
+        workload::validate_selector(
             &spec.selector,
             "empty selector is invalid for deployment",
             &path.child("selector"),
             errors,
         );
-        rules::validate_template(
+        workload::validate_template(
             spec.template.as_ref(),
             &spec.selector,
             &path.child("template"),
@@ -108,7 +108,7 @@ impl Kind for ReplicaSet {
             errors,
         );
         for (field, count) in counts {
-            rules::at_most(
+            workload::at_most(
                 count,
                 status.replicas,
                 "status.replicas",
@@ -116,7 +116,7 @@ impl Kind for ReplicaSet {
                 errors,
             );
         }
-        rules::at_most(
+        workload::at_most(
             status.available_replicas,
             status.ready_replicas.unwrap_or(0),
             "readyReplicas",
@@ -127,7 +127,7 @@ impl Kind for ReplicaSet {
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let template = self.spec.template.as_ref();
-        rules::template_warnings(template, old.and_then(|old| old.spec.template.as_ref()))
+        workload::template_warnings(template, old.and_then(|old| old.spec.template.as_ref()))
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -23,10 +23,11 @@ use crate::names;
 
 pub use defaults::{default_pod, default_template};
 pub(super) use handlers::check_port;
-pub(crate) use placement::check_effect;
 pub(super) use placement::select_by_label_keys;
 pub(super) use placement::validate_only_added_tolerations;
-use placement::validate_tolerations;
+pub(crate) use placement::validate_tolerations;
+pub(crate) use placement::{check_effect, validate_node_selector};
+pub(crate) use volumes::check_driver;
 pub(crate) use warnings::warn;
 
 const MAX_NAMESERVERS: usize = 3;

@@ -31,7 +31,7 @@ pub(crate) fn check_effect(effect: &str, allow_empty: bool, path: &Path, errors:
 }
 
 /// Checks a pod's tolerations.
-pub(in crate::core) fn validate_tolerations(tolerations: &[Toleration], all: &Path, errors: &mut Errors) {
+pub(crate) fn validate_tolerations(tolerations: &[Toleration], all: &Path, errors: &mut Errors) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let path = all.index(index);
         let key = toleration.key.as_deref().unwrap_or_default();
@@ -194,7 +194,8 @@ fn check_weight(weight: i32, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_node_selector(selector: &NodeSelector, path: &Path, errors: &mut Errors) {
+/// Checks a node selector.
+pub(crate) fn validate_node_selector(selector: &NodeSelector, path: &Path, errors: &mut Errors) {
     let path = path.child("nodeSelectorTerms");
     if selector.node_selector_terms.is_empty() {
         return errors.required(&path, "must have at least one node selector term");

@@ -73,7 +73,8 @@ pub(crate) fn check_name(name: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn check_container_name(name: &str, path: &Path, errors: &mut Errors) {
+/// Checks the name of a resource that a container may ask for.
+pub(crate) fn check_container_name(name: &str, path: &Path, errors: &mut Errors) {
     check_name(name, path, errors);
     if !name.contains('/') {
         if !is_standard_of_containers(name) {
@@ -81,6 +82,17 @@ fn check_container_name(name: &str, path: &Path, errors: &mut Errors) {
         }
     } else if !is_native(name) && !is_extended(name) {
         errors.invalid(path, name, "doesn't follow extended resource name standard");
+    }
+}
+
+/// Checks the name of a resource that a quota may limit.
+pub(crate) fn check_quota_name(name: &str, path: &Path, errors: &mut Errors) {
+    check_name(name, path, errors);
+    let standard = is_standard(name) && !matches!(name, "storage")
+        || name.starts_with("requests.")
+        || name.starts_with("hugepages-");
+    if !name.contains('/') && !standard && names::qualified_name(name).is_empty() {
+        errors.invalid(path, name, "must be a standard resource for quota");
     }
 }
 
@@ -115,7 +127,7 @@ pub(crate) fn check_amount(name: &str, amount: &Text, path: &Path, errors: &mut 
 }
 
 /// Checks limits alone, as a pod's overhead is.
-pub(super) fn validate_limits(limits: &BTreeMap<String, Text>, path: &Path, errors: &mut Errors) {
+pub(crate) fn validate_limits(limits: &BTreeMap<String, Text>, path: &Path, errors: &mut Errors) {
     let requirements = ResourceRequirements {
         limits: Some(limits.clone()),
         ..Default::default()

@@ -107,8 +107,8 @@ pub(super) fn validate(new: &Pod, old: &Pod, errors: &mut Errors) {
     if !gates.is_empty() {
         validate_gated(&mut rest, old, &path, errors);
     }
-    if !same(&rest, old) {
-        let changes = difference(old, &rest);
+    if !crate::same::same(&rest, old) {
+        let changes = crate::same::difference("PodSpec", old, &rest);
         errors.forbidden(&path, &format!("{UPDATABLE}\n{changes}"));
     }
 }
@@ -192,75 +192,6 @@ fn validate_gated_affinity(
                 new,
                 "only additions are allowed (no mutations or deletions)",
             );
-        }
-    }
-}
-
-/// Whether two specs say the same: an absent list is as good as an empty one.
-fn same(a: &PodSpec, b: &PodSpec) -> bool {
-    a == b || matches!((plain(a), plain(b)), (Some(a), Some(b)) if a == b)
-}
-
-fn plain(spec: &PodSpec) -> Option<Value> {
-    let mut value = serde_json::to_value(spec).ok()?;
-    prune(&mut value);
-    Some(value)
-}
-
-/// Drops what is empty.
-fn prune(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.values_mut().for_each(prune);
-            map.retain(|_, value| match value {
-                Value::Null => false,
-                Value::Array(list) => !list.is_empty(),
-                Value::Object(map) => !map.is_empty(),
-                Value::String(text) => !text.is_empty(),
-                Value::Bool(flag) => *flag,
-                Value::Number(_) => true,
-            });
-        }
-        Value::Array(list) => list.iter_mut().for_each(prune),
-        _ => {}
-    }
-}
-
-/// The fields in which two specs differ, one a line: what was, and what is wanted.
-fn difference(old: &PodSpec, new: &PodSpec) -> String {
-    let mut lines = Vec::new();
-    if let (Some(old), Some(new)) = (plain(old), plain(new)) {
-        collect("", &old, &new, &mut lines);
-    }
-    format!("  core.PodSpec{{\n{}\n  }}\n", lines.join("\n"))
-}
-
-fn collect(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
-    match (old, new) {
-        (old, new) if old == new => {}
-        (Value::Object(a), Value::Object(b)) => {
-            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for key in keys {
-                let path = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                let get = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
-                collect(&path, &get(a), &get(b), lines);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                collect(&format!("{path}[{index}]"), a, b, lines);
-            }
-        }
-        (old, new) => {
-            for (sign, value) in [('-', old), ('+', new)] {
-                if !value.is_null() {
-                    lines.push(format!("{sign} \t{path}: {value},"));
-                }
-            }
         }
     }
 }

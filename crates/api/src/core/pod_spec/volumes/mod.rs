@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, ImageVolumeSource, Volume};
 
 use self::files::{check_backsteps, check_mode, validate_downward_file, validate_items, validate_projected};
-use self::storage::{
-    check_driver, validate_claim, validate_disk, validate_fc, validate_iscsi, validate_quobyte,
-};
+pub(crate) use self::storage::check_driver;
+use self::storage::{validate_disk, validate_fc, validate_iscsi, validate_quobyte};
 use super::{Owner, given, invalid_each, slice};
 use crate::field::{Errors, Path};
 use crate::names;
@@ -320,7 +319,7 @@ impl<'a> Source<'a> {
                   errors: &mut Errors| {
                 match &source.volume_claim_template {
                     None => errors.required(&path.child("volumeClaimTemplate"), ""),
-                    Some(template) => validate_claim(
+                    Some(template) => crate::core::persistent_volume_claim::validate_spec(
                         &template.spec,
                         &path.child("volumeClaimTemplate").child("spec"),
                         errors,

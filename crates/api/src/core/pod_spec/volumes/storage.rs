@@ -1,61 +1,15 @@
-//! Volumes of storage elsewhere: claims, drivers, disks and block protocols.
+//! Volumes of storage elsewhere: drivers, disks and block protocols.
 
-use k8s_openapi::api::core::v1::{
-    FCVolumeSource, ISCSIVolumeSource, PersistentVolumeClaimSpec, QuobyteVolumeSource,
-};
+use k8s_openapi::api::core::v1::{FCVolumeSource, ISCSIVolumeSource, QuobyteVolumeSource};
 
-use crate::core::pod_spec::{given, invalid_each, slice};
+use crate::core::pod_spec::{invalid_each, slice};
 use crate::field::{Errors, Path};
 use crate::names;
-use crate::quantity::Quantity;
 
 const BAD_PARTITION: &str = "must be between 0 and 255, inclusive";
 
-pub(super) fn validate_claim(spec: &PersistentVolumeClaimSpec, path: &Path, errors: &mut Errors) {
-    let modes = slice(&spec.access_modes);
-    let known = [
-        "ReadWriteOnce",
-        "ReadOnlyMany",
-        "ReadWriteMany",
-        "ReadWriteOncePod",
-    ];
-    if modes.is_empty() {
-        errors.required(&path.child("accessModes"), "at least 1 access mode is required");
-    }
-    for mode in modes.iter().filter(|mode| !known.contains(&mode.as_str())) {
-        errors.not_supported(&path.child("accessModes"), mode, &known);
-    }
-    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
-        errors.forbidden(
-            &path.child("accessModes"),
-            "may not use ReadWriteOncePod with other access modes",
-        );
-    }
-    let requests = spec
-        .resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref());
-    match requests.and_then(|requests| requests.get("storage")) {
-        None => errors.required(&path.child("resources").key("storage"), ""),
-        Some(amount) if Quantity::of(amount) <= Quantity::ZERO => errors.invalid(
-            &path.child("resources").child("requests").key("storage"),
-            &amount.0,
-            "must be greater than zero",
-        ),
-        Some(_) => {}
-    }
-    if let Some(class) = given(&spec.storage_class_name) {
-        let messages = names::dns_subdomain(class, false);
-        invalid_each(&path.child("storageClassName"), class, messages, errors);
-    }
-    if let Some(mode) = &spec.volume_mode
-        && !matches!(mode.as_str(), "Block" | "Filesystem")
-    {
-        errors.not_supported(&path.child("volumeMode"), mode, &["Block", "Filesystem"]);
-    }
-}
-
-pub(super) fn check_driver(driver: &str, path: &Path, errors: &mut Errors) {
+/// Checks the name of a CSI driver.
+pub(crate) fn check_driver(driver: &str, path: &Path, errors: &mut Errors) {
     if driver.is_empty() {
         errors.required(path, "");
     }

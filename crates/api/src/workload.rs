@@ -1,4 +1,4 @@
-//! What the kinds of this group have in common: a selector, a pod template, counts.
+//! What kinds that make pods from a template have in common: a selector, the template, counts.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as LabelSelectorObject, ObjectMeta};
@@ -10,28 +10,29 @@ use crate::names;
 use crate::selector::{self, LabelSelector};
 
 /// Checks that a count is not negative.
-pub(super) fn non_negative(count: Option<i32>, path: &Path, errors: &mut Errors) {
+pub(crate) fn non_negative(count: Option<i32>, path: &Path, errors: &mut Errors) {
     if let Some(count) = count.filter(|&count| count < 0) {
         errors.invalid(path, count, "must be greater than or equal to 0");
     }
 }
 
 /// Checks that a count is not greater than another.
-pub(super) fn at_most(count: Option<i32>, most: i32, what: &str, path: &Path, errors: &mut Errors) {
+pub(crate) fn at_most(count: Option<i32>, most: i32, what: &str, path: &Path, errors: &mut Errors) {
     if let Some(count) = count.filter(|&count| count > most) {
         errors.invalid(path, count, format!("cannot be greater than {what}"));
     }
 }
 
 /// The generation after an update.
-pub(super) fn next_generation(old: &ObjectMeta, changed: bool) -> Option<i64> {
+pub(crate) fn next_generation(old: &ObjectMeta, changed: bool) -> Option<i64> {
     match (old.generation, changed) {
         (generation, true) => Some(generation.unwrap_or(0) + 1),
         (generation, false) => generation,
     }
 }
 
-fn is_empty(selector: &LabelSelectorObject) -> bool {
+/// Whether a selector asks for nothing.
+pub(crate) fn is_empty(selector: &LabelSelectorObject) -> bool {
     selector
         .match_labels
         .as_ref()
@@ -41,7 +42,7 @@ fn is_empty(selector: &LabelSelectorObject) -> bool {
 
 /// Checks a selector, which must select something. One that is left out decodes as one that is quite absent; a
 /// selector with empty lists was written that way.
-pub(super) fn validate_selector(
+pub(crate) fn validate_selector(
     selector: &LabelSelectorObject,
     empty: &str,
     path: &Path,
@@ -57,7 +58,7 @@ pub(super) fn validate_selector(
 }
 
 /// Checks the template, and that the selector selects its pods.
-pub(super) fn validate_template(
+pub(crate) fn validate_template(
     template: Option<&PodTemplateSpec>,
     selector: &LabelSelectorObject,
     path: &Path,
@@ -96,7 +97,7 @@ pub(super) fn validate_template(
 }
 
 /// The warnings about a template, if it is new or has changed.
-pub(super) fn template_warnings(
+pub(crate) fn template_warnings(
     template: Option<&PodTemplateSpec>,
     old: Option<&PodTemplateSpec>,
 ) -> Vec<String> {
@@ -110,8 +111,20 @@ pub(super) fn template_warnings(
     warnings
 }
 
+/// The recommendation for the name of what pods are named after.
+pub(crate) fn name_warning(meta: &ObjectMeta) -> Option<String> {
+    let wrong = names::dns_label(meta.name.as_deref().unwrap_or_default(), false);
+    (!wrong.is_empty()).then(|| {
+        format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS \
+             label is recommended: [{}]",
+            wrong.join(" ")
+        )
+    })
+}
+
 /// Checks a count or a percentage.
-pub(super) fn check_count_or_percent(value: &IntOrString, path: &Path, errors: &mut Errors) {
+pub(crate) fn check_count_or_percent(value: &IntOrString, path: &Path, errors: &mut Errors) {
     match value {
         IntOrString::Int(count) => non_negative(Some(*count), path, errors),
         IntOrString::String(text) => {
@@ -123,9 +136,20 @@ pub(super) fn check_count_or_percent(value: &IntOrString, path: &Path, errors: &
 }
 
 /// The count, or the number of a percentage.
-pub(super) fn amount(value: &IntOrString) -> Option<i64> {
+pub(crate) fn amount(value: &IntOrString) -> Option<i64> {
     match value {
         IntOrString::Int(count) => Some(i64::from(*count)),
         IntOrString::String(text) => text.strip_suffix('%')?.parse().ok(),
+    }
+}
+
+/// A count of collisions never goes back.
+pub(crate) fn check_collisions(count: Option<i32>, before: Option<i32>, errors: &mut Errors) {
+    if before.is_some_and(|before| count.is_none_or(|count| count < before)) {
+        errors.invalid(
+            &Path::new("status.collisionCount"),
+            count,
+            "cannot be decremented",
+        );
     }
 }

@@ -1,0 +1,255 @@
+//! DaemonSet: a pod on every node.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetUpdateStrategy, RollingUpdateDaemonSet};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use crate::cell;
+use crate::core::pod_spec;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::meta;
+use crate::same::same;
+use crate::selector::{self, LabelSelector};
+use crate::workload::{self, check_count_or_percent, non_negative};
+
+/// Where the generation of the template is kept since there is no field for it any more.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(set: &DaemonSet) -> i64 {
+    let annotations = set.metadata.annotations.as_ref();
+    annotations
+        .and_then(|all| all.get(TEMPLATE_GENERATION))
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+fn set_template_generation(set: &mut DaemonSet, generation: i64) {
+    let annotations = set.metadata.annotations.get_or_insert_default();
+    annotations.insert(TEMPLATE_GENERATION.into(), generation.to_string());
+}
+
+impl Kind for DaemonSet {
+    fn info() -> KindInfo {
+        let mut columns = vec![
+            Column::object_name(),
+            Column::new(
+                "Desired",
+                "integer",
+                "The total number of nodes that should be running the daemon pod (including nodes correctly running the daemon pod). More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/",
+            ),
+            Column::new(
+                "Current",
+                "integer",
+                "The number of nodes that are running at least 1 daemon pod and are supposed to run the daemon pod. More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/",
+            ),
+            Column::new(
+                "Ready",
+                "integer",
+                "numberReady is the number of nodes that should be running the daemon pod and have one or more of the daemon pod running with a Ready Condition.",
+            ),
+            Column::new(
+                "Up-to-date",
+                "integer",
+                "The total number of nodes that are running updated daemon pod",
+            ),
+            Column::new(
+                "Available",
+                "integer",
+                "The number of nodes that should be running the daemon pod and have one or more of the daemon pod running and available (ready for at least spec.minReadySeconds)",
+            ),
+            Column::new(
+                "Node Selector",
+                "string",
+                "NodeSelector is a selector which must be true for the pod to fit on a node. Selector which must match a node's labels for the pod to be scheduled on that node. More info: https://kubernetes.io/docs/concepts/configuration/assign-pod-node/",
+            ),
+            Column::age(),
+        ];
+        columns.extend(cell::template_columns());
+        KindInfo {
+            short_names: &["ds"],
+            categories: &["all"],
+            subresources: &[Subresource::Status],
+            columns,
+            ..KindInfo::of::<Self>("daemonset")
+        }
+    }
+
+    fn default(&mut self) {
+        let spec = &mut self.spec;
+        let strategy = spec.update_strategy.get_or_insert_default();
+        if strategy.type_.as_deref().unwrap_or_default().is_empty() {
+            strategy.type_ = Some("RollingUpdate".into());
+        }
+        if strategy.type_.as_deref() == Some("RollingUpdate") {
+            let rolling = strategy.rolling_update.get_or_insert_default();
+            rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
+            rolling.max_surge.get_or_insert(IntOrString::Int(0));
+        }
+        spec.revision_history_limit.get_or_insert(10);
+        pod_spec::default_template(&mut spec.template);
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+        self.metadata.generation = Some(1);
+        let generation = template_generation(self).max(1);
+        set_template_generation(self, generation);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        let before = template_generation(old);
+        if target == Target::Subresource(Subresource::Status) {
+            self.spec.clone_from(&old.spec);
+            self.metadata.generation = old.metadata.generation;
+            return set_template_generation(self, before);
+        }
+        self.status.clone_from(&old.status);
+        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+        let changed = !same(&self.spec.template, &old.spec.template);
+        set_template_generation(self, before + i64::from(changed));
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        let template = path.child("template");
+        selector::validate(&spec.selector, &path.child("selector"), errors);
+        let labels = spec
+            .template
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.labels.as_ref());
+        let selector = (spec.selector != Default::default()).then_some(&spec.selector);
+        if LabelSelector::of(selector).is_ok_and(|selector| !selector.matches(&labels)) {
+            errors.invalid(
+                &template.child("metadata.labels"),
+                labels,
+                "`selector` does not match template `labels`",
+            );
+        }
+        if selector.is_some() && workload::is_empty(&spec.selector) {
+            errors.invalid(
+                &path.child("selector"),
+                &spec.selector,
+                "empty selector is invalid for daemonset",
+            );
+        }
+        pod_spec::validate_template(&spec.template, &template, errors);
+        let pod = spec.template.spec.clone().unwrap_or_default();
+        let policy = pod.restart_policy.as_deref().unwrap_or_default();
+        if policy != "Always" {
+            errors.not_supported(&template.child("spec.restartPolicy"), policy, &["Always"]);
+        }
+        if pod.active_deadline_seconds.is_some() {
+            errors.forbidden(
+                &template.child("spec.activeDeadlineSeconds"),
+                "activeDeadlineSeconds in DaemonSet is not Supported",
+            );
+        }
+        if let Some(strategy) = &spec.update_strategy {
+            validate_strategy(strategy, &path.child("updateStrategy"), errors);
+        }
+        non_negative(spec.min_ready_seconds, &path.child("minReadySeconds"), errors);
+        non_negative(
+            spec.revision_history_limit,
+            &path.child("revisionHistoryLimit"),
+            errors,
+        );
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target == Target::Main {
+            return meta::immutable(
+                &self.spec.selector,
+                &old.spec.selector,
+                &Path::new("spec.selector"),
+                errors,
+            );
+        }
+        let status = self.status.clone().unwrap_or_default();
+        let path = Path::new("status");
+        let counts = [
+            ("currentNumberScheduled", Some(status.current_number_scheduled)),
+            ("numberMisscheduled", Some(status.number_misscheduled)),
+            ("desiredNumberScheduled", Some(status.desired_number_scheduled)),
+            ("numberReady", Some(status.number_ready)),
+            ("updatedNumberScheduled", status.updated_number_scheduled),
+            ("numberAvailable", status.number_available),
+            ("numberUnavailable", status.number_unavailable),
+            ("collisionCount", status.collision_count),
+        ];
+        for (field, count) in counts {
+            non_negative(count, &path.child(field), errors);
+        }
+        errors.non_negative(&path.child("observedGeneration"), status.observed_generation);
+        let before = old.status.as_ref().and_then(|status| status.collision_count);
+        workload::check_collisions(status.collision_count, before, errors);
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        workload::template_warnings(Some(&self.spec.template), old.map(|old| &old.spec.template))
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let status = self.status.clone().unwrap_or_default();
+        let pod = self.spec.template.spec.as_ref();
+        let (names, images) = cell::template(Some(&self.spec.template));
+        vec![
+            self.metadata.name.clone().into(),
+            status.desired_number_scheduled.into(),
+            status.current_number_scheduled.into(),
+            status.number_ready.into(),
+            status.updated_number_scheduled.unwrap_or(0).into(),
+            status.number_available.unwrap_or(0).into(),
+            cell::labels(pod.and_then(|pod| pod.node_selector.as_ref())).into(),
+            age(&self.metadata, now),
+            names.into(),
+            images.into(),
+            cell::selector(&self.spec.selector).into(),
+        ]
+    }
+}
+
+fn validate_strategy(strategy: &DaemonSetUpdateStrategy, path: &Path, errors: &mut Errors) {
+    let rolling = path.child("rollingUpdate");
+    match (
+        strategy.type_.as_deref().unwrap_or_default(),
+        &strategy.rolling_update,
+    ) {
+        ("OnDelete", _) => {}
+        ("RollingUpdate", None) => errors.required(&rolling, ""),
+        ("RollingUpdate", Some(update)) => validate_rolling(update, &rolling, errors),
+        (other, _) => errors.not_supported(&path.child("type"), other, &["RollingUpdate", "OnDelete"]),
+    }
+}
+
+/// One of the two, and only one, tells how a pod is exchanged: first down, or first up.
+fn validate_rolling(update: &RollingUpdateDaemonSet, path: &Path, errors: &mut Errors) {
+    let zero = IntOrString::Int(0);
+    let unavailable = update.max_unavailable.as_ref().unwrap_or(&zero);
+    let surge = update.max_surge.as_ref().unwrap_or(&zero);
+    let both = [("maxUnavailable", unavailable), ("maxSurge", surge)];
+    for (field, value) in both {
+        check_count_or_percent(value, &path.child(field), errors);
+    }
+    for (field, value) in both {
+        let percent = matches!(value, IntOrString::String(_));
+        if percent && workload::amount(value).is_some_and(|percent| percent > 100) {
+            errors.invalid(&path.child(field), value, "must not be greater than 100%");
+        }
+    }
+    let given = |value: &IntOrString| workload::amount(value).is_some_and(|amount| amount != 0);
+    match (given(unavailable), given(surge)) {
+        (true, true) => errors.invalid(
+            &path.child("maxSurge"),
+            surge,
+            "may not be set when maxUnavailable is non-zero",
+        ),
+        (false, false) => {
+            errors.required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,285 @@
+//! StatefulSet: pods with names and storage of their own, one after the other.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use crate::cell;
+use crate::core::persistent_volume_claim;
+use crate::core::pod_spec;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::meta;
+use crate::names;
+use crate::same::same;
+use crate::selector::LabelSelector;
+use crate::workload::{self, non_negative};
+
+const RETAIN: &str = "Retain";
+
+impl Kind for StatefulSet {
+    fn info() -> KindInfo {
+        let [containers, images, _] = cell::template_columns();
+        KindInfo {
+            short_names: &["sts"],
+            categories: &["all"],
+            subresources: &[Subresource::Status, Subresource::Scale],
+            columns: vec![
+                Column::object_name(),
+                Column::new("Ready", "string", "Number of the pod with ready state"),
+                Column::age(),
+                containers,
+                images,
+            ],
+            ..KindInfo::of::<Self>("statefulset")
+        }
+    }
+
+    fn default(&mut self) {
+        let spec = &mut self.spec;
+        if spec
+            .pod_management_policy
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+        {
+            spec.pod_management_policy = Some("OrderedReady".into());
+        }
+        let strategy = spec.update_strategy.get_or_insert_default();
+        if strategy.type_.as_deref().unwrap_or_default().is_empty() {
+            strategy.type_ = Some("RollingUpdate".into());
+        }
+        if strategy.type_.as_deref() == Some("RollingUpdate") {
+            let rolling = strategy.rolling_update.get_or_insert_default();
+            rolling.partition.get_or_insert(0);
+        }
+        let retention = spec
+            .persistent_volume_claim_retention_policy
+            .get_or_insert_default();
+        for policy in [&mut retention.when_deleted, &mut retention.when_scaled] {
+            if policy.as_deref().unwrap_or_default().is_empty() {
+                *policy = Some(RETAIN.into());
+            }
+        }
+        spec.replicas.get_or_insert(1);
+        spec.revision_history_limit.get_or_insert(10);
+        for claim in spec.volume_claim_templates.iter_mut().flatten() {
+            persistent_volume_claim::fill_in(claim);
+        }
+        pod_spec::default_template(&mut spec.template);
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Subresource(Subresource::Status) {
+            self.spec.clone_from(&old.spec);
+            self.metadata.generation = old.metadata.generation;
+            return;
+        }
+        self.status.clone_from(&old.status);
+        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        match spec.pod_management_policy.as_deref().unwrap_or_default() {
+            "OrderedReady" | "Parallel" => {}
+            "" => errors.required(&path.child("podManagementPolicy"), ""),
+            other => errors.invalid(
+                &path.child("podManagementPolicy"),
+                other,
+                "must be 'OrderedReady' or 'Parallel'",
+            ),
+        }
+        validate_strategy(spec, &path.child("updateStrategy"), errors);
+        if let Some(policy) = &spec.persistent_volume_claim_retention_policy {
+            let path = path.child("persistentVolumeClaimRetentionPolicy");
+            for (field, policy) in [
+                ("whenDeleted", &policy.when_deleted),
+                ("whenScaled", &policy.when_scaled),
+            ] {
+                let policy = policy.as_deref().unwrap_or_default();
+                if !matches!(policy, RETAIN | "Delete") {
+                    errors.not_supported(&path.child(field), policy, &[RETAIN, "Delete"]);
+                }
+            }
+        }
+        non_negative(spec.replicas, &path.child("replicas"), errors);
+        non_negative(spec.min_ready_seconds, &path.child("minReadySeconds"), errors);
+        if let Some(ordinals) = &spec.ordinals {
+            non_negative(ordinals.start, &path.child("ordinals.start"), errors);
+        }
+        workload::validate_selector(
+            &spec.selector,
+            "empty selector is invalid for statefulset",
+            &path.child("selector"),
+            errors,
+        );
+        validate_template(spec, &path, errors);
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target == Target::Subresource(Subresource::Status) {
+            return validate_status(self, old, errors);
+        }
+        // Through `scale`, too, what results must be a valid one.
+        if target != Target::Main {
+            self.validate(errors);
+        }
+        let mut kept = self.spec.clone();
+        kept.replicas = old.spec.replicas;
+        kept.ordinals.clone_from(&old.spec.ordinals);
+        kept.template.clone_from(&old.spec.template);
+        kept.update_strategy.clone_from(&old.spec.update_strategy);
+        kept.revision_history_limit = old.spec.revision_history_limit;
+        kept.persistent_volume_claim_retention_policy
+            .clone_from(&old.spec.persistent_volume_claim_retention_policy);
+        kept.min_ready_seconds = old.spec.min_ready_seconds;
+        if !same(&kept, &old.spec) {
+            errors.forbidden(
+                &Path::new("spec"),
+                "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
+                 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and \
+                 'minReadySeconds' are forbidden",
+            );
+        }
+    }
+
+    fn check_name(name: &str, prefix: bool) -> Vec<String> {
+        names::dns_label(name, prefix)
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let mut warnings =
+            workload::template_warnings(Some(&self.spec.template), old.map(|old| &old.spec.template));
+        if self.spec.revision_history_limit.is_some_and(|limit| limit < 0) {
+            warnings
+                .push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into());
+        }
+        warnings
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let ready = self.status.as_ref().and_then(|status| status.ready_replicas);
+        let (names, images) = cell::template(Some(&self.spec.template));
+        vec![
+            self.metadata.name.clone().into(),
+            format!("{}/{}", ready.unwrap_or(0), self.spec.replicas.unwrap_or(0)).into(),
+            age(&self.metadata, now),
+            names.into(),
+            images.into(),
+        ]
+    }
+}
+
+fn validate_strategy(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
+    let strategy = spec.update_strategy.clone().unwrap_or_default();
+    let rolling = path.child("rollingUpdate");
+    match (
+        strategy.type_.as_deref().unwrap_or_default(),
+        &strategy.rolling_update,
+    ) {
+        ("", _) => errors.required(path, ""),
+        ("OnDelete", Some(update)) => {
+            errors.invalid(
+                &rolling,
+                update,
+                "only allowed for updateStrategy 'RollingUpdate'",
+            );
+        }
+        ("OnDelete" | "RollingUpdate", None) => {}
+        ("RollingUpdate", Some(update)) => validate_rolling(update, &rolling, errors),
+        _ => errors.invalid(path, &strategy, "must be 'RollingUpdate' or 'OnDelete'"),
+    }
+}
+
+fn validate_rolling(update: &RollingUpdateStatefulSetStrategy, path: &Path, errors: &mut Errors) {
+    non_negative(update.partition, &path.child("partition"), errors);
+    let Some(unavailable) = &update.max_unavailable else {
+        return;
+    };
+    let path = path.child("maxUnavailable");
+    workload::check_count_or_percent(unavailable, &path, errors);
+    if workload::amount(unavailable) == Some(0) {
+        errors.invalid(&path, unavailable, "cannot be 0");
+    }
+    let percent = matches!(unavailable, IntOrString::String(_));
+    if percent && workload::amount(unavailable).is_some_and(|percent| percent > 100) {
+        errors.invalid(&path, unavailable, "must not be greater than 100%");
+    }
+}
+
+/// Upstream checks little of the template: its volumes are partly made from the claims' templates.
+fn validate_template(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
+    let (template, path) = (&spec.template, path.child("template"));
+    let metadata = template.metadata.clone().unwrap_or_default();
+    match LabelSelector::of((spec.selector != Default::default()).then_some(&spec.selector)) {
+        Err(_) => errors.invalid(&Path::new("spec.selector"), &spec.selector, ""),
+        Ok(selector) => {
+            if !selector.is_everything() && !selector.matches(&metadata.labels) {
+                errors.invalid(
+                    &path.child("metadata").child("labels"),
+                    &metadata.labels,
+                    "`selector` does not match template `labels`",
+                );
+            }
+            meta::validate_labels(metadata.labels.as_ref(), &path.child("labels"), errors);
+            meta::validate_annotations(metadata.annotations.as_ref(), &path.child("annotations"), errors);
+        }
+    }
+    let pod = template.spec.clone().unwrap_or_default();
+    let policy = pod.restart_policy.as_deref().unwrap_or_default();
+    if policy != "Always" {
+        errors.not_supported(&path.child("spec.restartPolicy"), policy, &["Always"]);
+    }
+    if pod.active_deadline_seconds.is_some() {
+        errors.forbidden(
+            &path.child("spec.activeDeadlineSeconds"),
+            "activeDeadlineSeconds in StatefulSet is not Supported",
+        );
+    }
+}
+
+fn validate_status(new: &StatefulSet, old: &StatefulSet, errors: &mut Errors) {
+    let status = new.status.clone().unwrap_or_default();
+    let path = Path::new("status");
+    let counts = [
+        ("readyReplicas", status.ready_replicas),
+        ("currentReplicas", status.current_replicas),
+        ("updatedReplicas", status.updated_replicas),
+        ("availableReplicas", status.available_replicas),
+    ];
+    non_negative(Some(status.replicas), &path.child("replicas"), errors);
+    for (field, count) in counts {
+        non_negative(count, &path.child(field), errors);
+    }
+    errors.non_negative(&path.child("observedGeneration"), status.observed_generation);
+    non_negative(status.collision_count, &path.child("collisionCount"), errors);
+    for (field, count) in counts {
+        workload::at_most(
+            count,
+            status.replicas,
+            "status.replicas",
+            &path.child(field),
+            errors,
+        );
+    }
+    workload::at_most(
+        status.available_replicas,
+        status.ready_replicas.unwrap_or(0),
+        "status.readyReplicas",
+        &path.child("availableReplicas"),
+        errors,
+    );
+    workload::check_collisions(
+        status.collision_count,
+        old.status.as_ref().and_then(|status| status.collision_count),
+        errors,
+    );
+}

@@ -1,0 +1,214 @@
+//! CronJob: a job at every time of a schedule.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec};
+use serde_json::Value;
+
+use super::{job_spec, schedule};
+use crate::cell;
+use crate::core::pod_spec;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::same::same;
+use crate::workload;
+
+/// The controller appends a dash and ten digits to make a job's name.
+const MAX_NAME: usize = 52;
+
+impl Kind for CronJob {
+    fn info() -> KindInfo {
+        let mut columns = vec![
+            Column::object_name(),
+            Column::new(
+                "Schedule",
+                "string",
+                "The schedule in Cron format, see https://en.wikipedia.org/wiki/Cron.",
+            ),
+            Column::new(
+                "Timezone",
+                "string",
+                "The time zone name for the given schedule, see https://en.wikipedia.org/wiki/List_of_tz_database_time_zones. If not specified, this will default to the time zone of the kube-controller-manager process. The set of valid time zone names and the time zone offset is loaded from the system-wide time zone database by the API server during CronJob validation and the controller manager during execution. If no system-wide time zone database can be found a bundled version of the database is used instead. If the time zone name becomes invalid during the lifetime of a CronJob or due to a change in host configuration, the controller will stop creating new new Jobs and will create a system event with the reason UnknownTimeZone. More information can be found in https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#time-zones",
+            ),
+            Column::new(
+                "Suspend",
+                "boolean",
+                "This flag tells the controller to suspend subsequent executions, it does not apply to already started executions.  Defaults to false.",
+            ),
+            Column::new(
+                "Active",
+                "integer",
+                "A list of pointers to currently running jobs.",
+            ),
+            Column::new(
+                "Last Schedule",
+                "string",
+                "Information when was the last time the job was successfully scheduled.",
+            ),
+            Column::age(),
+        ];
+        columns.extend(cell::template_columns());
+        KindInfo {
+            short_names: &["cj"],
+            categories: &["all"],
+            subresources: &[Subresource::Status],
+            columns,
+            ..KindInfo::of::<Self>("cronjob")
+        }
+    }
+
+    fn default(&mut self) {
+        let spec = &mut self.spec;
+        if spec.concurrency_policy.as_deref().unwrap_or_default().is_empty() {
+            spec.concurrency_policy = Some("Allow".into());
+        }
+        spec.suspend.get_or_insert(false);
+        spec.successful_jobs_history_limit.get_or_insert(3);
+        spec.failed_jobs_history_limit.get_or_insert(1);
+        spec.job_template.metadata.get_or_insert_default();
+        let job = spec.job_template.spec.get_or_insert_default();
+        pod_spec::default_template(&mut job.template);
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Subresource(Subresource::Status) {
+            self.spec.clone_from(&old.spec);
+            self.metadata.generation = old.metadata.generation;
+            return;
+        }
+        self.status.clone_from(&old.status);
+        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        if name.len() > MAX_NAME {
+            errors.invalid(
+                &Path::new("metadata.name"),
+                name,
+                "must be no more than 52 characters",
+            );
+        }
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        validate_schedule(spec, &path, errors);
+        errors.non_negative(
+            &path.child("startingDeadlineSeconds"),
+            spec.starting_deadline_seconds,
+        );
+        validate_time_zone(spec, &path.child("timeZone"), errors);
+        errors.one_of(
+            &path.child("concurrencyPolicy"),
+            spec.concurrency_policy.as_deref(),
+            &["Allow", "Forbid", "Replace"],
+        );
+        let job = spec.job_template.spec.clone().unwrap_or_default();
+        let template = path.child("jobTemplate.spec");
+        job_spec::validate(&job, &template, errors);
+        if job.selector.is_some() {
+            errors.invalid(
+                &template.child("selector"),
+                &job.selector,
+                "`selector` will be auto-generated",
+            );
+        }
+        if job.manual_selector == Some(true) {
+            errors.not_supported(&template.child("manualSelector"), true, &["nil", "false"]);
+        }
+        errors.non_negative(
+            &path.child("successfulJobsHistoryLimit"),
+            spec.successful_jobs_history_limit,
+        );
+        errors.non_negative(
+            &path.child("failedJobsHistoryLimit"),
+            spec.failed_jobs_history_limit,
+        );
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if old.is_none() {
+            warnings.extend(workload::name_warning(&self.metadata));
+        }
+        let template = |cron: &Self| {
+            cron.spec
+                .job_template
+                .spec
+                .as_ref()
+                .map(|job| job.template.clone())
+        };
+        let (new, before) = (template(self), old.and_then(template));
+        if new != before
+            && let Some(pod) = new.and_then(|template| template.spec)
+        {
+            pod_spec::warn(
+                &pod,
+                &Path::new("spec.jobTemplate.spec.template.spec"),
+                &mut warnings,
+            );
+        }
+        warnings
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let status = self.status.clone().unwrap_or_default();
+        let job = self.spec.job_template.spec.clone().unwrap_or_default();
+        let (names, images) = cell::template(Some(&job.template));
+        let last = match &status.last_schedule_time {
+            Some(time) => cell::since(Some(time), now),
+            None => cell::NONE.into(),
+        };
+        vec![
+            self.metadata.name.clone().into(),
+            self.spec.schedule.clone().into(),
+            cell::or(self.spec.time_zone.as_deref(), cell::NONE).into(),
+            cell::boolean(self.spec.suspend).into(),
+            status.active.map_or(0, |active| active.len()).into(),
+            last.into(),
+            age(&self.metadata, now),
+            names.into(),
+            images.into(),
+            cell::selector(&job.selector.unwrap_or_default()).into(),
+        ]
+    }
+}
+
+fn validate_schedule(spec: &CronJobSpec, path: &Path, errors: &mut Errors) {
+    let path = path.child("schedule");
+    if spec.schedule.is_empty() {
+        return errors.required(&path, "");
+    }
+    if let Err(why) = schedule::check(&spec.schedule) {
+        errors.invalid(&path, &spec.schedule, why);
+    }
+    if spec.schedule.contains("TZ") {
+        errors.invalid(
+            &path,
+            &spec.schedule,
+            "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+        );
+    }
+}
+
+fn validate_time_zone(spec: &CronJobSpec, path: &Path, errors: &mut Errors) {
+    let Some(zone) = spec.time_zone.as_deref() else {
+        return;
+    };
+    if zone.is_empty() {
+        return errors.invalid(path, zone, "timeZone must be nil or non-empty string");
+    }
+    if zone.eq_ignore_ascii_case("local") {
+        errors.invalid(
+            path,
+            zone,
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        );
+    }
+    if !schedule::is_time_zone(zone) {
+        errors.invalid(path, zone, format!("unknown time zone {zone}"));
+    }
+}

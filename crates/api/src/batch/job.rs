@@ -1,0 +1,396 @@
+//! Job: pods that run until enough of them have succeeded.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use super::job_spec;
+use crate::cell;
+use crate::core::pod_spec;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age, human_duration};
+use crate::meta;
+use crate::same::same;
+use crate::selector::{self, LabelSelector};
+use crate::workload;
+
+const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+const OLD_CONTROLLER_UID: &str = "controller-uid";
+const OLD_JOB_NAME: &str = "job-name";
+
+impl Kind for Job {
+    fn info() -> KindInfo {
+        let mut columns = vec![
+            Column::object_name(),
+            Column::new("Status", "string", "Status of the job."),
+            Column::new(
+                "Completions",
+                "string",
+                "The number of pods which reached phase Succeeded. The value increases monotonically for a given spec. However, it may decrease in reaction to scale down of elastic indexed jobs.",
+            ),
+            Column::new("Duration", "string", "Time required to complete the job."),
+            Column::age(),
+        ];
+        columns.extend(cell::template_columns());
+        KindInfo {
+            categories: &["all"],
+            subresources: &[Subresource::Status],
+            columns,
+            selectable_fields: &["status.successful"],
+            ..KindInfo::of::<Self>("job")
+        }
+    }
+
+    fn default(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        if spec.completions.is_none() && spec.parallelism.is_none() {
+            spec.completions = Some(1);
+        }
+        spec.parallelism.get_or_insert(1);
+        let limit = if spec.backoff_limit_per_index.is_some() {
+            i32::MAX
+        } else {
+            6
+        };
+        spec.backoff_limit.get_or_insert(limit);
+        spec.completion_mode.get_or_insert_with(|| "NonIndexed".into());
+        spec.suspend.get_or_insert(false);
+        spec.manual_selector.get_or_insert(false);
+        if let Some(policy) = &mut spec.pod_failure_policy {
+            let rules = policy.rules.iter_mut();
+            for pattern in rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()) {
+                if pattern.status.as_deref().unwrap_or_default().is_empty() {
+                    pattern.status = Some("True".into());
+                }
+            }
+        }
+        let replacement = if spec.pod_failure_policy.is_some() {
+            "Failed"
+        } else {
+            "TerminatingOrFailed"
+        };
+        spec.pod_replacement_policy
+            .get_or_insert_with(|| replacement.into());
+        let labels = spec
+            .template
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.labels.clone());
+        if self.metadata.labels.as_ref().is_none_or(BTreeMap::is_empty) {
+            self.metadata.labels = labels;
+        }
+        pod_spec::default_template(&mut spec.template);
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        let meta = self.metadata.clone();
+        let spec = self.spec.get_or_insert_default();
+        if spec.manual_selector != Some(true) {
+            generate_selector(spec, &meta);
+        }
+        self.status = Some(Default::default());
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Subresource(Subresource::Status) {
+            self.spec.clone_from(&old.spec);
+            self.metadata.generation = old.metadata.generation;
+            return;
+        }
+        self.status.clone_from(&old.status);
+        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let path = Path::new("spec");
+        let spec = self.spec.clone().unwrap_or_default();
+        validate_generated(&spec, &self.metadata, &path, errors);
+        job_spec::validate(&spec, &path, errors);
+        match &spec.selector {
+            None => errors.required(&path.child("selector"), ""),
+            Some(selector) => selector::validate(selector, &path.child("selector"), errors),
+        }
+        let labels = spec
+            .template
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.labels.as_ref());
+        if LabelSelector::of(spec.selector.as_ref()).is_ok_and(|selector| !selector.matches(&labels)) {
+            errors.invalid(
+                &path.child("template.metadata.labels"),
+                labels,
+                "`selector` does not match template `labels`",
+            );
+        }
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target == Target::Main {
+            validate_change(self, old, errors);
+        } else {
+            validate_status(&self.status.clone().unwrap_or_default(), errors);
+        }
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if old.is_none() {
+            warnings.extend(workload::name_warning(&self.metadata));
+        }
+        let Some(spec) = &self.spec else { return warnings };
+        if spec.completions.is_some_and(|count| count > 100_000)
+            && spec.parallelism.is_some_and(|count| count > 10_000)
+            && spec.completion_mode.as_deref() == Some("Indexed")
+        {
+            warnings.push(
+                "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+                    .into(),
+            );
+        }
+        let before = old.and_then(|old| old.spec.as_ref());
+        warnings.extend(workload::template_warnings(
+            Some(&spec.template),
+            before.map(|before| &before.template),
+        ));
+        warnings
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let status = self.status.clone().unwrap_or_default();
+        let (names, images) = cell::template(Some(&spec.template));
+        vec![
+            self.metadata.name.clone().into(),
+            state(&status, &self.metadata).into(),
+            completions(&spec, &status).into(),
+            duration(&status, now).into(),
+            age(&self.metadata, now),
+            names.into(),
+            images.into(),
+            cell::selector(&spec.selector.unwrap_or_default()).into(),
+        ]
+    }
+
+    fn field(&self, name: &str) -> String {
+        match name {
+            "status.successful" => {
+                let status = self.status.as_ref();
+                let succeeded = status.and_then(|status| status.succeeded);
+                succeeded.unwrap_or(0).to_string()
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// Labels that only this job's pods have, and the selector of them.
+fn generate_selector(spec: &mut JobSpec, meta: &ObjectMeta) {
+    let name = meta.name.clone().unwrap_or_default();
+    let uid = meta.uid.clone().unwrap_or_default();
+    let labels = spec
+        .template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default();
+    // Labels of the user's own that differ are found wrong afterwards.
+    for (key, value) in [
+        (OLD_JOB_NAME, &name),
+        (JOB_NAME, &name),
+        (OLD_CONTROLLER_UID, &uid),
+        (CONTROLLER_UID, &uid),
+    ] {
+        labels.entry(key.into()).or_insert_with(|| value.clone());
+    }
+    let selected = spec
+        .selector
+        .get_or_insert_default()
+        .match_labels
+        .get_or_insert_default();
+    selected.entry(CONTROLLER_UID.into()).or_insert(uid);
+}
+
+fn validate_generated(spec: &JobSpec, meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
+    if spec.manual_selector == Some(true) || spec.selector.is_none() {
+        return;
+    }
+    let name = meta.name.clone().unwrap_or_default();
+    let uid = meta.uid.clone().unwrap_or_default();
+    if uid.is_empty() {
+        errors.required(&Path::new("metadata.uid"), "");
+    }
+    let expected: BTreeMap<String, String> = [
+        (OLD_CONTROLLER_UID.to_string(), uid.clone()),
+        (OLD_JOB_NAME.to_string(), name.clone()),
+        (CONTROLLER_UID.to_string(), uid),
+        (JOB_NAME.to_string(), name),
+    ]
+    .into();
+    let template = spec.template.metadata.clone().unwrap_or_default();
+    let labels = template.labels.unwrap_or_default();
+    let at = path.child("template.metadata.labels");
+    for key in [OLD_CONTROLLER_UID, OLD_JOB_NAME, CONTROLLER_UID, JOB_NAME] {
+        let value = expected.get(key).cloned().unwrap_or_default();
+        let detail = format!("must be '{value}'");
+        match labels.get(key) {
+            None => errors.required(&at.key(key), &detail),
+            Some(found) if *found != value => errors.invalid(&at.key(key), &labels, &detail),
+            Some(_) => {}
+        }
+    }
+    if LabelSelector::of(spec.selector.as_ref()).is_ok_and(|selector| !selector.matches(&expected)) {
+        errors.invalid(
+            &path.child("selector"),
+            &spec.selector,
+            "`selector` not auto-generated",
+        );
+    }
+}
+
+fn validate_change(new: &Job, old: &Job, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let (spec, before) = (
+        new.spec.clone().unwrap_or_default(),
+        old.spec.clone().unwrap_or_default(),
+    );
+    let at = path.child("completions");
+    if spec.completion_mode.as_deref() != Some("Indexed") {
+        meta::immutable(&spec.completions, &before.completions, &at, errors);
+    } else if spec.completions != before.completions
+        && spec.completions.is_some()
+        && spec.completions != spec.parallelism
+    {
+        errors.invalid(
+            &at,
+            spec.completions,
+            "can only be modified in tandem with spec.parallelism",
+        );
+    }
+    meta::immutable(&spec.selector, &before.selector, &path.child("selector"), errors);
+    validate_template_change(&spec, old, &path, errors);
+    meta::immutable(
+        &spec.completion_mode,
+        &before.completion_mode,
+        &path.child("completionMode"),
+        errors,
+    );
+    if !same(&spec.pod_failure_policy, &before.pod_failure_policy) {
+        errors.invalid(
+            &path.child("podFailurePolicy"),
+            &spec.pod_failure_policy,
+            meta::IMMUTABLE,
+        );
+    }
+    meta::immutable(
+        &spec.backoff_limit_per_index,
+        &before.backoff_limit_per_index,
+        &path.child("backoffLimitPerIndex"),
+        errors,
+    );
+    meta::immutable(
+        &spec.managed_by,
+        &before.managed_by,
+        &path.child("managedBy"),
+        errors,
+    );
+    if !same(&spec.success_policy, &before.success_policy) {
+        errors.invalid(
+            &path.child("successPolicy"),
+            &spec.success_policy,
+            meta::IMMUTABLE,
+        );
+    }
+}
+
+/// The template of a job that is suspended and has never started may still be told where its pods go.
+fn validate_template_change(spec: &JobSpec, old: &Job, path: &Path, errors: &mut Errors) {
+    let before = old.spec.clone().unwrap_or_default();
+    let mut kept = before.template.clone();
+    let started = old.status.as_ref().and_then(|status| status.start_time.as_ref());
+    if before.suspend == Some(true) && started.is_none() {
+        let template = spec.template.clone();
+        let metadata = template.metadata.unwrap_or_default();
+        let kept_metadata = kept.metadata.get_or_insert_default();
+        kept_metadata.annotations = metadata.annotations;
+        kept_metadata.labels = metadata.labels;
+        if let (Some(kept), Some(wanted)) = (&mut kept.spec, template.spec) {
+            kept.affinity = wanted.affinity;
+            kept.node_selector = wanted.node_selector;
+            kept.tolerations = wanted.tolerations;
+            kept.scheduling_gates = wanted.scheduling_gates;
+        }
+    }
+    if !same(&spec.template, &kept) {
+        errors.invalid(&path.child("template"), &spec.template, meta::IMMUTABLE);
+    }
+}
+
+fn validate_status(status: &JobStatus, errors: &mut Errors) {
+    let path = Path::new("status");
+    for (field, count) in [
+        ("active", status.active),
+        ("succeeded", status.succeeded),
+        ("failed", status.failed),
+        ("ready", status.ready),
+        ("terminating", status.terminating),
+    ] {
+        errors.non_negative(&path.child(field), count);
+    }
+    let (active, ready) = (status.active.unwrap_or(0), status.ready.unwrap_or(0));
+    if ready > active {
+        errors.invalid(
+            &path.child("ready"),
+            ready,
+            format!("cannot set more ready pods than active; active: {active}, ready: {ready}"),
+        );
+    }
+}
+
+fn condition(status: &JobStatus, type_: &str) -> bool {
+    let conditions = status.conditions.iter().flatten();
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+fn state(status: &JobStatus, meta: &ObjectMeta) -> &'static str {
+    let deleting = meta.deletion_timestamp.is_some();
+    if condition(status, "Complete") {
+        "Complete"
+    } else if condition(status, "Failed") {
+        "Failed"
+    } else if deleting {
+        "Terminating"
+    } else if condition(status, "Suspended") {
+        "Suspended"
+    } else if condition(status, "FailureTarget") {
+        "FailureTarget"
+    } else if condition(status, "SuccessCriteriaMet") {
+        "SuccessCriteriaMet"
+    } else {
+        "Running"
+    }
+}
+
+fn completions(spec: &JobSpec, status: &JobStatus) -> String {
+    let succeeded = status.succeeded.unwrap_or(0);
+    match (spec.completions, spec.parallelism.unwrap_or(0)) {
+        (Some(wanted), _) => format!("{succeeded}/{wanted}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    }
+}
+
+fn duration(status: &JobStatus, now: Timestamp) -> String {
+    let Some(start) = &status.start_time else {
+        return String::new();
+    };
+    let end = status.completion_time.as_ref().map_or(now, |time| time.0);
+    human_duration(end.as_second() - start.0.as_second())
+}

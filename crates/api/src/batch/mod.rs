@@ -1,0 +1,8 @@
+//! The kinds of the batch group.
+
+mod cron_job;
+mod failure_policy;
+mod indexes;
+mod job;
+mod job_spec;
+mod schedule;

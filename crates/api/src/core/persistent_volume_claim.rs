@@ -1,0 +1,416 @@
+//! PersistentVolumeClaim: a user's wish for storage.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference, TypedObjectReference,
+    VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use serde_json::Value;
+
+use super::pod_spec::resources;
+use crate::cell;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::names;
+use crate::quantity::{self, Quantity};
+use crate::same::{difference, same};
+use crate::selector;
+
+pub(crate) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+const STORAGE: &str = "storage";
+const CLASS: &str = "volumeAttributesClassName";
+
+impl Kind for PersistentVolumeClaim {
+    fn info() -> KindInfo {
+        KindInfo {
+            short_names: &["pvc"],
+            subresources: &[Subresource::Status],
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "Status",
+                    "string",
+                    "phase represents the current phase of PersistentVolumeClaim.",
+                ),
+                Column::new(
+                    "Volume",
+                    "string",
+                    "volumeName is the binding reference to the PersistentVolume backing this claim.",
+                ),
+                Column::new(
+                    "Capacity",
+                    "string",
+                    "capacity represents the actual resources of the underlying volume.",
+                ),
+                Column::new(
+                    "Access Modes",
+                    "string",
+                    "accessModes contains the actual access modes the volume backing the PVC has. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes-1",
+                ),
+                Column::new("StorageClass", "string", "StorageClass of the pvc"),
+                Column::new(
+                    "VolumeAttributesClass",
+                    "string",
+                    "volumeAttributesClassName may be used to set the VolumeAttributesClass used by this claim. If specified, the CSI driver will create or update the volume with the attributes defined in the corresponding VolumeAttributesClass. This has a different purpose than storageClassName, it can be changed after the claim is created. An empty string or nil value indicates that no VolumeAttributesClass will be applied to the claim. If the claim enters an Infeasible error state, this field can be reset to its previous value (including nil) to cancel the modification. If the resource referred to by volumeAttributesClass does not exist, this PersistentVolumeClaim will be set to a Pending state, as reflected by the modifyVolumeStatus field, until such as a resource exists. More info: https://kubernetes.io/docs/concepts/storage/volume-attributes-classes/",
+                ),
+                Column::age(),
+                Column::wide(
+                    "VolumeMode",
+                    "string",
+                    "volumeMode defines what type of volume is required by the claim. Value of Filesystem is implied when not included in claim spec.",
+                ),
+            ],
+            ..KindInfo::of::<Self>("persistentvolumeclaim")
+        }
+    }
+
+    fn default(&mut self) {
+        fill_in(self);
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+        fill_in(self);
+        if let Some(spec) = &mut self.spec {
+            agree_on_source(spec);
+        }
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Subresource(Subresource::Status) {
+            self.spec.clone_from(&old.spec);
+            return;
+        }
+        self.status.clone_from(&old.status);
+        // A class that was taken from the old annotation stays in the field, whatever an old client sends.
+        if let (Some(spec), Some(before)) = (&mut self.spec, &old.spec)
+            && before.data_source_ref.is_some()
+        {
+            agree_on_source(spec);
+        }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        validate_spec(&self.spec.clone().unwrap_or_default(), &Path::new("spec"), errors);
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target == Target::Main {
+            return validate_change(self, old, errors);
+        }
+        let status = self.status.clone().unwrap_or_default();
+        let path = Path::new("status");
+        for (field, amounts) in [
+            ("capacity", &status.capacity),
+            ("allocatedResources", &status.allocated_resources),
+        ] {
+            for (name, amount) in amounts.iter().flatten() {
+                resources::check_amount(name, amount, &path.child(field).key(name), errors);
+            }
+        }
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let annotations = self.metadata.annotations.as_ref();
+        if annotations.is_some_and(|all| all.contains_key(CLASS_ANNOTATION)) {
+            warnings.push(format!(
+                "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+            ));
+        }
+        let resources = self.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+        for (side, amounts) in [
+            ("limits", resources.and_then(|all| all.limits.as_ref())),
+            ("requests", resources.and_then(|all| all.requests.as_ref())),
+        ] {
+            if let Some(amount) = amounts.and_then(|all| all.get(STORAGE))
+                && Quantity::of(amount).milli_value() % 1000 != 0
+            {
+                warnings.push(format!(
+                    "spec.resources.{side}[storage]: fractional byte value {:?} is invalid, must be an integer",
+                    amount.0
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let status = self.status.clone().unwrap_or_default();
+        let phase = match self.metadata.deletion_timestamp {
+            Some(_) => "Terminating".into(),
+            None => status.phase.clone().unwrap_or_default(),
+        };
+        let bound = spec.volume_name.as_deref().is_some_and(|name| !name.is_empty());
+        let (modes, capacity) = if bound {
+            let capacity = status.capacity.as_ref().and_then(|all| all.get(STORAGE));
+            (
+                short_modes(status.access_modes.as_deref().unwrap_or_default()),
+                capacity.map_or_else(|| "0".into(), |amount| amount.0.clone()),
+            )
+        } else {
+            (String::new(), String::new())
+        };
+        vec![
+            self.metadata.name.clone().into(),
+            phase.into(),
+            spec.volume_name.unwrap_or_default().into(),
+            capacity.into(),
+            modes.into(),
+            class_of(
+                self.metadata.annotations.as_ref(),
+                spec.storage_class_name.as_deref(),
+            )
+            .into(),
+            cell::or(spec.volume_attributes_class_name.as_deref(), "<unset>").into(),
+            age(&self.metadata, now),
+            spec.volume_mode.unwrap_or_else(|| "<unset>".into()).into(),
+        ]
+    }
+}
+
+/// The storage class, which an old annotation may name instead of the field.
+pub(crate) fn class_of(annotations: Option<&BTreeMap<String, String>>, field: Option<&str>) -> String {
+    match annotations.and_then(|all| all.get(CLASS_ANNOTATION)) {
+        Some(class) => class.clone(),
+        None => field.unwrap_or_default().into(),
+    }
+}
+
+/// `RWO,ROX`: each mode once, in upstream's order.
+pub(crate) fn short_modes(modes: &[String]) -> String {
+    let known = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let short: Vec<&str> = known
+        .iter()
+        .filter(|(mode, _)| modes.iter().any(|its| its == mode))
+        .map(|(_, short)| *short)
+        .collect();
+    short.join(",")
+}
+
+/// Fills in a claim, also one in a template.
+pub(crate) fn fill_in(claim: &mut PersistentVolumeClaim) {
+    let status = claim.status.get_or_insert_default();
+    if status.phase.as_deref().unwrap_or_default().is_empty() {
+        status.phase = Some("Pending".into());
+    }
+    let spec = claim.spec.get_or_insert_default();
+    spec.volume_mode.get_or_insert_with(|| "Filesystem".into());
+    let resources = spec.resources.get_or_insert_default();
+    for amounts in [&mut resources.limits, &mut resources.requests] {
+        amounts
+            .iter_mut()
+            .flatten()
+            .for_each(|(_, amount)| quantity::canonicalize(amount));
+    }
+}
+
+/// What a claim is filled from stands in two fields, an old and a new one, that say the same.
+fn agree_on_source(spec: &mut PersistentVolumeClaimSpec) {
+    match (&spec.data_source, &spec.data_source_ref) {
+        (Some(source), None) => {
+            spec.data_source_ref = Some(TypedObjectReference {
+                api_group: source.api_group.clone(),
+                kind: source.kind.clone(),
+                name: source.name.clone(),
+                namespace: None,
+            });
+        }
+        (None, Some(source)) if source.namespace.as_deref().unwrap_or_default().is_empty() => {
+            let known = matches!(
+                (
+                    source.api_group.as_deref().unwrap_or_default(),
+                    source.kind.as_str()
+                ),
+                ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+            );
+            if known {
+                spec.data_source = Some(TypedLocalObjectReference {
+                    api_group: source.api_group.clone(),
+                    kind: source.kind.clone(),
+                    name: source.name.clone(),
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Checks access modes, of which there may be none.
+pub(crate) fn check_access_modes(modes: &[String], path: &Path, errors: &mut Errors) {
+    let known = [
+        "ReadWriteOnce",
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOncePod",
+    ];
+    for mode in modes.iter().filter(|mode| !known.contains(&mode.as_str())) {
+        errors.not_supported(path, mode, &known);
+    }
+    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+        errors.forbidden(path, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+/// Checks a claim's spec.
+pub(crate) fn validate_spec(spec: &PersistentVolumeClaimSpec, path: &Path, errors: &mut Errors) {
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    if modes.is_empty() {
+        errors.required(&path.child("accessModes"), "at least 1 access mode is required");
+    }
+    check_access_modes(modes, &path.child("accessModes"), errors);
+    if let Some(selector) = &spec.selector {
+        selector::validate(selector, &path.child("selector"), errors);
+    }
+    let requests = spec.resources.as_ref().and_then(|all| all.requests.as_ref());
+    match requests.and_then(|requests| requests.get(STORAGE)) {
+        None => errors.required(&path.child("resources").key(STORAGE), ""),
+        Some(amount) => {
+            let at = path.child("resources").key(STORAGE);
+            resources::check_amount(STORAGE, amount, &at, errors);
+            if Quantity::of(amount) <= Quantity::ZERO {
+                let at = path.child("resources.requests").key(STORAGE);
+                errors.invalid(&at, &amount.0, "must be greater than zero");
+            }
+        }
+    }
+    if let Some(class) = spec.storage_class_name.as_deref().filter(|name| !name.is_empty()) {
+        errors.invalid_each(
+            &path.child("storageClassName"),
+            class,
+            names::dns_subdomain(class, false),
+        );
+    }
+    if let Some(mode) = spec.volume_mode.as_deref()
+        && !matches!(mode, "Block" | "Filesystem")
+    {
+        errors.not_supported(&path.child("volumeMode"), mode, &["Block", "Filesystem"]);
+    }
+    validate_sources(spec, path, errors);
+    if let Some(class) = spec
+        .volume_attributes_class_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+    {
+        errors.invalid_each(&path.child(CLASS), class, names::dns_subdomain(class, false));
+    }
+}
+
+fn validate_sources(spec: &PersistentVolumeClaimSpec, path: &Path, errors: &mut Errors) {
+    let check = |group: Option<&str>, kind: &str, name: &str, path: &Path, errors: &mut Errors| {
+        if name.is_empty() {
+            errors.required(&path.child("name"), "");
+        }
+        if kind.is_empty() {
+            errors.required(&path.child("kind"), "");
+        }
+        let group = group.unwrap_or_default();
+        if group.is_empty() && kind != "PersistentVolumeClaim" {
+            errors.invalid(
+                path,
+                kind,
+                "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+            );
+        }
+        if !group.is_empty() {
+            errors.invalid_each(&path.child("apiGroup"), group, names::dns_subdomain(group, false));
+        }
+    };
+    if let Some(source) = &spec.data_source {
+        let at = path.child("dataSource");
+        check(
+            source.api_group.as_deref(),
+            &source.kind,
+            &source.name,
+            &at,
+            errors,
+        );
+    }
+    if let Some(source) = &spec.data_source_ref {
+        let at = path.child("dataSourceRef");
+        check(
+            source.api_group.as_deref(),
+            &source.kind,
+            &source.name,
+            &at,
+            errors,
+        );
+    }
+    let (Some(old), Some(new)) = (&spec.data_source, &spec.data_source_ref) else {
+        return;
+    };
+    let elsewhere = new.namespace.as_deref().is_some_and(|name| !name.is_empty());
+    let differ = (&old.api_group, &old.kind, &old.name) != (&new.api_group, &new.kind, &new.name);
+    if elsewhere {
+        errors.invalid(
+            path,
+            "may not be specified when dataSourceRef.namespace is specified",
+            "dataSource",
+        );
+    } else if differ {
+        errors.invalid(&path.child("dataSource"), old, "must match dataSourceRef");
+    }
+}
+
+fn storage(resources: Option<&VolumeResourceRequirements>) -> Option<&Text> {
+    resources?.requests.as_ref()?.get(STORAGE)
+}
+
+/// What a claim asks for is fixed, but for its size and its class of attributes, and for the volume while there is none.
+fn validate_change(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let (spec, before) = (
+        new.spec.clone().unwrap_or_default(),
+        old.spec.clone().unwrap_or_default(),
+    );
+    let (mut wanted, mut kept) = (spec.clone(), before.clone());
+    let given = |name: &Option<String>| name.as_deref().is_some_and(|name| !name.is_empty());
+    // A claim may be bound from outside, and once only.
+    if !given(&kept.volume_name) {
+        kept.volume_name.clone_from(&wanted.volume_name);
+    }
+    if kept.storage_class_name.is_none() {
+        // A default class may be given to a claim that has none yet.
+        kept.storage_class_name.clone_from(&wanted.storage_class_name);
+    }
+    let phase = old.status.as_ref().and_then(|status| status.phase.as_deref());
+    let bound = phase == Some("Bound");
+    if bound && let (Some(all), Some(size)) = (&mut wanted.resources, storage(before.resources.as_ref())) {
+        let requests = all.requests.get_or_insert_default();
+        requests.insert(STORAGE.into(), size.clone());
+    }
+    wanted
+        .volume_attributes_class_name
+        .clone_from(&kept.volume_attributes_class_name);
+    if !same(&wanted, &kept) {
+        errors.forbidden(
+            &path,
+            &format!(
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+                difference("PersistentVolumeClaimSpec", &kept, &wanted)
+            ),
+        );
+    }
+    if let (Some(size), Some(was)) = (
+        storage(spec.resources.as_ref()),
+        storage(before.resources.as_ref()),
+    ) && Quantity::of(size) < Quantity::of(was)
+    {
+        let status = old.status.clone().unwrap_or_default();
+        let capacity = status.capacity.as_ref().and_then(|all| all.get(STORAGE));
+        let at = path.child("resources.requests.storage");
+        // A growth that failed may be taken back, though not below what the volume has.
+        if capacity.is_some_and(|capacity| Quantity::of(size) <= Quantity::of(capacity)) {
+            errors.forbidden(&at, "field can not be less than status.capacity");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! ReplicationController: so many pods of one template, as it was before replica sets.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ReplicationController;
+use serde_json::Value;
+
+use super::pod_spec;
+use crate::cell;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::same::same;
+use crate::selector::LabelSelector;
+use crate::workload::{self, non_negative};
+
+impl Kind for ReplicationController {
+    fn info() -> KindInfo {
+        let mut columns = vec![
+            Column::object_name(),
+            Column::new(
+                "Desired",
+                "integer",
+                "Replicas is the number of desired replicas. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller",
+            ),
+            Column::new(
+                "Current",
+                "integer",
+                "Replicas is the most recently observed number of replicas. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller",
+            ),
+            Column::new(
+                "Ready",
+                "integer",
+                "The number of ready replicas for this replication controller.",
+            ),
+            Column::age(),
+        ];
+        columns.extend(cell::template_columns());
+        KindInfo {
+            short_names: &["rc"],
+            categories: &["all"],
+            subresources: &[Subresource::Status, Subresource::Scale],
+            columns,
+            selectable_fields: &["status.replicas"],
+            store_prefix: "controllers".into(),
+            ..KindInfo::of::<Self>("replicationcontroller")
+        }
+    }
+
+    fn default(&mut self) {
+        let spec = self.spec.get_or_insert_default();
+        let labels = spec
+            .template
+            .as_ref()
+            .and_then(|template| template.metadata.as_ref())
+            .and_then(|metadata| metadata.labels.clone())
+            .filter(|labels| !labels.is_empty());
+        if labels.is_some() {
+            if spec.selector.as_ref().is_none_or(|selector| selector.is_empty()) {
+                spec.selector.clone_from(&labels);
+            }
+            if self.metadata.labels.as_ref().is_none_or(|own| own.is_empty()) {
+                self.metadata.labels = labels;
+            }
+        }
+        spec.replicas.get_or_insert(1);
+        if let Some(template) = &mut spec.template {
+            pod_spec::default_template(template);
+        }
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Subresource(Subresource::Status) {
+            self.spec.clone_from(&old.spec);
+            self.metadata.generation = old.metadata.generation;
+            return;
+        }
+        self.status.clone_from(&old.status);
+        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let path = Path::new("spec");
+        let spec = self.spec.clone().unwrap_or_default();
+        non_negative(spec.min_ready_seconds, &path.child("minReadySeconds"), errors);
+        let selector = spec.selector.unwrap_or_default();
+        if selector.is_empty() {
+            errors.required(&path.child("selector"), "");
+        }
+        non_negative(spec.replicas, &path.child("replicas"), errors);
+        let at = path.child("template");
+        let Some(template) = &spec.template else {
+            return errors.required(&at, "");
+        };
+        let labels = template
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.labels.as_ref());
+        if !selector.is_empty() && !LabelSelector::of_map(&selector).matches(&labels) {
+            errors.invalid(
+                &at.child("metadata.labels"),
+                labels,
+                "`selector` does not match template `labels`",
+            );
+        }
+        pod_spec::validate_template(template, &at, errors);
+        let pod = template.spec.clone().unwrap_or_default();
+        let policy = pod.restart_policy.as_deref().unwrap_or_default();
+        if policy != "Always" {
+            errors.not_supported(&at.child("spec.restartPolicy"), policy, &["Always"]);
+        }
+        if pod.active_deadline_seconds.is_some() {
+            errors.forbidden(
+                &at.child("spec.activeDeadlineSeconds"),
+                "activeDeadlineSeconds in ReplicationController is not Supported",
+            );
+        }
+    }
+
+    fn validate_update(&self, _old: &Self, target: Target, errors: &mut Errors) {
+        match target {
+            Target::Main => return,
+            Target::Subresource(Subresource::Status) => {}
+            Target::Subresource(_) => return self.validate(errors),
+        }
+        let status = self.status.clone().unwrap_or_default();
+        let path = Path::new("status");
+        let counts = [
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+        ];
+        non_negative(Some(status.replicas), &path.child("replicas"), errors);
+        for (field, count) in counts {
+            non_negative(count, &path.child(field), errors);
+        }
+        errors.non_negative(&path.child("observedGeneration"), status.observed_generation);
+        for (field, count) in counts {
+            workload::at_most(
+                count,
+                status.replicas,
+                "status.replicas",
+                &path.child(field),
+                errors,
+            );
+        }
+        workload::at_most(
+            status.available_replicas,
+            status.ready_replicas.unwrap_or(0),
+            "readyReplicas",
+            &path.child("availableReplicas"),
+            errors,
+        );
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if old.is_none() {
+            warnings.extend(workload::name_warning(&self.metadata));
+        }
+        let template = |rc: &Self| rc.spec.as_ref().and_then(|spec| spec.template.clone());
+        warnings.extend(workload::template_warnings(
+            template(self).as_ref(),
+            old.and_then(template).as_ref(),
+        ));
+        warnings
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let status = self.status.clone().unwrap_or_default();
+        let (names, images) = cell::template(spec.template.as_ref());
+        vec![
+            self.metadata.name.clone().into(),
+            spec.replicas.unwrap_or(0).into(),
+            status.replicas.into(),
+            status.ready_replicas.unwrap_or(0).into(),
+            age(&self.metadata, now),
+            names.into(),
+            images.into(),
+            cell::labels(spec.selector.as_ref()).into(),
+        ]
+    }
+
+    fn field(&self, name: &str) -> String {
+        match name {
+            "status.replicas" => {
+                let replicas = self.status.as_ref().map_or(0, |status| status.replicas);
+                replicas.to_string()
+            }
+            _ => String::new(),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! RuntimeClass: what runs the containers of a pod.
+
+use jiff::Timestamp;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use serde_json::Value;
+
+use crate::core::pod_spec::{self, resources};
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
+use crate::meta;
+use crate::names;
+
+impl Kind for RuntimeClass {
+    fn info() -> KindInfo {
+        KindInfo {
+            scope: Scope::Cluster,
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "Handler",
+                    "string",
+                    "handler specifies the underlying runtime and configuration that the CRI implementation will use to handle pods of this class. The possible values are specific to the node & CRI configuration.  It is assumed that all handlers are available on every node, and handlers of the same name are equivalent on every node. For example, a handler called \"runc\" might specify that the runc OCI runtime (using native Linux containers) will be used to run the containers in a pod. The Handler must be lowercase, conform to the DNS Label (RFC 1123) requirements, and is immutable.",
+                ),
+                Column::age(),
+            ],
+            ..KindInfo::of::<Self>("runtimeclass")
+        }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let messages = names::dns_label(&self.handler, false);
+        errors.invalid_each(&Path::new("handler"), &self.handler, messages);
+        let overhead = self
+            .overhead
+            .as_ref()
+            .and_then(|overhead| overhead.pod_fixed.as_ref());
+        if let Some(amounts) = overhead {
+            resources::validate_limits(amounts, &Path::new("overhead.podFixed"), errors);
+        }
+        let Some(scheduling) = &self.scheduling else {
+            return;
+        };
+        let path = Path::new("scheduling");
+        meta::validate_labels(
+            scheduling.node_selector.as_ref(),
+            &path.child("nodeSelector"),
+            errors,
+        );
+        let tolerations = scheduling.tolerations.as_deref().unwrap_or_default();
+        let path = path.child("tolerations");
+        pod_spec::validate_tolerations(tolerations, &path, errors);
+        for (index, toleration) in tolerations.iter().enumerate() {
+            if tolerations
+                .iter()
+                .take(index)
+                .any(|earlier| earlier == toleration)
+            {
+                errors.duplicate(&path.index(index), toleration);
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
+        meta::immutable(&self.handler, &old.handler, &Path::new("handler"), errors);
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        vec![
+            self.metadata.name.clone().into(),
+            self.handler.clone().into(),
+            age(&self.metadata, now),
+        ]
+    }
+}

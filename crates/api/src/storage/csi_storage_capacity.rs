@@ -1,0 +1,86 @@
+//! CSIStorageCapacity: how much storage of a class there is, and for which nodes.
+
+use jiff::Timestamp;
+use k8s_openapi::api::storage::v1::CSIStorageCapacity;
+use serde_json::Value;
+
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Target};
+use crate::meta;
+use crate::names;
+use crate::quantity::{self, Quantity};
+use crate::selector;
+
+impl Kind for CSIStorageCapacity {
+    fn info() -> KindInfo {
+        KindInfo {
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "StorageClassName",
+                    "string",
+                    "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. This field is immutable.",
+                ),
+                Column::new(
+                    "Capacity",
+                    "string",
+                    "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest with topology and parameters that match the previous fields.",
+                ),
+            ],
+            ..KindInfo::of::<Self>("csistoragecapacity")
+        }
+    }
+
+    fn default(&mut self) {
+        for amount in [&mut self.capacity, &mut self.maximum_volume_size] {
+            amount.iter_mut().for_each(quantity::canonicalize);
+        }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        if let Some(topology) = &self.node_topology {
+            selector::validate(topology, &Path::new("nodeTopology"), errors);
+        }
+        let class = &self.storage_class_name;
+        errors.invalid_each(
+            &Path::new("storageClassName"),
+            class,
+            names::dns_subdomain(class, false),
+        );
+        for (field, amount) in [
+            ("capacity", &self.capacity),
+            ("maximumVolumeSize", &self.maximum_volume_size),
+        ] {
+            if let Some(amount) = amount
+                .as_ref()
+                .filter(|amount| Quantity::of(amount).is_negative())
+            {
+                errors.invalid(&Path::new(field), &amount.0, "must be greater than or equal to 0");
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
+        meta::immutable(
+            &self.node_topology,
+            &old.node_topology,
+            &Path::new("nodeTopology"),
+            errors,
+        );
+        meta::immutable(
+            &self.storage_class_name,
+            &old.storage_class_name,
+            &Path::new("storageClassName"),
+            errors,
+        );
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Value> {
+        let capacity = self.capacity.as_ref().map(|amount| amount.0.clone());
+        vec![
+            self.metadata.name.clone().into(),
+            self.storage_class_name.clone().into(),
+            capacity.unwrap_or_else(|| "<unset>".into()).into(),
+        ]
+    }
+}

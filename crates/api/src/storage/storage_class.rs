@@ -1,0 +1,186 @@
+//! StorageClass: how volumes for claims are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::TopologySelectorTerm;
+use k8s_openapi::api::storage::v1::StorageClass;
+use serde_json::Value;
+
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
+use crate::meta;
+use crate::names;
+
+const MAX_PARAMETERS: usize = 512;
+/// Bytes of all parameters, keys and values.
+const MAX_SIZE: usize = 256 << 10;
+/// The annotations that mark the class of claims that name none.
+const DEFAULT_CLASS: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
+
+/// Whether claims that name no class get this one.
+pub(crate) fn is_default(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    let value = |key: &&str| annotations.and_then(|all| all.get(*key));
+    DEFAULT_CLASS
+        .iter()
+        .filter_map(|key| value(key))
+        .any(|value| value == "true")
+}
+
+impl Kind for StorageClass {
+    fn info() -> KindInfo {
+        KindInfo {
+            short_names: &["sc"],
+            scope: Scope::Cluster,
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "Provisioner",
+                    "string",
+                    "provisioner indicates the type of the provisioner.",
+                ),
+                Column::new(
+                    "ReclaimPolicy",
+                    "string",
+                    "reclaimPolicy controls the reclaimPolicy for dynamically provisioned PersistentVolumes of this storage class. Defaults to Delete.",
+                ),
+                Column::new(
+                    "VolumeBindingMode",
+                    "string",
+                    "volumeBindingMode indicates how PersistentVolumeClaims should be provisioned and bound.  When unset, VolumeBindingImmediate is used. This field is only honored by servers that enable the VolumeScheduling feature.",
+                ),
+                Column::new(
+                    "AllowVolumeExpansion",
+                    "string",
+                    "allowVolumeExpansion shows whether the storage class allow volume expand.",
+                ),
+                Column::age(),
+            ],
+            ..KindInfo::of::<Self>("storageclass")
+        }
+    }
+
+    fn default(&mut self) {
+        self.reclaim_policy.get_or_insert_with(|| "Delete".into());
+        self.volume_binding_mode.get_or_insert_with(|| "Immediate".into());
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let path = Path::new("provisioner");
+        if self.provisioner.is_empty() {
+            errors.required(&path, "");
+        } else {
+            let messages = names::qualified_name(&self.provisioner.to_lowercase());
+            errors.invalid_each(&path, &self.provisioner, messages);
+        }
+        validate_parameters(self.parameters.as_ref(), true, &Path::new("parameters"), errors);
+        let policy = self.reclaim_policy.as_deref().unwrap_or_default();
+        if !matches!(policy, "" | "Delete" | "Retain") {
+            errors.not_supported(&Path::new("reclaimPolicy"), policy, &["Delete", "Retain"]);
+        }
+        let modes = ["Immediate", "WaitForFirstConsumer"];
+        match self.volume_binding_mode.as_deref() {
+            None => errors.required(&Path::new("volumeBindingMode"), ""),
+            Some(mode) if modes.contains(&mode) => {}
+            Some(mode) => errors.not_supported(&Path::new("volumeBindingMode"), mode, &modes),
+        }
+        let topologies = self.allowed_topologies.as_deref().unwrap_or_default();
+        validate_topologies(topologies, &Path::new("allowedTopologies"), errors);
+    }
+
+    fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
+        let parameters = |class: &Self| class.parameters.clone().unwrap_or_default();
+        if parameters(self) != parameters(old) {
+            errors.forbidden(&Path::new("parameters"), "updates to parameters are forbidden.");
+        }
+        if self.provisioner != old.provisioner {
+            errors.forbidden(&Path::new("provisioner"), "updates to provisioner are forbidden.");
+        }
+        if self.reclaim_policy != old.reclaim_policy {
+            errors.forbidden(
+                &Path::new("reclaimPolicy"),
+                "updates to reclaimPolicy are forbidden.",
+            );
+        }
+        meta::immutable(
+            &self.volume_binding_mode,
+            &old.volume_binding_mode,
+            &Path::new("volumeBindingMode"),
+            errors,
+        );
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let mut name = self.metadata.name.clone().unwrap_or_default();
+        if is_default(self.metadata.annotations.as_ref()) {
+            name.push_str(" (default)");
+        }
+        let text =
+            |value: &Option<String>, otherwise: &str| value.clone().unwrap_or_else(|| otherwise.into());
+        vec![
+            name.into(),
+            self.provisioner.clone().into(),
+            text(&self.reclaim_policy, "Delete").into(),
+            text(&self.volume_binding_mode, "Immediate").into(),
+            self.allow_volume_expansion.unwrap_or(false).into(),
+            age(&self.metadata, now),
+        ]
+    }
+}
+
+/// Checks the parameters of a class.
+pub(super) fn validate_parameters(
+    parameters: Option<&BTreeMap<String, String>>,
+    may_be_empty: bool,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let empty = BTreeMap::new();
+    let parameters = parameters.unwrap_or(&empty);
+    if parameters.len() > MAX_PARAMETERS {
+        return errors.too_long(path, MAX_PARAMETERS);
+    }
+    let mut size = 0;
+    for (key, value) in parameters {
+        if key.is_empty() {
+            errors.invalid(path, key, "field can not be empty.");
+        }
+        size += key.len() + value.len();
+    }
+    if size > MAX_SIZE {
+        errors.too_long(path, MAX_SIZE);
+    }
+    if !may_be_empty && parameters.is_empty() {
+        errors.required(path, "must contain at least one key/value pair");
+    }
+}
+
+fn validate_topologies(terms: &[TopologySelectorTerm], path: &Path, errors: &mut Errors) {
+    for (index, term) in terms.iter().enumerate() {
+        let at = path.index(index).child("matchLabelExpressions");
+        let expressions = term.match_label_expressions.as_deref().unwrap_or_default();
+        if terms.iter().take(index).any(|earlier| earlier == term) {
+            errors.duplicate(&at, "");
+        }
+        let mut keys = BTreeSet::new();
+        for (index, expression) in expressions.iter().enumerate() {
+            let at = at.index(index);
+            if expression.values.is_empty() {
+                errors.required(&at.child("values"), "");
+            }
+            let mut values = BTreeSet::new();
+            for (index, value) in expression.values.iter().enumerate() {
+                if !values.insert(value) {
+                    errors.duplicate(&at.child("values").index(index), value);
+                }
+            }
+            meta::validate_label_name(&expression.key, &at.child("key"), errors);
+            if !keys.insert(&expression.key) {
+                errors.duplicate(&at.child("key"), &expression.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! VolumeAttachment: the wish that a volume be attached to a node, and whether it is.
+
+use jiff::Timestamp;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use serde_json::Value;
+
+use crate::core::{persistent_volume, pod_spec};
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
+use crate::names;
+use crate::same::same;
+
+impl Kind for VolumeAttachment {
+    fn info() -> KindInfo {
+        KindInfo {
+            scope: Scope::Cluster,
+            subresources: &[Subresource::Status],
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "Attacher",
+                    "string",
+                    "attacher indicates the name of the volume driver that MUST handle this request. This is the name returned by GetPluginName().",
+                ),
+                Column::new(
+                    "PV",
+                    "string",
+                    "persistentVolumeName represents the name of the persistent volume to attach.",
+                ),
+                Column::new(
+                    "Node",
+                    "string",
+                    "nodeName represents the node that the volume should be attached to.",
+                ),
+                Column::new(
+                    "Attached",
+                    "boolean",
+                    "attached indicates the volume is successfully attached. This field must only be set by the entity completing the attach operation, i.e. the external-attacher.",
+                ),
+                Column::age(),
+            ],
+            ..KindInfo::of::<Self>("volumeattachment")
+        }
+    }
+
+    fn default(&mut self) {
+        self.status.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Main {
+            self.status.clone_from(&old.status);
+        } else {
+            self.spec.clone_from(&old.spec);
+        }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        pod_spec::check_driver(&spec.attacher, &path.child("attacher"), errors);
+        let source = path.child("source");
+        let name = spec.source.persistent_volume_name.as_deref();
+        match (name.unwrap_or_default(), &spec.source.inline_volume_spec) {
+            ("", None) if name.is_none() => errors.required(
+                &source,
+                "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+            ),
+            (_, Some(_)) if name.is_some() => errors.forbidden(
+                &source,
+                "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+            ),
+            ("", None) => errors.required(
+                &source.child("persistentVolumeName"),
+                "must specify non empty persistentVolumeName",
+            ),
+            (_, None) => {}
+            (_, Some(inline)) => {
+                persistent_volume::validate_spec(inline, &source.child("inlineVolumeSpec"), errors);
+            }
+        }
+        let node = &spec.node_name;
+        errors.invalid_each(&path.child("nodeName"), node, names::dns_subdomain(node, false));
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target == Target::Main && !same(&self.spec, &old.spec) {
+            errors.invalid(&Path::new("spec"), &self.spec, "field is immutable");
+        }
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let spec = &self.spec;
+        vec![
+            self.metadata.name.clone().into(),
+            spec.attacher.clone().into(),
+            spec.source
+                .persistent_volume_name
+                .clone()
+                .unwrap_or_default()
+                .into(),
+            spec.node_name.clone().into(),
+            self.status.as_ref().is_some_and(|status| status.attached).into(),
+            age(&self.metadata, now),
+        ]
+    }
+}

@@ -1,0 +1,51 @@
+//! VolumeAttributesClass: what a driver may change of a volume that is in use.
+
+use jiff::Timestamp;
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
+use serde_json::Value;
+
+use super::storage_class::validate_parameters;
+use crate::core::pod_spec;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
+
+impl Kind for VolumeAttributesClass {
+    fn info() -> KindInfo {
+        KindInfo {
+            short_names: &["vac"],
+            scope: Scope::Cluster,
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "DriverName",
+                    "string",
+                    "Name of the CSI driver This field is immutable.",
+                ),
+                Column::age(),
+            ],
+            ..KindInfo::of::<Self>("volumeattributesclass")
+        }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        pod_spec::check_driver(&self.driver_name, &Path::new("driverName"), errors);
+        validate_parameters(self.parameters.as_ref(), false, &Path::new("parameters"), errors);
+    }
+
+    fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
+        if self.driver_name != old.driver_name {
+            errors.forbidden(&Path::new("driverName"), "updates to driverName are forbidden.");
+        }
+        if self.parameters != old.parameters {
+            errors.forbidden(&Path::new("parameters"), "updates to parameters are forbidden.");
+        }
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        vec![
+            self.metadata.name.clone().into(),
+            self.driver_name.clone().into(),
+            age(&self.metadata, now),
+        ]
+    }
+}
