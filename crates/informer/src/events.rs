@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::Hash;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::api::core::v1::{Event, EventSource, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
@@ -62,6 +62,45 @@ where
         uid: meta.uid.clone(),
         resource_version: meta.resource_version.clone(),
         field_path: None,
+    }
+}
+
+/// The reference by which an event names a pod, or one container of it: `spec.containers{name}`.
+pub fn reference_to_pod(pod: &Pod, container: Option<&str>) -> ObjectReference {
+    ObjectReference {
+        field_path: container.map(|name| field_path(pod, name)),
+        ..reference_to(pod)
+    }
+}
+
+fn field_path(pod: &Pod, container: &str) -> String {
+    let spec = pod.spec.as_ref();
+    let mut init = spec
+        .and_then(|spec| spec.init_containers.as_ref())
+        .into_iter()
+        .flatten();
+    let mut ephemeral = spec
+        .and_then(|spec| spec.ephemeral_containers.as_ref())
+        .into_iter()
+        .flatten();
+    let list = if init.any(|one| one.name == container) {
+        "initContainers"
+    } else if ephemeral.any(|one| one.name == container) {
+        "ephemeralContainers"
+    } else {
+        "containers"
+    };
+    format!("spec.{list}{{{container}}}")
+}
+
+/// The reference by which a node's own events name it, before it is registered as well: its uid is its name, by which
+/// `kubectl describe node` finds them.
+pub fn reference_to_node(name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some(<Node as k8s_openapi::Resource>::KIND.to_string()),
+        name: Some(name.to_string()),
+        uid: Some(name.to_string()),
+        ..ObjectReference::default()
     }
 }
 
@@ -391,6 +430,55 @@ mod tests {
         assert_eq!(seconds_between(second.first, second.last), 7.0);
         let other = correlator.observe(&occurrence("b", "m", 7)).unwrap();
         assert_eq!(other.count, 1);
+    }
+
+    #[test]
+    fn two_containers_of_a_pod_have_an_event_each() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "namespace": "default", "name": "a", "uid": "u", "resourceVersion": "7" },
+            "spec": {
+                "containers": [{ "name": "main" }],
+                "initContainers": [{ "name": "first" }],
+                "ephemeralContainers": [{ "name": "debugger" }],
+            },
+        }))
+        .unwrap();
+        let mut correlator = Correlator::default();
+        let cases = [
+            (None, None),
+            (Some("main"), Some("spec.containers{main}")),
+            (Some("first"), Some("spec.initContainers{first}")),
+            (Some("debugger"), Some("spec.ephemeralContainers{debugger}")),
+        ];
+        for (at, (container, path)) in cases.into_iter().enumerate() {
+            let mut occurrence = occurrence("a", "m", i64::try_from(at).unwrap());
+            occurrence.object = reference_to_pod(&pod, container);
+            let decision = correlator.observe(&occurrence).unwrap();
+            assert_eq!(decision.count, 1, "{container:?}");
+            assert_eq!(decision.object.field_path.as_deref(), path);
+            assert_eq!(decision.object.uid.as_deref(), Some("u"));
+            assert_eq!(decision.object.resource_version.as_deref(), Some("7"));
+        }
+    }
+
+    #[test]
+    fn a_node_s_own_event_names_the_node_by_its_name_and_says_where_it_comes_from() {
+        let mut occurrence = occurrence("n1", "Starting kubelet.", 0);
+        occurrence.object = reference_to_node("n1");
+        let decision = Correlator::default().observe(&occurrence).unwrap();
+        let source = EventSource {
+            component: Some("kubelet".into()),
+            host: Some("n1".into()),
+        };
+        let event = serde_json::to_value(event(&source, "default", decision)).unwrap();
+        assert_eq!(
+            event["involvedObject"],
+            json!({ "kind": "Node", "name": "n1", "uid": "n1" })
+        );
+        assert_eq!(event["source"], json!({ "component": "kubelet", "host": "n1" }));
+        assert_eq!(event["reportingComponent"], "kubelet");
+        assert_eq!(event["reportingInstance"], "n1");
+        assert_eq!(event["type"], "Warning");
     }
 
     #[test]

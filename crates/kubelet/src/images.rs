@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_cri::v1::{Image, ImageSpec};
+use skiff_informer::EventType;
+use skiff_informer::events::reference_to_node;
 
-use crate::events::Severity;
 use crate::shared::Shared;
 
 const HIGH_PERCENT: u64 = 85;
@@ -122,9 +123,9 @@ async fn collect(shared: &Shared, seen: &mut BTreeMap<String, Seen>) -> crate::c
         let message = format!(
             "Failed to garbage collect required amount of images. Attempted to free {excess} bytes, but only found {freed} bytes eligible to free."
         );
-        shared.recorder.node(
-            &shared.node_name,
-            Severity::Warning,
+        shared.recorder.record(
+            reference_to_node(&shared.node_name),
+            EventType::Warning,
             "FreeDiskSpaceFailed",
             message,
         );

@@ -8,13 +8,13 @@ use std::time::Duration;
 use k8s_cri::v1::CgroupDriver;
 use kube::Client;
 use parking_lot::Mutex;
-use skiff_informer::{Informers, Selection};
+use skiff_informer::events::reference_to_node;
+use skiff_informer::{EventRecorder, EventType, Informers, Selection};
 use tokio_util::sync::CancellationToken;
 
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::cri::Cri;
-use crate::events::{Recorder, Severity};
 use crate::node::facts::Machine;
 use crate::node::lease;
 use crate::node::register::Registration;
@@ -85,7 +85,8 @@ pub(crate) async fn run(
     })?;
 
     let machine = Machine::read(&config.root_dir, &config.version);
-    let (recorder, sending) = Recorder::new(client.clone(), "kubelet", &config.node_name, shutdown.clone());
+    let host = Some(config.node_name.as_str());
+    let recorder = EventRecorder::new(client.clone(), "kubelet", host, shutdown.clone());
     let objects = Objects::new(client.clone());
     let shared = Arc::new(Shared {
         volumes: Volumes::new(&config.root_dir, objects.clone()),
@@ -111,9 +112,9 @@ pub(crate) async fn run(
         cluster_domain: config.cluster_domain,
         resolv_conf: config.resolv_conf,
     });
-    shared.recorder.node(
-        &shared.node_name,
-        Severity::Normal,
+    shared.recorder.record(
+        reference_to_node(&shared.node_name),
+        EventType::Normal,
         "Starting",
         "Starting kubelet.",
     );
@@ -136,7 +137,6 @@ pub(crate) async fn run(
         set.watch_runtime(),
         logs::rotate::run(shared.clone()),
         images::run(shared.clone()),
-        sending,
     );
     Ok(())
 }

@@ -11,7 +11,6 @@ mod cgroups;
 mod config;
 mod cri;
 mod duration;
-mod events;
 mod images;
 mod kubelet;
 mod logs;

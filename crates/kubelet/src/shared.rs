@@ -8,12 +8,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::Client;
 use parking_lot::Mutex;
-use skiff_informer::Informer;
+use skiff_informer::{EventRecorder, Informer};
 use tokio_util::sync::CancellationToken;
 
 use crate::cgroups::Cgroups;
 use crate::cri::Cri;
-use crate::events::Recorder;
 use crate::objects::Objects;
 use crate::pod::fields::Facts;
 use crate::resources::Amounts;
@@ -23,7 +22,7 @@ use crate::volumes::Volumes;
 pub(crate) struct Shared {
     pub(crate) cri: Cri,
     pub(crate) client: Client,
-    pub(crate) recorder: Recorder,
+    pub(crate) recorder: EventRecorder,
     pub(crate) objects: Objects,
     pub(crate) volumes: Volumes,
     pub(crate) cgroups: Cgroups,

@@ -10,10 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
+use skiff_informer::EventType;
+use skiff_informer::events::reference_to_node;
 
 use super::facts::{self, Machine};
 use super::status::{self, Inputs};
-use crate::events::Severity;
 use crate::shared::Shared;
 
 /// Upstream's `nodeStatusReportFrequency`: how often a status without news is told.
@@ -89,7 +90,9 @@ impl Registration {
         let name = &self.shared.node_name;
         for reason in status::transitions(status, before) {
             let message = format!("Node {name} status is now: {reason}");
-            self.shared.recorder.node(name, Severity::Normal, reason, message);
+            self.shared
+                .recorder
+                .record(reference_to_node(name), EventType::Normal, reason, message);
         }
     }
 

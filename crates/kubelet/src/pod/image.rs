@@ -8,12 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_cri::v1::{AuthConfig, ImageSpec, PodSandboxConfig};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use serde::Deserialize;
+use skiff_informer::events::reference_to_pod;
+use skiff_informer::{EventRecorder, EventType};
 
 use super::backoff::Backoffs;
 use super::plan::Failure;
 use crate::cri::Cri;
 use crate::duration::{go_text, to_millis};
-use crate::events::{Recorder, Severity};
 
 /// `ErrImagePull` is shown for this long before it becomes `ImagePullBackOff`.
 const FAILURE_SHOWN: SignedDuration = SignedDuration::from_secs(2);
@@ -194,7 +195,7 @@ fn auth_config(server: &str, credentials: Credentials) -> AuthConfig {
 /// What the image step needs to know.
 pub(crate) struct ImageStep<'a> {
     pub(crate) cri: &'a Cri,
-    pub(crate) recorder: &'a Recorder,
+    pub(crate) recorder: &'a EventRecorder,
     pub(crate) pod: &'a Pod,
     pub(crate) container: &'a Container,
     pub(crate) secrets: &'a [Secret],
@@ -224,9 +225,13 @@ pub(crate) fn wants_pull(policy: Option<&str>, is_latest: bool, is_present: bool
 }
 
 impl ImageStep<'_> {
-    fn event(&self, severity: Severity, reason: &'static str, message: String) {
-        self.recorder
-            .pod(self.pod, Some(&self.container.name), severity, reason, message);
+    fn event(&self, type_: EventType, reason: &'static str, message: String) {
+        self.recorder.record(
+            reference_to_pod(self.pod, Some(&self.container.name)),
+            type_,
+            reason,
+            message,
+        );
     }
 
     fn spec(&self, reference: &Reference) -> ImageSpec {
@@ -248,7 +253,7 @@ impl ImageStep<'_> {
             let message = format!(
                 "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {error}"
             );
-            self.event(Severity::Warning, "InspectFailed", message.clone());
+            self.event(EventType::Warning, "InspectFailed", message.clone());
             Failure {
                 reason: "InvalidImageName".into(),
                 message,
@@ -257,7 +262,7 @@ impl ImageStep<'_> {
         })?;
         let present = self.present(&reference).await.map_err(|error| {
             let message = format!("Failed to inspect image {image:?}: {error}");
-            self.event(Severity::Warning, "InspectFailed", message.clone());
+            self.event(EventType::Warning, "InspectFailed", message.clone());
             Failure {
                 reason: "ImageInspectError".into(),
                 message,
@@ -268,11 +273,11 @@ impl ImageStep<'_> {
         if !wants_pull(policy, reference.is_latest, present.is_some()) {
             if let Some((present, _)) = present {
                 let message = format!("Container image {image:?} already present on machine");
-                self.event(Severity::Normal, "Pulled", message);
+                self.event(EventType::Normal, "Pulled", message);
                 return Ok(present);
             }
             let message = format!("Container image {image:?} is not present with pull policy of Never");
-            self.event(Severity::Warning, "ErrImageNeverPull", message.clone());
+            self.event(EventType::Warning, "ErrImageNeverPull", message.clone());
             return Err(Failure {
                 reason: "ErrImageNeverPull".into(),
                 message,
@@ -301,7 +306,7 @@ impl ImageStep<'_> {
             && let Some(left) = pulls.remaining(image, failed, now)
         {
             let message = format!("Back-off pulling image {image:?}");
-            self.event(Severity::Normal, "BackOff", message.clone());
+            self.event(EventType::Normal, "BackOff", message.clone());
             // The status goes on to say why the last pull failed.
             let message = match self.before {
                 Some(before) if before.reason == "ErrImagePull" => {
@@ -317,7 +322,7 @@ impl ImageStep<'_> {
                 retry_at: now.saturating_add(left).unwrap_or(now),
             });
         }
-        self.event(Severity::Normal, "Pulling", format!("Pulling image {image:?}"));
+        self.event(EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
         let started = Instant::now();
         match self.try_pull(reference).await {
             Ok(()) => {
@@ -327,14 +332,14 @@ impl ImageStep<'_> {
                 let message = format!(
                     "Successfully pulled image {image:?} in {took} ({took} including waiting). Image size: {size} bytes."
                 );
-                self.event(Severity::Normal, "Pulled", message);
+                self.event(EventType::Normal, "Pulled", message);
                 pulls.forget(image);
                 Ok(present)
             }
             Err(error) => {
                 let message = format!("Failed to pull image {image:?}: {error}");
-                self.event(Severity::Warning, "Failed", message);
-                self.event(Severity::Warning, "Failed", "Error: ErrImagePull".into());
+                self.event(EventType::Warning, "Failed", message);
+                self.event(EventType::Warning, "Failed", "Error: ErrImagePull".into());
                 let failed = Timestamp::now();
                 pulls.next(image, failed, failed);
                 Err(Failure {

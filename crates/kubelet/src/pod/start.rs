@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_cri::v1::{DnsConfig, PodSandboxConfig};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Secret};
+use skiff_informer::EventType;
+use skiff_informer::events::reference_to_pod;
 
 use super::backoff::Backoffs;
 use super::container::{self, Parts};
@@ -15,7 +17,6 @@ use super::identity::{domain, hostname, log_directory, log_link, name, namespace
 use super::image::ImageStep;
 use super::plan::Failure;
 use super::{env, hook, hosts, sandbox};
-use crate::events::Severity;
 use crate::shared::Shared;
 use crate::volumes::Mounted;
 
@@ -38,13 +39,13 @@ impl Starter<'_> {
     fn event(
         &self,
         container: Option<&str>,
-        severity: Severity,
+        type_: EventType,
         reason: &'static str,
         message: impl Into<String>,
     ) {
         self.shared
             .recorder
-            .pod(self.pod, container, severity, reason, message);
+            .record(reference_to_pod(self.pod, container), type_, reason, message);
     }
 
     fn dns(&self) -> DnsConfig {
@@ -116,7 +117,7 @@ impl Starter<'_> {
                     );
                     self.event(
                         None,
-                        Severity::Warning,
+                        EventType::Warning,
                         "FailedToRetrieveImagePullSecret",
                         message,
                     );
@@ -155,7 +156,7 @@ impl Starter<'_> {
             if failure.reason != "ErrImagePull" {
                 self.event(
                     Some(name),
-                    Severity::Warning,
+                    EventType::Warning,
                     "Failed",
                     format!("Error: {}", failure.reason),
                 );
@@ -164,7 +165,7 @@ impl Starter<'_> {
         let failed = |reason: &str, message: String| {
             self.event(
                 Some(name),
-                Severity::Warning,
+                EventType::Warning,
                 "Failed",
                 format!("Error: {message}"),
             );
@@ -206,13 +207,13 @@ impl Starter<'_> {
             .create_container(&sandbox.id, config, sandbox_config)
             .await
             .map_err(|error| failed("CreateContainerError", error.message))?;
-        self.event(Some(name), Severity::Normal, "Created", "Container created");
+        self.event(Some(name), EventType::Normal, "Created", "Container created");
         self.shared
             .cri
             .start_container(&id)
             .await
             .map_err(|error| failed("RunContainerError", error.message))?;
-        self.event(Some(name), Severity::Normal, "Started", "Container started");
+        self.event(Some(name), EventType::Normal, "Started", "Container started");
         self.link_log(name, &id, &log_file);
         self.post_start(container, &id, pod_ips.first().map_or("", String::as_str))
             .await
@@ -271,13 +272,13 @@ impl Starter<'_> {
         let message = format!("PostStartHook failed: {message}");
         self.event(
             Some(&container.name),
-            Severity::Warning,
+            EventType::Warning,
             "FailedPostStartHook",
             message.clone(),
         );
         self.event(
             Some(&container.name),
-            Severity::Normal,
+            EventType::Normal,
             "Killing",
             "FailedPostStartHook",
         );

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
+use skiff_informer::EventType;
+use skiff_informer::events::reference_to_pod;
 use tokio::sync::Notify;
 
 use super::hook;
-use crate::events::Severity;
 use crate::shared::Shared;
 
 /// Every container gets at least so long between its signal and its end.
@@ -80,10 +81,9 @@ impl Stop {
             match tokio::time::timeout(self.grace, hook).await {
                 Ok(Ok(())) => {}
                 Ok(Err(message)) => {
-                    self.shared.recorder.pod(
-                        &self.pod,
-                        Some(&self.name),
-                        Severity::Warning,
+                    self.shared.recorder.record(
+                        reference_to_pod(&self.pod, Some(&self.name)),
+                        EventType::Warning,
                         "FailedPreStopHook",
                         format!("PreStopHook failed: {message}"),
                     );

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use skiff_informer::EventType;
+use skiff_informer::events::reference_to_pod;
 use tokio::sync::watch;
 
 use super::admit::{Refusal, admit};
@@ -21,7 +23,6 @@ use super::start::Starter;
 use super::status::{self, Inputs};
 use super::stop::Failed;
 use super::termination;
-use crate::events::Severity;
 use crate::probe::Probes;
 use crate::resources::pod_requests;
 use crate::shared::Shared;
@@ -161,13 +162,13 @@ impl Worker {
         &self,
         pod: &Pod,
         container: Option<&str>,
-        severity: Severity,
+        type_: EventType,
         reason: &'static str,
         message: String,
     ) {
         self.shared
             .recorder
-            .pod(pod, container, severity, reason, message);
+            .record(reference_to_pod(pod, container), type_, reason, message);
     }
 
     async fn sync(&mut self) -> Next {
@@ -288,10 +289,9 @@ impl Worker {
             )
         {
             drop(others);
-            self.shared.recorder.pod(
-                pod,
-                None,
-                Severity::Warning,
+            self.shared.recorder.record(
+                reference_to_pod(pod, None),
+                EventType::Warning,
                 "FailedAdmission",
                 refusal.message.clone(),
             );
@@ -313,7 +313,7 @@ impl Worker {
         }
         if self.refusal.is_none() && !is_over(&self.told) {
             let message = "Pod was active on the node longer than the specified deadline";
-            self.event(pod, None, Severity::Normal, "DeadlineExceeded", message.into());
+            self.event(pod, None, EventType::Normal, "DeadlineExceeded", message.into());
             self.refusal = Some(Refusal {
                 reason: "DeadlineExceeded".into(),
                 message: message.into(),
@@ -383,7 +383,7 @@ impl Worker {
                     "MountVolume.SetUp failed for volume {:?} : {}",
                     error.volume, error.message
                 );
-                self.event(pod, None, Severity::Warning, "FailedMount", message);
+                self.event(pod, None, EventType::Warning, "FailedMount", message);
                 Err(self.retry("volumes"))
             }
         }
@@ -403,7 +403,7 @@ impl Worker {
                     Err(error) => {
                         tracing::warn!(pod = pod_text(pod), %error, "sandbox not stopped, trying again");
                         let message = format!("error killing pod: {error}");
-                        self.event(pod, None, Severity::Warning, "FailedKillPod", message);
+                        self.event(pod, None, EventType::Warning, "FailedKillPod", message);
                         self.wake_after(Duration::from_secs(1));
                         false
                     }
@@ -435,7 +435,7 @@ impl Worker {
             "Back-off restarting failed container {name} in pod {}",
             pod_text(pod)
         );
-        self.event(pod, Some(&name), Severity::Warning, "BackOff", text);
+        self.event(pod, Some(&name), EventType::Warning, "BackOff", text);
         let failure = Failure {
             reason: "CrashLoopBackOff".into(),
             message,
@@ -455,7 +455,7 @@ impl Worker {
         let made = std::fs::create_dir_all(&dir).and_then(|()| self.shared.cgroups.make_pod(spec, uid(pod)));
         let wait = if let Err(error) = made {
             let message = format!("error making pod data directories or cgroups: {error}");
-            self.event(pod, None, Severity::Warning, "FailedCreatePodContainer", message);
+            self.event(pod, None, EventType::Warning, "FailedCreatePodContainer", message);
             self.retry("volumes")
         } else {
             match self.mount(pod, runtime).await {
@@ -473,7 +473,7 @@ impl Worker {
         let Some(spec) = &pod.spec else { return false };
         if changed && !runtime.runs.is_empty() {
             let message = "Pod sandbox changed, it will be killed and re-created.";
-            self.event(pod, None, Severity::Normal, "SandboxChanged", message.into());
+            self.event(pod, None, EventType::Normal, "SandboxChanged", message.into());
         }
         if !self.prepare(pod, runtime).await {
             return true;
@@ -493,7 +493,7 @@ impl Worker {
                 self.memory.retry_sandbox_at = None;
             }
             Err(message) => {
-                self.event(pod, None, Severity::Warning, "FailedCreatePodSandBox", message);
+                self.event(pod, None, EventType::Warning, "FailedCreatePodSandBox", message);
                 let wait =
                     SignedDuration::try_from(self.retry("sandbox")).unwrap_or(SignedDuration::from_secs(10));
                 self.memory.retry_sandbox_at = Timestamp::now().saturating_add(wait).ok();

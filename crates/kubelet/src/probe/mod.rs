@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use parking_lot::Mutex;
+use skiff_informer::EventType;
+use skiff_informer::events::reference_to_pod;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::events::Severity;
 use crate::pod::hook::{http_target, port};
 use crate::pod::plan::Memory;
 use crate::pod::runtime::{Run, RuntimePod, State};
@@ -191,10 +192,9 @@ impl Prober {
             let result = self.once().await;
             if let Err(message) = &result {
                 let text = format!("{} probe failed: {message}", self.kind.title());
-                self.shared.recorder.pod(
-                    &self.pod,
-                    Some(&self.container.name),
-                    Severity::Warning,
+                self.shared.recorder.record(
+                    reference_to_pod(&self.pod, Some(&self.container.name)),
+                    EventType::Warning,
                     "Unhealthy",
                     text,
                 );

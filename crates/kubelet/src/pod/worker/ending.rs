@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use skiff_informer::EventType;
 
 use super::{Desired, Next, Worker};
-use crate::events::Severity;
 use crate::logs;
 use crate::pod::identity::{name, namespace, uid};
 use crate::pod::plan::pod_text;
@@ -55,7 +55,7 @@ impl Worker {
             let passed = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or(Duration::ZERO);
             grace = grace.saturating_sub(passed);
         }
-        self.event(pod, Some(&name), Severity::Normal, "Killing", message);
+        self.event(pod, Some(&name), EventType::Normal, "Killing", message);
         self.memory.stopping.insert(id.clone());
         self.grace = Some(grace);
         self.begin_stop(pod, runtime, id, name, grace, true);
