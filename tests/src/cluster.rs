@@ -131,8 +131,13 @@ impl Cluster {
 
     /// `skiff start`, with ports, ranges and names of this cluster's own.
     pub fn skiff_start(&self) -> Output {
+        self.skiff_start_with(&[])
+    }
+
+    /// The same, with more flags.
+    pub fn skiff_start_with(&self, more: &[&str]) -> Output {
         let number = self.number;
-        self.skiff(&[
+        let own = [
             "start",
             "--port",
             &self.port.to_string(),
@@ -152,7 +157,8 @@ impl Cluster {
             &self.path("log/pods").display().to_string(),
             "--container-log-dir",
             &self.path("log/containers").display().to_string(),
-        ])
+        ];
+        self.skiff(&[&own[..], more].concat())
     }
 
     /// The name of the cluster's bridge and nftables table.

@@ -7,6 +7,6 @@ mod run;
 mod wait;
 
 pub use cluster::{Cli, Cluster};
-pub use registry::{Registry, image_cache};
+pub use registry::{Registry, free_port, image_cache};
 pub use run::{Output, run, run_with_input};
 pub use wait::eventually;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args};
+use clap::{ArgMatches, Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -90,12 +90,45 @@ pub(crate) struct Settings {
     /// The CRI socket of another container runtime to use instead of Skiff's own
     #[arg(long, value_name = "SOCKET")]
     pub(crate) container_runtime_endpoint: Option<PathBuf>,
+    /// Where objects are kept: a file in the state directory, or an external etcd
+    #[arg(long, value_enum, default_value = "sqlite")]
+    pub(crate) store: StoreKind,
+    /// The client URLs of etcd's members, with --store etcd
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "URL",
+        required_if_eq("store", "etcd")
+    )]
+    pub(crate) etcd_servers: Vec<String>,
+    /// The authorities that etcd's certificates are checked against
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_cafile: Option<PathBuf>,
+    /// The certificate that is shown to etcd
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    pub(crate) etcd_certfile: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub(crate) etcd_keyfile: Option<PathBuf>,
+    /// What every key in etcd begins with
+    #[arg(long, default_value = "/registry", value_name = "PREFIX")]
+    pub(crate) etcd_prefix: String,
     /// The name of the cluster, the context and the user in the kubeconfig
     #[arg(long, default_value = "skiff", value_name = "NAME")]
     pub(crate) context: String,
     /// The kubeconfig to merge the cluster into [default: $KUBECONFIG or ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+/// Where objects are kept.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StoreKind {
+    /// In a file of the state directory.
+    Sqlite,
+    /// In an external etcd v3.
+    Etcd,
 }
 
 impl Default for Settings {

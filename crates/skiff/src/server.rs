@@ -13,12 +13,12 @@ use kube::Client;
 use skiff_apiserver::{ApiServer, KubeletClient, ServiceAccountKeys, UserInfo};
 use skiff_informer::{Informers, ObjectKey};
 use skiff_runtime::image::{ImageConfig, ImageStore};
-use skiff_store::{SqliteOptions, SqliteStore};
+use skiff_store::{EtcdOptions, EtcdStore, SqliteOptions, SqliteStore, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::flags::{ClusterFlags, Directories, Settings};
+use crate::flags::{ClusterFlags, Directories, Settings, StoreKind};
 use crate::kubeconfig::{self, Entry};
 use crate::node_network::NodeNetwork;
 use crate::pki::{Names, Pki};
@@ -184,12 +184,7 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
     };
 
     reporter.say(&Report::Step("Starting the API server".into()));
-    let database = directories.state_dir.join("db");
-    cluster::make_private(&database)?;
-    let store = Arc::new(SqliteStore::open(
-        &database.join("state.db"),
-        SqliteOptions::default(),
-    )?);
+    let store = Objects::open(directories, settings).await?;
     let api = ApiServer::start(
         api_config(settings, &pki, node_ip),
         store.clone(),
@@ -266,6 +261,53 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
     let result = parts.run().await;
     store.close().await;
     result
+}
+
+/// The store that the settings name.
+enum Objects {
+    Sqlite(Arc<SqliteStore>),
+    Etcd(Arc<EtcdStore>),
+}
+
+impl Objects {
+    async fn open(directories: &Directories, settings: &Settings) -> anyhow::Result<Self> {
+        if settings.store == StoreKind::Sqlite {
+            let database = directories.state_dir.join("db");
+            cluster::make_private(&database)?;
+            let store = SqliteStore::open(&database.join("state.db"), SqliteOptions::default())?;
+            return Ok(Self::Sqlite(Arc::new(store)));
+        }
+        let read = |file: &Option<PathBuf>| {
+            let text = file.as_ref().map(|path| {
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+            });
+            text.transpose()
+        };
+        let options = EtcdOptions {
+            endpoints: settings.etcd_servers.clone(),
+            ca_pem: read(&settings.etcd_cafile)?,
+            client_certificate_pem: read(&settings.etcd_certfile)?,
+            client_key_pem: read(&settings.etcd_keyfile)?,
+            prefix: settings.etcd_prefix.clone(),
+            ..EtcdOptions::default()
+        };
+        let store = EtcdStore::connect(options).await.context("etcd cannot be used")?;
+        Ok(Self::Etcd(Arc::new(store)))
+    }
+
+    fn shared(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Etcd(store) => store.clone(),
+        }
+    }
+
+    /// Finishes what has been written. Etcd has acknowledged it already.
+    async fn close(&self) {
+        if let Self::Sqlite(store) = self {
+            store.close().await;
+        }
+    }
 }
 
 /// Starts Skiff's own container runtime and returns its socket when it answers.
