@@ -18,10 +18,10 @@ async fn a_container_runs_says_something_and_ends() {
     assert_eq!(status.state(), v1::PodSandboxState::SandboxReady);
     assert_eq!(status.network.unwrap().ip, "127.0.0.7");
 
-    let id = node
-        .create(&pod, shell("a", "echo out; echo err >&2; printf tail; exit 3"))
-        .await
-        .unwrap();
+    let mut wanted = shell("a", "echo out; echo err >&2; printf tail; exit 3");
+    // What people write; they are told what it stands for.
+    wanted.image.as_mut().unwrap().image = "box:test".into();
+    let id = node.create(&pod, wanted).await.unwrap();
     let created = node.status(&id).await;
     assert_eq!(created.state(), v1::ContainerState::ContainerCreated);
     assert_eq!((created.started_at, created.finished_at), (0, 0));
@@ -33,7 +33,11 @@ async fn a_container_runs_says_something_and_ends() {
         status.log_path,
         node.log_folder().join("a.log").display().to_string()
     );
-    assert_eq!(status.image.unwrap().image, support::IMAGE);
+    assert_eq!(
+        status.image.unwrap().image,
+        support::IMAGE,
+        "the tag in full, as containerd tells it"
+    );
     assert!(status.image_id.starts_with("sha256:"));
 
     let log = node.log("a");

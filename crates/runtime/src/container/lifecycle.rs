@@ -45,15 +45,18 @@ impl Runtime {
                 sandbox.id
             )));
         }
-        let wanted_image = config.image.clone().unwrap_or_default().image;
+        let named = config.image.clone().unwrap_or_default();
+        let wanted_image = named.image;
         let image = self.config.images.get(&wanted_image).ok_or_else(|| {
             Status::not_found(format!("failed to resolve image \"{wanted_image}\": not found"))
         })?;
+        let image_tag = image.tag_named([named.user_specified_image.as_str(), &wanted_image]);
         let id = new_id();
         let lower = self.config.images.hold(&id, &image).await.map_err(image_error)?;
         let preparation = Preparation {
             id: id.clone(),
             image: image.config.clone(),
+            image_tag: image_tag.unwrap_or_default().to_owned(),
             image_id: image.id.clone(),
             image_ref: image.repo_digests.first().unwrap_or(&image.id).clone(),
             lower,

@@ -34,6 +34,9 @@ pub(crate) struct ContainerRecord {
     /// As the pod named it.
     pub image: String,
     pub user_specified_image: String,
+    /// The image's tag in full: `docker.io/library/nginx:latest`; empty when it had none.
+    #[serde(default)]
+    pub image_tag: String,
     /// A digest that names the image anywhere, or its id.
     pub image_ref: String,
     pub image_id: String,

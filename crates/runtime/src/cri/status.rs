@@ -133,7 +133,12 @@ pub(crate) fn container(entry: &ContainerEntry) -> v1::ContainerStatus {
         finished_at: run.finished_at,
         exit_code: run.exit_code,
         image: Some(v1::ImageSpec {
-            image: record.image.clone(),
+            // As containerd tells it: what the name stands for, where a list has what was asked for.
+            image: if record.image_tag.is_empty() {
+                record.image.clone()
+            } else {
+                record.image_tag.clone()
+            },
             user_specified_image: record.user_specified_image.clone(),
             ..v1::ImageSpec::default()
         }),

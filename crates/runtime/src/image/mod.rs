@@ -27,6 +27,8 @@ use std::path::PathBuf;
 
 use oci_spec::image::ImageConfiguration;
 
+use reference::Reference;
+
 pub use error::ImageError;
 pub use store::{ImageStore, Usage};
 
@@ -76,4 +78,52 @@ pub struct Image {
     pub config: ImageConfiguration,
     /// Its layers, the bottom one first.
     pub layers: Vec<ChainId>,
+}
+
+impl Image {
+    /// The tag that people are shown of a container: of the image's tags the one that it was asked for by, else the
+    /// first. `None` when it has none.
+    pub(crate) fn tag_named<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<&str> {
+        let asked = names.into_iter().find_map(|name| {
+            let full = Reference::parse(name).ok()?.to_string();
+            self.repo_tags.iter().find(|tag| **tag == full)
+        });
+        asked.or_else(|| self.repo_tags.first()).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_shown_with_the_tag_that_was_asked_for() {
+        let tagged = |tags: &[&str]| Image {
+            id: format!("sha256:{}", "1".repeat(64)),
+            repo_tags: tags.iter().map(|tag| (*tag).to_string()).collect(),
+            repo_digests: Vec::new(),
+            size: 0,
+            config: ImageConfiguration::default(),
+            layers: Vec::new(),
+        };
+        let (latest, numbered) = ("docker.io/library/box:latest", "docker.io/library/box:1");
+        let id = tagged(&[]).id;
+        let digest = format!("box@sha256:{}", "2".repeat(64));
+        let cases: [(&[&str], &[&str], Option<&str>); 6] = [
+            (&[latest], &["box", &id], Some(latest)),
+            (&[latest, numbered], &["box:1", &id], Some(numbered)),
+            (&[latest, numbered], &["", numbered], Some(numbered)),
+            (&[latest, numbered], &[&digest, &id], Some(latest)),
+            (&[latest], &["gone:3"], Some(latest)),
+            (&[], &["box"], None),
+        ];
+        for (tags, names, shown) in cases {
+            let image = tagged(tags);
+            assert_eq!(
+                image.tag_named(names.iter().copied()),
+                shown,
+                "{tags:?} {names:?}"
+            );
+        }
+    }
 }
