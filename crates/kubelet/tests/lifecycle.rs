@@ -16,7 +16,7 @@ mod runtime;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::Api;
 use runtime::Runtime;
@@ -280,6 +280,16 @@ async fn a_node_registers_itself_and_keeps_its_lease() {
     );
     assert_eq!(object["status"]["capacity"]["pods"], "110");
     node.event("NodeReady", "Node n1 status is now: NodeReady").await;
+    let events = node.api.list("events");
+    let ready = events
+        .iter()
+        .find(|event| event["reason"] == "NodeReady")
+        .unwrap();
+    assert_eq!(
+        ready["involvedObject"],
+        json!({ "kind": "Node", "name": "n1", "uid": "n1" })
+    );
+    assert_eq!(ready["source"], json!({ "component": "kubelet", "host": "n1" }));
     let lease = node
         .api
         .wait("a lease", |api| api.get("leases", "kube-node-lease", "n1"))
@@ -435,6 +445,22 @@ async fn a_pod_that_succeeds_frees_its_sandbox_and_keeps_its_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_fails_is_tried_again_but_not_hurried() {
+    let node = Node::start().await;
+    node.runtime.set_disconnected(true);
+    let created = Instant::now();
+    node.create("p", json!({ "containers": [{ "name": "c", "image": "x:1" }] }));
+    let message = "Failed to create pod sandbox: rpc error: code = Unknown desc = no network";
+    node.event("FailedCreatePodSandBox", message).await;
+    node.runtime.set_disconnected(false);
+    node.ready("p").await;
+    assert!(created.elapsed() >= Duration::from_secs(1));
+    let calls = node.runtime.calls();
+    let made = calls.iter().filter(|call| *call == "sandbox p 0").count();
+    assert_eq!(made, 2, "{calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_missing_is_told_and_pulled_when_it_comes() {
     let node = Node::start().await;
     node.runtime.lose_image("nope:latest");
@@ -459,6 +485,15 @@ async fn an_image_that_is_missing_is_told_and_pulled_when_it_comes() {
     )
     .await;
     node.event("BackOff", "Back-off pulling image \"nope\"").await;
+    node.event("Failed", "Error: ErrImagePull").await;
+    node.event("Failed", "Error: ImagePullBackOff").await;
+    let events = node.api.list("events");
+    let back_off = events.iter().find(|event| event["reason"] == "BackOff").unwrap();
+    assert_eq!(back_off["involvedObject"]["fieldPath"], "spec.containers{c}");
+    assert_eq!(
+        (&back_off["type"], &back_off["source"]["host"]),
+        (&json!("Normal"), &json!("n1"))
+    );
     node.runtime.find_image("nope:latest");
     node.ready("p").await;
 }

@@ -11,6 +11,14 @@ pub(crate) const INITIAL: Duration = Duration::from_secs(10);
 /// No wait is longer; twice as long without a failure and all is forgotten.
 pub(crate) const MAXIMUM: Duration = Duration::from_secs(300);
 
+/// How long a pod waits after its sandbox could not be made: ten seconds, or one when just the pod network is not ready
+/// yet, and up to half as long again, by `chance` from 0 to 1. (Upstream's pod worker: `backOffPeriod`,
+/// `backOffOnTransientErrorPeriod`, `workerBackOffPeriodJitterFactor`.)
+pub(crate) fn after_failed_sandbox(is_network_ready: bool, chance: f64) -> Duration {
+    let period = Duration::from_secs(if is_network_ready { 10 } else { 1 });
+    period.mul_f64(1.0 + 0.5 * chance.clamp(0.0, 1.0))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     delay: Duration,
@@ -72,6 +80,20 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn a_sandbox_that_failed_is_not_hurried() {
+        let cases = [
+            (true, 0.0, 10_000),
+            (true, 1.0, 15_000),
+            (false, 0.0, 1000),
+            (false, 0.5, 1250),
+        ];
+        for (is_network_ready, chance, millis) in cases {
+            let wait = after_failed_sandbox(is_network_ready, chance);
+            assert_eq!(wait.as_millis(), millis, "{is_network_ready} {chance}");
+        }
     }
 
     #[test]

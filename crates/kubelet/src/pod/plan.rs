@@ -6,13 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::backoff::Backoffs;
 use super::runtime::{Run, RuntimePod, Sandbox, State};
 use crate::duration::go_text;
 use crate::resources::is_sidecar;
+
+/// A sandbox that is lost at once, or comes without an address, is not made anew sooner than upstream's kubelet would
+/// see it: it lists sandboxes once a second.
+const BETWEEN_SANDBOXES: SignedDuration = SignedDuration::from_secs(1);
 
 /// Why a container is not running though it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(crate) struct Memory {
     pub(crate) failures: BTreeMap<String, Failure>,
     /// When a sandbox or the volumes may be tried again.
     pub(crate) retry_sandbox_at: Option<Timestamp>,
+    /// When this worker last made a sandbox.
+    pub(crate) sandbox_made_at: Option<Timestamp>,
     /// Containers that are being stopped, by id.
     pub(crate) stopping: BTreeSet<String>,
     /// Running containers that a probe gave up, by id, and which one: `liveness` or `startup`.
@@ -245,7 +251,11 @@ fn plan_sandbox(spec: &PodSpec, runtime: &RuntimePod, memory: &Memory, now: Time
     if !wanted {
         return Plan::default();
     }
-    if let Some(left) = memory.retry_sandbox_at.and_then(|at| until(at, now)) {
+    let after_last = memory
+        .sandbox_made_at
+        .and_then(|made| made.saturating_add(BETWEEN_SANDBOXES).ok());
+    let earliest = memory.retry_sandbox_at.max(after_last);
+    if let Some(left) = earliest.and_then(|at| until(at, now)) {
         return Plan {
             actions: Vec::new(),
             wake_after: Some(left),

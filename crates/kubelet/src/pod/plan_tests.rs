@@ -288,6 +288,25 @@ fn a_failed_init_container_ends_a_pod_that_is_never_restarted() {
 }
 
 #[test]
+fn a_sandbox_that_is_lost_at_once_is_not_made_anew_at_once() {
+    let mut lost = runtime(Vec::new());
+    lost.sandboxes[0].ips.clear();
+    lost.sandboxes[0].ready = false;
+    let mut memory = Memory {
+        sandbox_made_at: Some(at(1000)),
+        ..Memory::default()
+    };
+    let spec = containers(&["a"]);
+    let hurried = plan(&pod(spec.clone()), &lost, &memory, at(1000));
+    assert_eq!(
+        (hurried.actions, hurried.wake_after),
+        (Vec::new(), Some(Duration::from_secs(1)))
+    );
+    memory.sandbox_made_at = Some(at(999));
+    assert_eq!(next(spec, &lost, &memory), ["sandbox 1 changed"]);
+}
+
+#[test]
 fn init_containers_run_again_in_a_new_sandbox() {
     let mut fresh = runtime(vec![exited("i1", 0), exited("i2", 0), exited("a", 1)]);
     fresh.sandboxes = vec![sandbox("s1", 1, true), sandbox("s0", 0, false)];

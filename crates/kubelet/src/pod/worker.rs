@@ -3,6 +3,7 @@
 mod ending;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use skiff_informer::events::reference_to_pod;
 use tokio::sync::watch;
 
 use super::admit::{Refusal, admit};
-use super::backoff::MAXIMUM;
+use super::backoff::{MAXIMUM, after_failed_sandbox};
 use super::cleanup;
 use super::identity::uid;
 use super::plan::{Action, Failure, Memory, plan, plan_end, pod_text};
@@ -469,6 +470,15 @@ impl Worker {
         false
     }
 
+    /// Whether pods can be connected now. A runtime that does not answer says nothing against it.
+    async fn is_network_ready(&self) -> bool {
+        let Ok(answer) = self.shared.cri.status().await else {
+            return true;
+        };
+        let mut conditions = answer.status.iter().flat_map(|status| &status.conditions);
+        !conditions.any(|condition| condition.r#type == "NetworkReady" && !condition.status)
+    }
+
     async fn create_sandbox(&mut self, pod: &Pod, runtime: &RuntimePod, attempt: u32, changed: bool) -> bool {
         let Some(spec) = &pod.spec else { return false };
         if changed && !runtime.runs.is_empty() {
@@ -489,13 +499,13 @@ impl Worker {
         };
         match starter.sandbox(attempt).await {
             Ok(()) => {
-                self.tries.remove("sandbox");
                 self.memory.retry_sandbox_at = None;
+                self.memory.sandbox_made_at = Some(Timestamp::now());
             }
             Err(message) => {
+                let wait = after_failed_sandbox(self.is_network_ready().await, chance());
                 self.event(pod, None, EventType::Warning, "FailedCreatePodSandBox", message);
-                let wait =
-                    SignedDuration::try_from(self.retry("sandbox")).unwrap_or(SignedDuration::from_secs(10));
+                let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(10));
                 self.memory.retry_sandbox_at = Timestamp::now().saturating_add(wait).ok();
             }
         }
@@ -553,6 +563,13 @@ impl Worker {
         }
         true
     }
+}
+
+/// A number from 0 to 1 that spreads what would else come back at once: the standard library keys each of these by
+/// chance.
+fn chance() -> f64 {
+    let drawn = RandomState::new().build_hasher().finish() >> 32;
+    f64::from(u32::try_from(drawn).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 fn is_over(status: &PodStatus) -> bool {

@@ -27,6 +27,8 @@ struct State {
     missing: BTreeSet<String>,
     clock: i64,
     reopened: bool,
+    /// No sandbox can be made because the network is not ready.
+    disconnected: bool,
 }
 
 /// The runtime. Clones share it.
@@ -86,6 +88,11 @@ impl Runtime {
     /// Makes it possible again.
     pub(crate) fn find_image(&self, image: &str) {
         self.state.lock().missing.remove(image);
+    }
+
+    /// Makes sandboxes impossible, for want of a network.
+    pub(crate) fn set_disconnected(&self, disconnected: bool) {
+        self.state.lock().disconnected = disconnected;
     }
 
     /// The id and configuration of the newest container of this name.
@@ -201,6 +208,9 @@ impl RuntimeService for Runtime {
         let config = request.into_inner().config.unwrap();
         let metadata = config.metadata.unwrap();
         self.call(format!("sandbox {} {}", metadata.name, metadata.attempt));
+        if self.state.lock().disconnected {
+            return Err(Status::unknown("no network"));
+        }
         let id = {
             let mut state = self.state.lock();
             let created_at = now(&mut state);
@@ -435,14 +445,18 @@ impl RuntimeService for Runtime {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let condition = |kind: &str| RuntimeCondition {
+        let condition = |kind: &str, status: bool| RuntimeCondition {
             r#type: kind.into(),
-            status: true,
+            status,
             ..RuntimeCondition::default()
         };
+        let is_connected = !self.state.lock().disconnected;
         ok(StatusResponse {
             status: Some(RuntimeStatus {
-                conditions: vec![condition("RuntimeReady"), condition("NetworkReady")],
+                conditions: vec![
+                    condition("RuntimeReady", true),
+                    condition("NetworkReady", is_connected),
+                ],
             }),
             ..StatusResponse::default()
         })
