@@ -22,8 +22,10 @@ const REPORT: Duration = Duration::from_secs(300);
 /// Upstream's `nodeStatusUpdateFrequency`: how often it is computed. Neither the runtime nor the machine tells of its
 /// changes.
 const UPDATE: Duration = Duration::from_secs(10);
-/// How often it is computed while the node is not ready yet, or the API server does not answer.
+/// How often it is computed while the node starts, until it is ready for the first time.
 const UNREADY: Duration = Duration::from_millis(200);
+/// Upstream's `nodeReadyGracePeriod`: a node that takes longer to be ready is in no hurry.
+const START: Duration = Duration::from_secs(120);
 
 /// What the node's object is made from.
 pub(crate) struct Registration {
@@ -55,6 +57,15 @@ fn well_known(node_name: &str) -> BTreeMap<String, String> {
 fn is_ready(status: &NodeStatus) -> bool {
     let mut conditions = status.conditions.iter().flatten();
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// The wait until the status is computed again, so long after the start.
+fn pace(has_been_ready: bool, since_start: Duration) -> Duration {
+    if has_been_ready || since_start >= START {
+        UPDATE
+    } else {
+        UNREADY
+    }
 }
 
 impl Registration {
@@ -180,14 +191,15 @@ impl Registration {
             }
         };
         retry = UNREADY;
-        let mut reported = Instant::now();
+        let started = Instant::now();
+        let (mut reported, mut has_been_ready) = (started, false);
         loop {
             let wait = match self.update(&mut before, &mut reported).await {
-                Ok(true) => {
+                Ok(is_ready) => {
                     retry = UNREADY;
-                    UPDATE
+                    has_been_ready |= is_ready;
+                    pace(has_been_ready, started.elapsed())
                 }
-                Ok(false) => UNREADY,
                 Err(kube::Error::Api(error)) if error.code == 404 => match self.register().await {
                     // Someone has deleted it: it is made anew.
                     Ok(status) => {
@@ -203,6 +215,28 @@ impl Registration {
                 }
             };
             tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_node_that_starts_is_looked_at_more_often_than_upstream_does() {
+        let (early, late) = (Duration::from_secs(1), Duration::from_secs(120));
+        let cases = [
+            (false, early, UNREADY),
+            (true, early, UPDATE),
+            (false, late, UPDATE),
+        ];
+        for (has_been_ready, since_start, wait) in cases {
+            assert_eq!(
+                pace(has_been_ready, since_start),
+                wait,
+                "{has_been_ready} {since_start:?}"
+            );
         }
     }
 }
