@@ -107,6 +107,23 @@ impl ApiError {
         Self::conflict(info, name, detail)
     }
 
+    /// 409: an apply would change what others own; the owner and the field of each conflict.
+    pub fn apply_conflict(message: String, conflicts: Vec<(String, String)>) -> Self {
+        let causes = conflicts
+            .into_iter()
+            .map(|(manager, field)| StatusCause {
+                reason: Some("FieldManagerConflict".into()),
+                message: Some(format!("conflict with {manager}")),
+                field: Some(field),
+            })
+            .collect();
+        let details = StatusDetails {
+            causes: Some(causes),
+            ..StatusDetails::default()
+        };
+        failure(409, "Conflict", message, Some(details))
+    }
+
     /// 422: the object's fields are wrong, each with its cause.
     pub fn invalid(info: &KindInfo, name: &str, errors: &Errors) -> Self {
         let causes = errors

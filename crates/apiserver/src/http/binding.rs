@@ -14,7 +14,9 @@ use crate::registry::WriteOptions;
 
 /// `POST …/pods/{name}/binding`
 pub(crate) async fn pod(mut call: Call) -> ApiResult<Response> {
-    let options = options::write(&call.query, "CreateOptions", &call.user)?;
+    let mut options = options::write(&call.query, "CreateOptions", &call.user)?;
+    // Nobody comes to own what a binding sets.
+    options.field_manager = None;
     let binding = read(&mut call).await?;
     let name = call.info.path_name().to_string();
     if binding.metadata.name.as_deref().is_some_and(|its| its != name) {
@@ -30,7 +32,9 @@ pub(crate) async fn collection(mut call: Call) -> ApiResult<Response> {
     if call.info.verb != "create" || call.info.namespace.is_empty() || !call.info.path_name().is_empty() {
         return Err(not_allowed());
     }
-    let options = options::write(&call.query, "CreateOptions", &call.user)?;
+    let mut options = options::write(&call.query, "CreateOptions", &call.user)?;
+    // Nobody comes to own what a binding sets.
+    options.field_manager = None;
     let binding = read(&mut call).await?;
     let name = binding.metadata.name.clone().unwrap_or_default();
     bind(call, name, binding, options).await

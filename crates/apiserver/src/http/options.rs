@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::USER_AGENT;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions as DeleteBody;
 use rand::Rng;
 use serde::Deserialize;
@@ -10,8 +12,13 @@ use skiff_api::{Errors, Path};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::query::Query;
-use crate::registry::{DeleteOptions, FieldValidation, ListOptions, Propagation, WatchOptions, WriteOptions};
+use crate::registry::{
+    DeleteOptions, FieldValidation, ListOptions, PatchType, Propagation, WatchOptions, WriteOptions,
+};
 use crate::user::UserInfo;
+
+/// The longest name of a field manager, in bytes.
+const LONGEST_MANAGER: usize = 128;
 
 /// The shortest time after which a watch is ended that names none.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
@@ -42,9 +49,72 @@ pub(crate) fn write(query: &Query, kind: &'static str, user: &UserInfo) -> ApiRe
     Ok(WriteOptions {
         dry_run,
         field_manager,
+        tracked_as: None,
+        force: false,
         field_validation,
         user: user.clone(),
     })
+}
+
+/// The options of a write whose fields come to be owned by who sends it: by `fieldManager`, else by the client's name.
+///
+/// # Errors
+/// 422 for a value that is none of the allowed ones.
+pub(crate) fn tracked(
+    query: &Query,
+    headers: &HeaderMap,
+    kind: &'static str,
+    user: &UserInfo,
+) -> ApiResult<WriteOptions> {
+    let mut options = write(query, kind, user)?;
+    if options.field_manager.as_ref().is_none_or(String::is_empty) {
+        options.field_manager = Some(client(headers));
+    }
+    Ok(options)
+}
+
+/// The options of a patch.
+///
+/// # Errors
+/// 422 for a value that is none of the allowed ones, and for an apply that does not say who applies.
+pub(crate) fn patch(
+    query: &Query,
+    headers: &HeaderMap,
+    type_: PatchType,
+    user: &UserInfo,
+) -> ApiResult<WriteOptions> {
+    let force = query.optional_flag("force");
+    let mut errors = Errors::new();
+    match (type_, force) {
+        (PatchType::Apply, _) if query.get("fieldManager").unwrap_or_default().is_empty() => {
+            errors.required(&Path::new("fieldManager"), "is required for apply patch");
+        }
+        (PatchType::Apply, _) | (_, None) => {}
+        (_, Some(_)) => errors.forbidden(&Path::new("force"), "may not be specified for non-apply patch"),
+    }
+    valid_options("PatchOptions", &errors)?;
+    let mut options = tracked(query, headers, "PatchOptions", user)?;
+    options.force = force.unwrap_or(false);
+    Ok(options)
+}
+
+/// The name of the client program: what its `User-Agent` begins with, up to a slash.
+fn client(headers: &HeaderMap) -> String {
+    let agent = headers
+        .get(USER_AGENT)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .unwrap_or_default();
+    let mut name = String::new();
+    for character in agent.split('/').next().unwrap_or_default().chars() {
+        if character.is_control() {
+            continue;
+        }
+        if name.len() + character.len_utf8() > LONGEST_MANAGER {
+            break;
+        }
+        name.push(character);
+    }
+    name
 }
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Errors) -> bool {
@@ -206,6 +276,43 @@ mod tests {
         assert!(
             error.to_string().starts_with("PatchOptions.meta.k8s.io"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn who_writes_is_told_by_the_query_or_by_the_client() {
+        let user = UserInfo::anonymous();
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, "kubectl/v1.32 (linux)".parse().unwrap());
+        let manager = |text| {
+            tracked(&query(text), &headers, "CreateOptions", &user)
+                .unwrap()
+                .field_manager
+        };
+        assert_eq!(manager("").as_deref(), Some("kubectl"));
+        assert_eq!(manager("fieldManager=me").as_deref(), Some("me"));
+        let refusal = |text, type_| {
+            patch(&query(text), &headers, type_, &user)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refusal("", PatchType::Apply),
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
+        );
+        assert_eq!(
+            refusal("force=true", PatchType::Merge),
+            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch"
+        );
+        assert!(
+            patch(
+                &query("force=true&fieldManager=m"),
+                &headers,
+                PatchType::Apply,
+                &user
+            )
+            .unwrap()
+            .force
         );
     }
 

@@ -16,8 +16,8 @@ use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
-    RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty,
-    request_body, respond, scale, token_request,
+    RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty, request_body, respond,
+    scale, token_request,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -278,7 +278,7 @@ async fn watch(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
 
 async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
-    let options = options::write(&call.query, "CreateOptions", &call.user)?;
+    let options = options::tracked(&call.query, &call.headers, "CreateOptions", &call.user)?;
     let body = call.read_object().await?;
     let (namespace, _) = call.place(&resource);
     let mut made = resource.create(namespace, &body, &options).await?;
@@ -288,7 +288,7 @@ async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
 
 async fn update(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
-    let options = options::write(&call.query, "UpdateOptions", &call.user)?;
+    let options = options::tracked(&call.query, &call.headers, "UpdateOptions", &call.user)?;
     let body = call.read_object().await?;
     let (namespace, name) = call.place(&resource);
     let changed = resource
@@ -301,7 +301,7 @@ async fn update(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiR
 async fn patch(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
     let type_ = patch_type(&call.headers)?;
-    let options = options::write(&call.query, "PatchOptions", &call.user)?;
+    let options = options::patch(&call.query, &call.headers, type_, &call.user)?;
     let body = call.read_body().await?;
     let (namespace, name) = call.place(&resource);
     let changed = resource
@@ -317,10 +317,12 @@ pub(crate) fn patch_type(headers: &HeaderMap) -> ApiResult<PatchType> {
         "application/json-patch+json" => Ok(PatchType::Json),
         "application/merge-patch+json" => Ok(PatchType::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
+        "application/apply-patch+yaml" => Ok(PatchType::Apply),
         _ => Err(ApiError::unsupported_media_type(&[
             "application/json-patch+json",
             "application/merge-patch+json",
             "application/strategic-merge-patch+json",
+            "application/apply-patch+yaml",
         ])),
     }
 }

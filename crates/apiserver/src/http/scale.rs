@@ -7,11 +7,12 @@ use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use skiff_api::{Errors, KindInfo, Path, Target};
+use skiff_api::{Errors, KindInfo, Path, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::resources::{Call, not_allowed, patch_type};
 use crate::http::{Response, options, respond};
+use crate::patch::Config;
 use crate::registry::{PatchType, Resource};
 
 /// What a `Scale` shows of a workload.
@@ -41,6 +42,12 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let (namespace, name) = call.place(&resource);
     let (namespace, name) = (namespace.to_string(), name.to_string());
     let present = read(resource.get(&namespace, &name).await?.json())?;
+    let mut options = match call.info.verb {
+        "patch" => options::patch(&call.query, &call.headers, patch_type(&call.headers)?, &call.user)?,
+        _ => options::tracked(&call.query, &call.headers, "UpdateOptions", &call.user)?,
+    };
+    options.tracked_as = Some(Subresource::Scale);
+    let mut type_ = PatchType::Merge;
     let wanted = match call.info.verb {
         "get" => return respond::json(200, &present),
         "update" => {
@@ -48,22 +55,21 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
             decode(&body)?
         }
         "patch" => {
-            let type_ = patch_type(&call.headers)?;
+            type_ = patch_type(&call.headers)?;
             let body = call.read_body().await?;
             patched(&present, type_, &body)?
         }
         _ => return Err(not_allowed()),
     };
-    let kind = if call.info.verb == "patch" {
-        "PatchOptions"
+    let mut change = change(&name, &present, &wanted, call.info.verb == "patch")?;
+    if type_ == PatchType::Apply {
+        change = config(resource.info(), &name, change);
     } else {
-        "UpdateOptions"
-    };
-    let options = options::write(&call.query, kind, &call.user)?;
-    let change = change(&name, &present, &wanted, call.info.verb == "patch")?;
+        type_ = PatchType::Merge;
+    }
     let body = serde_json::to_vec(&change).map_err(ApiError::internal)?;
     let written = resource
-        .patch(&namespace, &name, Target::Main, PatchType::Merge, &body, &options)
+        .patch(&namespace, &name, Target::Main, type_, &body, &options)
         .boxed()
         .await?;
     respond::json(200, &read(written.entry.json())?)
@@ -137,12 +143,29 @@ fn patched(present: &Scale, type_: PatchType, body: &[u8]) -> ApiResult<Scale> {
             json_patch::patch(&mut value, &patch)
                 .map_err(|error| ApiError::bad_request(error.to_string()))?;
         }
+        PatchType::Apply => {
+            let config = Config::parse(&KindInfo::of::<Scale>("scale"), body)?;
+            json_patch::merge(&mut value, &config.0);
+        }
         PatchType::Merge | PatchType::Strategic => {
             let patch: Value = serde_json::from_slice(body).map_err(malformed)?;
             json_patch::merge(&mut value, &patch);
         }
     }
     serde_json::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// A change of a workload as a configuration of it.
+fn config(info: &KindInfo, name: &str, mut change: Value) -> Value {
+    if let Some(fields) = change.as_object_mut() {
+        fields.insert("apiVersion".into(), info.api_version().into());
+        fields.insert("kind".into(), info.kind.as_ref().into());
+        let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("name".into(), name.into());
+        }
+    }
+    change
 }
 
 /// The merge patch of the workload that brings the wanted replicas. A version in the wanted scale is demanded of the

@@ -1,5 +1,7 @@
-//! Patches: JSON patch, merge patch and strategic merge patch, from a body to the patched JSON.
+//! Patches: JSON patch, merge patch and strategic merge patch, from a body to the patched JSON; server-side apply.
 
+pub(crate) mod apply;
+mod config;
 mod go;
 mod json;
 mod strategic;
@@ -7,6 +9,8 @@ mod strategic;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use skiff_api::schema::Definition;
+
+pub(crate) use config::Config;
 
 use crate::error::{ApiError, ApiResult};
 use crate::registry::{PatchType, syntax};

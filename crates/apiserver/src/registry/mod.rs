@@ -18,6 +18,7 @@ mod handoff;
 mod index;
 mod leases;
 mod options;
+mod ownership;
 mod read;
 mod resource;
 mod ring;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use skiff_api::Errors;
 use skiff_api::field::Path;
+use skiff_api::{Errors, Subresource};
 
 use super::Entry;
 use crate::error::{ApiError, ApiResult};
@@ -96,8 +96,12 @@ pub enum FieldValidation {
 pub struct WriteOptions {
     /// Everything but the write itself.
     pub dry_run: bool,
-    /// `fieldManager`.
+    /// Who comes to own the fields that the write changes. `None`: nobody does (the server's own housekeeping).
     pub field_manager: Option<String>,
+    /// The subresource as which the fields are tracked, where that is not the one written to (`scale`).
+    pub tracked_as: Option<Subresource>,
+    /// `force`: an apply takes over what others own.
+    pub force: bool,
     /// `fieldValidation`.
     pub field_validation: FieldValidation,
     /// Who asks.
@@ -125,6 +129,8 @@ pub enum PatchType {
     Merge,
     /// Kubernetes' own, which knows which lists are maps or sets.
     Strategic,
+    /// Server-side apply.
+    Apply,
 }
 
 /// What a delete does with the objects that the deleted one owns.

@@ -36,12 +36,12 @@ pub(super) fn encode(object: &mut dyn Object) -> ApiResult<Vec<u8>> {
     object.encode().map_err(ApiError::internal)
 }
 
-fn text(value: &Option<String>) -> &str {
+pub(super) fn text(value: &Option<String>) -> &str {
     value.as_deref().unwrap_or_default()
 }
 
 /// Takes over the request's namespace, or refuses the object's own.
-fn ensure_namespace(scope: Scope, namespace: &str, meta: &mut ObjectMeta) -> ApiResult<()> {
+pub(super) fn ensure_namespace(scope: Scope, namespace: &str, meta: &mut ObjectMeta) -> ApiResult<()> {
     match (scope, text(&meta.namespace)) {
         (Scope::Cluster, _) => meta.namespace = None,
         (Scope::Namespaced, "") => meta.namespace = Some(namespace.to_string()),
@@ -65,17 +65,19 @@ pub(super) fn uid_conflict(resource: &Resource, key: &str, name: &str, asked: &s
 }
 
 /// A write to one object that may or may not be there.
-struct Request<'a> {
-    namespace: &'a str,
-    name: &'a str,
-    key: String,
-    target: Target,
+pub(super) struct Request<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+    pub(super) key: String,
+    pub(super) target: Target,
     /// The uid that the object must have.
-    uid: Option<String>,
-    options: &'a WriteOptions,
+    pub(super) uid: Option<String>,
+    pub(super) options: &'a WriteOptions,
+    /// Whether what is produced says already who owns what.
+    pub(super) applied: bool,
 }
 
-type Produce<'a> = &'a (dyn Fn(&Entry, &dyn Object) -> ApiResult<Decoded> + Send + Sync);
+pub(super) type Produce<'a> = &'a (dyn Fn(&Entry, &dyn Object) -> ApiResult<Decoded> + Send + Sync);
 
 /// What came of one attempt.
 enum Attempt {
@@ -93,7 +95,7 @@ impl Resource {
     /// A `Status` for everything that can be wrong with it.
     pub async fn create(&self, namespace: &str, body: &[u8], options: &WriteOptions) -> ApiResult<Written> {
         let decoded = self.decode_body(body, options.field_validation)?;
-        self.create_decoded(namespace, decoded, options).await
+        self.create_decoded(namespace, decoded, options, false).await
     }
 
     /// Makes an object. For the server's own housekeeping.
@@ -107,7 +109,7 @@ impl Resource {
         options: &WriteOptions,
     ) -> ApiResult<Written> {
         let warnings = Vec::new();
-        self.create_decoded(namespace, Decoded { object, warnings }, options)
+        self.create_decoded(namespace, Decoded { object, warnings }, options, false)
             .await
     }
 
@@ -116,11 +118,13 @@ impl Resource {
             .body(self.strategy().as_ref(), &self.catalogue, body, validation)
     }
 
-    async fn create_decoded(
+    /// `applied`: the object says already who owns what.
+    pub(super) async fn create_decoded(
         &self,
         namespace: &str,
         decoded: Decoded,
         options: &WriteOptions,
+        applied: bool,
     ) -> ApiResult<Written> {
         let Decoded {
             mut object,
@@ -130,11 +134,17 @@ impl Resource {
         let meta = object.metadata_mut();
         ensure_namespace(info.scope, namespace, meta)?;
         wipe(meta);
+        if !applied {
+            meta.managed_fields = None;
+        }
         let (name, generate) = (
             text(&meta.name).to_string(),
             text(&meta.generate_name).to_string(),
         );
         self.strategy().default(object.as_mut());
+        if !applied {
+            self.track_create(object.as_mut(), options)?;
+        }
         let admission = AdmissionRequest {
             info,
             namespace,
@@ -270,6 +280,7 @@ impl Resource {
             target,
             uid: meta.uid.clone().filter(|uid| !uid.is_empty()),
             options,
+            applied: false,
         };
         // Who names a version means an object that is there.
         let create = self.info().create_on_update
@@ -284,7 +295,7 @@ impl Resource {
         match self.write(&request, &produce).await {
             Err(error) if create && error.code() == 404 => {
                 drop(request);
-                self.create_decoded(namespace, decoded, options).await
+                self.create_decoded(namespace, decoded, options, false).await
             }
             outcome => outcome,
         }
@@ -303,6 +314,9 @@ impl Resource {
         body: &[u8],
         options: &WriteOptions,
     ) -> ApiResult<Written> {
+        if type_ == PatchType::Apply {
+            return self.apply(namespace, name, target, body, options).await;
+        }
         let patch = patch::Patch::parse(type_, body)?;
         let request = Request {
             namespace,
@@ -311,6 +325,7 @@ impl Resource {
             target,
             uid: None,
             options,
+            applied: false,
         };
         let info = self.info();
         let produce = |entry: &Entry, _: &dyn Object| {
@@ -353,6 +368,7 @@ impl Resource {
             target,
             uid: None,
             options,
+            applied: false,
         };
         let produce = |_: &Entry, old: &dyn Object| {
             let mut object = old.clone_object();
@@ -365,7 +381,7 @@ impl Resource {
 
     /// Writes until no other write comes between. The first attempt goes by the cache, which may be behind: what it
     /// refuses is asked of the store before it is refused to the client.
-    async fn write(&self, request: &Request<'_>, produce: Produce<'_>) -> ApiResult<Written> {
+    pub(super) async fn write(&self, request: &Request<'_>, produce: Produce<'_>) -> ApiResult<Written> {
         let mut current = self.cached(&request.key);
         let mut fresh = false;
         for _ in 0..ATTEMPTS {
@@ -413,6 +429,9 @@ impl Resource {
             mut warnings,
         } = produce(entry, old.as_ref())?;
         strategy.default(new.as_mut());
+        if !request.applied {
+            self.track_update(entry, old.as_ref(), new.as_mut(), request.target, options)?;
+        }
         let admission = AdmissionRequest {
             info,
             namespace: request.namespace,
@@ -455,7 +474,7 @@ impl Resource {
                 }
             };
         }
-        let value = encode(new.as_mut())?;
+        let value = self.encode_update(entry, old.as_ref(), new.as_mut())?;
         if entry.holds(&value) || options.dry_run {
             let entry = self.unwritten(facts, &value, entry.revision())?;
             return Ok(Attempt::Unwritten(done(entry)));
@@ -542,14 +561,12 @@ fn wipe(meta: &mut ObjectMeta) {
     meta.deletion_grace_period_seconds = None;
     meta.uid = None;
     meta.self_link = None;
-    meta.managed_fields = None;
 }
 
 /// Takes over what an update cannot change.
 fn carry_over(new: &mut ObjectMeta, old: &ObjectMeta) {
     new.generation = old.generation;
     new.self_link = None;
-    new.managed_fields.clone_from(&old.managed_fields);
     if text(&new.uid).is_empty() {
         new.uid.clone_from(&old.uid);
     }

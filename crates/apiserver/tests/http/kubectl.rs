@@ -284,3 +284,64 @@ async fn it_works_with_namespaces() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn it_applies_on_the_server() {
+    let server = Server::start().await.with_default_account().await;
+    let apply = ["apply", "--server-side", "-f", "-"];
+    let out = need!(ok(&server, &apply, DEPLOYMENT));
+    assert_eq!(out, "deployment.apps/web serverside-applied\n");
+    need!(ok(&server, &apply, DEPLOYMENT));
+    let shown = ["get", "deployment", "web", "-o", "json", "--show-managed-fields"];
+    let managers = async || -> Option<Vec<String>> {
+        let text = ok(&server, &shown, "").await?;
+        let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let entries = object["metadata"]["managedFields"].as_array().unwrap().clone();
+        let shown = |entry: &serde_json::Value| {
+            format!("{} {}", entry["manager"], entry["operation"]).replace('"', "")
+        };
+        Some(entries.iter().map(shown).collect())
+    };
+    assert_eq!(need!(managers()), ["kubectl Apply"]);
+    need!(ok(&server, &["scale", "deployment/web", "--replicas=5"], ""));
+    let error = need!(fails(&server, &apply, DEPLOYMENT));
+    assert!(error.contains("Apply failed with 1 conflict: conflict with \"kubectl\" with subresource \"scale\" using apps/v1: .spec.replicas"), "{error}");
+    let other = DEPLOYMENT.replace("image: nginx", "image: httpd");
+    let as_other = ["apply", "--server-side", "--field-manager", "other", "-f", "-"];
+    let error = need!(fails(&server, &as_other, &other));
+    assert!(
+        error.contains("Apply failed with 2 conflicts: conflicts with \"kubectl\""),
+        "{error}"
+    );
+    need!(ok(
+        &server,
+        &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+        DEPLOYMENT
+    ));
+    let replicas = need!(ok(
+        &server,
+        &["get", "deployment", "web", "-o", "jsonpath={.spec.replicas}"],
+        ""
+    ));
+    assert_eq!(replicas, "2");
+}
+
+#[tokio::test]
+async fn it_goes_from_its_own_apply_to_the_servers_and_back() {
+    let server = Server::start().await.with_default_account().await;
+    need!(ok(&server, &["apply", "-f", "-"], DEPLOYMENT));
+    let three = DEPLOYMENT.replace("replicas: 2", "replicas: 3");
+    need!(ok(&server, &["apply", "--server-side", "-f", "-"], &three));
+    let shown = ["get", "deployment", "web", "-o", "yaml", "--show-managed-fields"];
+    let yaml = need!(ok(&server, &shown, ""));
+    assert!(!yaml.contains("kubectl-client-side-apply"), "{yaml}");
+    assert!(yaml.contains("operation: Apply"), "{yaml}");
+    let four = DEPLOYMENT.replace("replicas: 2", "replicas: 4");
+    let out = need!(ok(&server, &["apply", "-f", "-"], &four));
+    assert_eq!(out, "deployment.apps/web configured\n");
+    let plain = need!(ok(&server, &["get", "deployment", "web", "-o", "yaml"], ""));
+    assert!(
+        plain.contains("replicas: 4") && !plain.contains("managedFields"),
+        "{plain}"
+    );
+}

@@ -385,10 +385,18 @@ async fn wrong_requests_are_told_what_is_wrong() {
         (
             "PATCH",
             "/api/v1/namespaces/default/pods/p",
-            &[("content-type", "application/apply-patch+yaml")],
+            &[("content-type", "application/json")],
             "{}",
             415,
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
+        ),
+        (
+            "PATCH",
+            "/api/v1/namespaces/default/pods/p",
+            &[("content-type", "application/apply-patch+yaml")],
+            "{}",
+            422,
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
         ),
         (
             "GET",

@@ -8,6 +8,7 @@
 )]
 
 mod admission;
+mod apply;
 mod delete;
 mod list;
 mod outage;

@@ -1,0 +1,412 @@
+//! Server-side apply and the ownership of fields: pure decisions on JSON trees.
+//!
+//! [`update`] tells who owns what after a write; [`apply`] brings what an applier names into an object, unless others
+//! own it. The rules are those of upstream's `structured-merge-diff`.
+
+mod compare;
+mod managed;
+mod merge;
+mod set;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::sync::LazyLock;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::Value;
+use skiff_api::schema::Definition;
+use skiff_api::{KindInfo, Subresource, Target};
+
+use compare::Change;
+use managed::{BEFORE_APPLY, Operation, Owner};
+use set::FieldSet;
+use shape::Shape;
+
+pub(crate) use managed::{Managed, Manager, same_but_times};
+
+/// The annotation in which `kubectl apply` keeps what it applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The longest value that upstream's annotations take, in bytes.
+const LONGEST_ANNOTATION: usize = 256 * 1024;
+/// The manager as which `kubectl apply --server-side` applies: the one for which the annotation counts.
+const KUBECTL: &str = "kubectl";
+
+/// The metadata that are the server's, so nobody comes to own them.
+static STRIPPED: LazyLock<FieldSet> = LazyLock::new(|| {
+    let names = [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ];
+    let whole = ["apiVersion", "kind", "metadata"];
+    let set = whole
+        .iter()
+        .fold(FieldSet::default(), |set, name| set.with_fields(&[name]));
+    names
+        .iter()
+        .fold(set, |set, name| set.with_fields(&["metadata", name]))
+});
+
+/// What the rules depend on beside the objects.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    shape: Shape,
+    api_version: String,
+    subresource: &'static str,
+    /// What a write to this target does not change, so nobody comes to own it.
+    reset: FieldSet,
+}
+
+impl Rules {
+    pub(crate) fn new(info: &KindInfo, definition: Option<&'static Definition>, target: Target) -> Self {
+        let (subresource, reset): (_, &[&[&str]]) = match target {
+            Target::Main if info.has(Subresource::Status) => ("", &[&["status"]]),
+            Target::Main => ("", &[]),
+            Target::Subresource(Subresource::Status) => match info.kind.as_ref() {
+                "Deployment" => ("status", &[&["spec"], &["metadata", "labels"]]),
+                "Pod" => (
+                    "status",
+                    &[
+                        &["spec"],
+                        &["metadata", "deletionTimestamp"],
+                        &["metadata", "ownerReferences"],
+                    ],
+                ),
+                _ => ("status", &[&["spec"]]),
+            },
+            Target::Subresource(other) => (other.name(), &[]),
+        };
+        let reset = reset
+            .iter()
+            .fold(FieldSet::default(), |set, path| set.with_fields(path));
+        Self {
+            shape: Shape::of_kind(definition),
+            api_version: info.api_version(),
+            subresource,
+            reset,
+        }
+    }
+
+    /// The same rules for fields that are tracked as another subresource's than the one written to (`scale`).
+    pub(crate) fn tracked_as(mut self, subresource: Subresource) -> Self {
+        self.subresource = subresource.name();
+        self
+    }
+
+    fn manager(&self, name: &str, operation: Operation) -> Manager {
+        Manager {
+            name: if name.is_empty() { "unknown" } else { name }.into(),
+            operation,
+            api_version: self.api_version.clone(),
+            subresource: self.subresource.into(),
+        }
+    }
+
+    /// The owners before an update that the client wrote whole.
+    pub(crate) fn owners(&self, old: &ObjectMeta, new: &ObjectMeta) -> Managed {
+        Managed::of_update(old, new, self.subresource)
+    }
+
+    /// Who owns what after a create (`old` is an empty object) or an update.
+    pub(crate) fn update(
+        &self,
+        old: &Value,
+        new: &Value,
+        managed: Managed,
+        name: &str,
+        now: &Time,
+    ) -> Managed {
+        // What was never tracked, or is no longer, is not tracked until it is applied.
+        let is_new = old.pointer("/metadata/uid").is_none();
+        if managed.0.is_empty() && !is_new {
+            return managed;
+        }
+        self.track(old, new, managed, name, now)
+    }
+
+    fn track(&self, old: &Value, new: &Value, mut managed: Managed, name: &str, now: &Time) -> Managed {
+        let mut change = Change::between(old, new, self.shape);
+        change.ignore(&self.reset);
+        let mut own = change.set();
+        for owner in &mut managed.0 {
+            owner.set.subtract(&own);
+            owner.set.subtract(&change.removed);
+        }
+        own.subtract(&STRIPPED);
+        if !own.is_empty() {
+            let manager = self.manager(name, Operation::Update);
+            match managed.find(&manager) {
+                Some(owner) => {
+                    owner.set.unite(own);
+                    owner.time = Some(now.clone());
+                }
+                None => managed.0.push(Owner {
+                    manager,
+                    set: own,
+                    time: Some(now.clone()),
+                }),
+            }
+        }
+        managed.drop_empty();
+        managed.cap();
+        managed
+    }
+
+    /// Applies a configuration to an object; to an empty one if it is not there.
+    ///
+    /// # Errors
+    /// The conflicts, or what does not fit the kind.
+    pub(crate) fn apply(
+        &self,
+        live: &Value,
+        config: &Value,
+        managed: Managed,
+        name: &str,
+        force: bool,
+        now: &Time,
+    ) -> Result<Applied, Refusal> {
+        let mut errors = Vec::new();
+        let wanted = merge::fields_of(config, self.shape, &mut errors);
+        if !errors.is_empty() {
+            return Err(Refusal::Misfit(joined(&errors)));
+        }
+        let managed = if managed.0.is_empty() {
+            let nothing = Value::Object(serde_json::Map::new());
+            self.track(&nothing, live, managed, BEFORE_APPLY, now)
+        } else {
+            managed
+        };
+        let attempt = |force| self.apply_fields(live, config, &wanted, managed.clone(), name, force, now);
+        let mut applied = match attempt(force) {
+            Err(Refusal::Conflicts(conflicts)) if name == KUBECTL => {
+                let allowed = self.last_applied_unchanged(live).unwrap_or_default();
+                let conflicts = conflicts.without(&allowed);
+                if !conflicts.0.is_empty() {
+                    return Err(Refusal::Conflicts(conflicts));
+                }
+                attempt(true)?
+            }
+            outcome => outcome?,
+        };
+        if name == KUBECTL {
+            refresh_last_applied(&mut applied.object, config);
+        }
+        Ok(applied)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn apply_fields(
+        &self,
+        live: &Value,
+        config: &Value,
+        wanted: &FieldSet,
+        mut managed: Managed,
+        name: &str,
+        force: bool,
+        now: &Time,
+    ) -> Result<Applied, Refusal> {
+        let manager = self.manager(name, Operation::Apply);
+        // What was owned in a version that is not served cannot be told.
+        managed
+            .0
+            .retain(|owner| owner.manager.api_version == self.api_version);
+        let mut object = live.clone();
+        merge::merge(&mut object, config, self.shape);
+        let mut own = wanted.clone();
+        own.subtract_below(&self.reset);
+        let last = managed
+            .0
+            .iter()
+            .position(|owner| owner.manager.is(&manager))
+            .map(|place| managed.0.swap_remove(place));
+        if let Some(last) = &last {
+            self.prune(&mut object, &last.set, &own, &managed);
+        }
+        let mut change = Change::between(live, &object, self.shape);
+        change.ignore(&self.reset);
+        let changed = change.set();
+        let conflicts: Vec<(Manager, FieldSet)> = managed
+            .0
+            .iter()
+            .map(|owner| (owner.manager.clone(), owner.set.intersection(&changed)))
+            .filter(|(_, set)| !set.is_empty())
+            .collect();
+        if !force && !conflicts.is_empty() {
+            return Err(Refusal::Conflicts(Conflicts(conflicts)));
+        }
+        for owner in &mut managed.0 {
+            owner.set.subtract(&changed);
+            owner.set.subtract(&change.removed);
+        }
+        own.subtract(&STRIPPED);
+        let unchanged = *live == object && last.as_ref().is_some_and(|last| last.set == own);
+        let time = match last {
+            Some(last) if unchanged => last.time,
+            _ => Some(now.clone()),
+        };
+        managed.0.push(Owner {
+            manager,
+            set: own,
+            time,
+        });
+        managed.drop_empty();
+        managed.cap();
+        Ok(Applied { object, managed })
+    }
+
+    /// Removes what the applier applied last, does not apply now, and nobody else owns.
+    fn prune(&self, object: &mut Value, last: &FieldSet, own: &FieldSet, others: &Managed) {
+        if last.is_within(own) {
+            return;
+        }
+        let shape = self.shape;
+        let all_of =
+            |value: &Value| merge::with_parents(&merge::fields_of(value, shape, &mut Vec::new()), shape);
+        let last = merge::with_parents(last, shape);
+        let merged = all_of(object);
+        let mut owned = own.clone();
+        for owner in &others.0 {
+            owned.unite(owner.set.clone());
+        }
+        let owned = merge::with_parents(&owned, shape);
+        // Without everything applied last; then with all of that which somebody owns; then with what was never applied.
+        let mut pruned = object.clone();
+        merge::remove(&mut pruned, &last, shape);
+        let mut gone = merged.clone();
+        gone.subtract(&all_of(&pruned));
+        gone.subtract(&owned);
+        let mut pruned = object.clone();
+        merge::remove(&mut pruned, &gone, shape);
+        let mut gone = merged;
+        gone.subtract(&all_of(&pruned));
+        merge::remove(object, &gone.intersection(&last), shape);
+    }
+
+    /// The fields that `kubectl apply` applied last and that still are as it applied them: a conflict about them is
+    /// with kubectl's own former self.
+    fn last_applied_unchanged(&self, live: &Value) -> Option<FieldSet> {
+        let text = annotations(live)?.get(LAST_APPLIED)?.as_str()?;
+        let last: Value = serde_json::from_str(text).ok()?;
+        if last.get("apiVersion")?.as_str()? != self.api_version {
+            return None;
+        }
+        let mut errors = Vec::new();
+        let mut fields = merge::fields_of(&last, self.shape, &mut errors);
+        if !errors.is_empty() {
+            return None;
+        }
+        let change = Change::between(&last, live, self.shape);
+        fields.subtract(&change.set());
+        fields.subtract(&change.removed);
+        Some(fields)
+    }
+}
+
+fn annotations(object: &Value) -> Option<&serde_json::Map<String, Value>> {
+    object.pointer("/metadata/annotations")?.as_object()
+}
+
+/// Keeps the annotation in step, where there is one, so that `kubectl apply` without the server can go on from here.
+fn refresh_last_applied(object: &mut Value, config: &Value) {
+    let has = annotations(object)
+        .and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str())
+        .is_some_and(|text| !text.is_empty());
+    if !has {
+        return;
+    }
+    let mut config = config.clone();
+    if let Some(Value::Object(annotations)) = config.pointer_mut("/metadata/annotations") {
+        annotations.remove(LAST_APPLIED);
+    }
+    let mut text = format!("{config}\n");
+    if text.len() > LONGEST_ANNOTATION {
+        text.clear();
+    }
+    if let Some(Value::Object(annotations)) = object.pointer_mut("/metadata/annotations") {
+        annotations.insert(LAST_APPLIED.into(), text.into());
+    }
+}
+
+/// What an apply makes of an object.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) object: Value,
+    pub(crate) managed: Managed,
+}
+
+/// Why nothing was applied.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The configuration does not fit the kind.
+    Misfit(String),
+    /// Others own what it would change.
+    Conflicts(Conflicts),
+}
+
+/// Fields that others own, by owner.
+#[derive(Debug)]
+pub(crate) struct Conflicts(Vec<(Manager, FieldSet)>);
+
+impl Conflicts {
+    fn without(self, allowed: &FieldSet) -> Self {
+        let left = self.0.into_iter().map(|(manager, mut set)| {
+            set.subtract(allowed);
+            (manager, set)
+        });
+        Self(left.filter(|(_, set)| !set.is_empty()).collect())
+    }
+
+    /// Each conflict: the other manager and the field.
+    pub(crate) fn causes(&self) -> Vec<(String, String)> {
+        let mut managers: Vec<&(Manager, FieldSet)> = self.0.iter().collect();
+        managers.sort_by_cached_key(|(manager, _)| manager.sort_key());
+        managers
+            .into_iter()
+            .flat_map(|(manager, set)| {
+                let shown = manager.shown();
+                set.paths().into_iter().map(move |path| (shown.clone(), path))
+            })
+            .collect()
+    }
+
+    /// The message of them all.
+    pub(crate) fn message(&self) -> String {
+        let causes = self.causes();
+        if let [(manager, path)] = causes.as_slice() {
+            return format!("Apply failed with 1 conflict: conflict with {manager}: {path}");
+        }
+        let mut lines: Vec<String> = Vec::new();
+        let mut last = None;
+        for (manager, path) in &causes {
+            if last != Some(manager) {
+                lines.push(format!("conflicts with {manager}:"));
+                last = Some(manager);
+            }
+            lines.push(format!("- {path}"));
+        }
+        format!(
+            "Apply failed with {} conflicts: {}",
+            causes.len(),
+            lines.join("\n")
+        )
+    }
+}
+
+/// Errors as upstream's `ValidationErrors` prints them.
+fn joined(errors: &[String]) -> String {
+    match errors {
+        [one] => one.clone(),
+        many => {
+            let mut lines = vec!["errors:".to_string()];
+            lines.extend(many.iter().map(|error| format!("  {error}")));
+            lines.join("\n")
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Sets of fields, as `FieldsV1` writes them: a tree of path elements, some of which are members.
+//!
+//! An element is kept as the text that `FieldsV1` has for it: `f:spec`, `k:{"name":"a"}`, `v:"x"`, `i:0`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+/// A set of paths below some place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FieldSet {
+    nodes: BTreeMap<String, Node>,
+}
+
+/// What a set says of one element: whether it is a member itself, and which paths below it are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) member: bool,
+    pub(crate) children: FieldSet,
+}
+
+impl Node {
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.member && self.children.is_empty()
+    }
+}
+
+/// Why a text is not a set of fields.
+#[derive(Debug, thiserror::Error)]
+#[error("not a set of fields: {0}")]
+pub(crate) struct Malformed(String);
+
+/// The element of a field of an object or a key of a map.
+pub(crate) fn field(name: &str) -> String {
+    let mut element = String::with_capacity(name.len() + 2);
+    element.push_str("f:");
+    element.push_str(name);
+    element
+}
+
+impl FieldSet {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The elements at the top, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.nodes.iter().map(|(element, node)| (element.as_str(), node))
+    }
+
+    pub(crate) fn get(&self, element: &str) -> Option<&Node> {
+        self.nodes.get(element)
+    }
+
+    /// Adds what a set says of an element.
+    pub(crate) fn add(&mut self, element: String, node: Node) {
+        if node.is_empty() {
+            return;
+        }
+        match self.nodes.get_mut(&element) {
+            Some(there) => {
+                there.member |= node.member;
+                there.children.unite(node.children);
+            }
+            None => {
+                self.nodes.insert(element, node);
+            }
+        }
+    }
+
+    /// Adds a path of fields.
+    pub(crate) fn with_fields(mut self, path: &[&str]) -> Self {
+        self.insert_fields(path);
+        self
+    }
+
+    fn insert_fields(&mut self, path: &[&str]) {
+        let Some((first, rest)) = path.split_first() else {
+            return;
+        };
+        let node = self.nodes.entry(field(first)).or_default();
+        if rest.is_empty() {
+            node.member = true;
+        } else {
+            node.children.insert_fields(rest);
+        }
+    }
+
+    /// Adds all of another set.
+    pub(crate) fn unite(&mut self, other: Self) {
+        if self.nodes.is_empty() {
+            *self = other;
+            return;
+        }
+        for (element, node) in other.nodes {
+            self.add(element, node);
+        }
+    }
+
+    /// Removes the members of another set.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
+        self.nodes.retain(|element, node| {
+            if let Some(gone) = other.nodes.get(element) {
+                node.member &= !gone.member;
+                node.children.subtract(&gone.children);
+            }
+            !node.is_empty()
+        });
+    }
+
+    /// Removes the members of another set with all that is below them.
+    pub(crate) fn subtract_below(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
+        self.nodes.retain(|element, node| {
+            let Some(gone) = other.nodes.get(element) else {
+                return true;
+            };
+            node.children.subtract_below(&gone.children);
+            !gone.member && !node.is_empty()
+        });
+    }
+
+    /// The paths that are in both sets.
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
+        let mut both = Self::default();
+        for (element, node) in &self.nodes {
+            if let Some(its) = other.nodes.get(element) {
+                let node = Node {
+                    member: node.member && its.member,
+                    children: node.children.intersection(&its.children),
+                };
+                if !node.is_empty() {
+                    both.nodes.insert(element.clone(), node);
+                }
+            }
+        }
+        both
+    }
+
+    /// Whether every path is in the other set too.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.nodes.iter().all(|(element, node)| {
+            other
+                .nodes
+                .get(element)
+                .is_some_and(|its| (!node.member || its.member) && node.children.is_within(&its.children))
+        })
+    }
+
+    /// The paths as upstream shows them, in upstream's order: the members of a level before those below it.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        self.collect("", &mut paths);
+        paths
+    }
+
+    fn collect(&self, prefix: &str, paths: &mut Vec<String>) {
+        let here = |element: &str| format!("{prefix}{}", Shown(element));
+        let members = self.nodes.iter().filter(|(_, node)| node.member);
+        paths.extend(members.map(|(element, _)| here(element)));
+        for (element, node) in &self.nodes {
+            if !node.children.is_empty() {
+                node.children.collect(&here(element), paths);
+            }
+        }
+    }
+
+    /// Reads `FieldsV1`.
+    ///
+    /// # Errors
+    /// When the value is none.
+    pub(crate) fn parse(value: &Value) -> Result<Self, Malformed> {
+        Ok(Node::parse(value)?.children)
+    }
+
+    /// The set as `FieldsV1`.
+    pub(crate) fn print(&self) -> Value {
+        let nodes = self.nodes.iter();
+        Value::Object(
+            nodes
+                .map(|(element, node)| (element.clone(), node.print()))
+                .collect(),
+        )
+    }
+}
+
+impl Node {
+    fn parse(value: &Value) -> Result<Self, Malformed> {
+        let map = value
+            .as_object()
+            .ok_or_else(|| Malformed(format!("expected a map, got {value}")))?;
+        let mut node = Self::default();
+        for (key, below) in map {
+            if key == "." {
+                node.member = true;
+                continue;
+            }
+            let mut child = Self::parse(below)?;
+            child.member |= child.children.is_empty();
+            node.children.add(canonical(key)?, child);
+        }
+        Ok(node)
+    }
+
+    fn print(&self) -> Value {
+        let mut value = self.children.print();
+        if let Value::Object(map) = &mut value
+            && self.member
+            && !map.is_empty()
+        {
+            map.insert(".".into(), Value::Object(Map::new()));
+        }
+        value
+    }
+}
+
+/// An element with its JSON as this server writes it.
+fn canonical(element: &str) -> Result<String, Malformed> {
+    let malformed = || Malformed(format!("bad path element {element:?}"));
+    let (kind, rest) = element.split_at_checked(2).ok_or_else(malformed)?;
+    match kind {
+        "f:" => Ok(element.to_string()),
+        "k:" => {
+            let keys: Map<String, Value> = serde_json::from_str(rest).map_err(|_| malformed())?;
+            Ok(format!("k:{}", Value::Object(keys)))
+        }
+        "v:" => {
+            let value: Value = serde_json::from_str(rest).map_err(|_| malformed())?;
+            Ok(format!("v:{value}"))
+        }
+        "i:" => {
+            let index: i64 = rest.parse().map_err(|_| malformed())?;
+            Ok(format!("i:{index}"))
+        }
+        _ => Err(malformed()),
+    }
+}
+
+/// An element as paths show it: `.spec`, `[name="a"]`, `[="x"]`, `[0]`.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, rest) = self.0.split_at_checked(2).unwrap_or(("", self.0));
+        match kind {
+            "k:" => {
+                let keys: Map<String, Value> = serde_json::from_str(rest).unwrap_or_default();
+                let pairs: Vec<String> = keys
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect();
+                write!(f, "[{}]", pairs.join(","))
+            }
+            "v:" => write!(f, "[={rest}]"),
+            "i:" => write!(f, "[{rest}]"),
+            _ => write!(f, ".{rest}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn set(value: Value) -> FieldSet {
+        FieldSet::parse(&value).unwrap()
+    }
+
+    #[test]
+    fn what_is_read_is_written_again() {
+        let value = json!({"f:metadata": {"f:labels": {".": {}, "f:app": {}}}, "f:spec": {
+            "f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}}}, "f:finalizers": {"v:\"x\"": {}}}});
+        assert_eq!(set(value.clone()).print(), value);
+        assert_eq!(
+            set(value).paths(),
+            [
+                ".metadata.labels",
+                ".metadata.labels.app",
+                ".spec.containers[name=\"a\"]",
+                ".spec.containers[name=\"a\"].image",
+                ".spec.finalizers[=\"x\"]",
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_are_written_in_one_way() {
+        let value = json!({"k:{ \"protocol\":\"TCP\", \"containerPort\":80}": {}});
+        let printed = json!({"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {}});
+        assert_eq!(set(value).print(), printed);
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for value in [
+            json!([]),
+            json!({"spec": {}}),
+            json!({"x:a": {}}),
+            json!({"k:{": {}}),
+            json!({"f:a": 1}),
+            json!({"é": {}}),
+        ] {
+            assert!(FieldSet::parse(&value).is_err(), "{value}");
+        }
+    }
+
+    fn any_set() -> impl Strategy<Value = FieldSet> {
+        let leaf = Just(FieldSet::default());
+        leaf.prop_recursive(3, 24, 3, |inner| {
+            let element = prop_oneof![
+                "f:[a-c]",
+                Just("k:{\"n\":1}".to_string()),
+                Just("v:2".to_string())
+            ];
+            proptest::collection::btree_map(element, (any::<bool>(), inner), 0..4).prop_map(|nodes| {
+                let mut set = FieldSet::default();
+                for (element, (member, children)) in nodes {
+                    set.add(element, Node { member, children });
+                }
+                set
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn sets_obey_the_laws_of_sets(a in any_set(), b in any_set()) {
+            let union = { let mut set = a.clone(); set.unite(b.clone()); set };
+            let other = { let mut set = b.clone(); set.unite(a.clone()); set };
+            prop_assert_eq!(&union, &other);
+            prop_assert!(a.is_within(&union) && b.is_within(&union));
+            let both = a.intersection(&b);
+            prop_assert_eq!(&both, &b.intersection(&a));
+            prop_assert!(both.is_within(&a) && both.is_within(&b));
+            let only = { let mut set = a.clone(); set.subtract(&b); set };
+            prop_assert!(only.intersection(&b).is_empty());
+            let again = { let mut set = only.clone(); set.unite(both); set };
+            prop_assert_eq!(&again, &a);
+            let below = { let mut set = a.clone(); set.subtract_below(&b); set };
+            prop_assert!(below.is_within(&only));
+            prop_assert_eq!(FieldSet::parse(&union.print()).unwrap(), union);
+        }
+    }
+}

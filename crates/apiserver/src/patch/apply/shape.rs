@@ -1,0 +1,198 @@
+//! How a value of the API is owned: as a whole, field by field, or item by item.
+
+use serde_json::{Map, Value};
+use skiff_api::schema::{self, Definition, Merge, Type};
+
+/// How the parts of a value are told apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    /// A scalar, or something that is owned as a whole.
+    Leaf(Option<Type>),
+    /// An object with known fields.
+    Struct(&'static Definition),
+    /// A map from text.
+    Map(Type),
+    /// A list of objects told apart by keys.
+    Keyed(&'static [&'static str], Type),
+    /// A list of unique scalars.
+    Set,
+    /// An object of a kind without a definition: of its fields only the metadata are known.
+    Unknown,
+    /// Nothing is known: maps are owned field by field, lists as a whole.
+    Deduced,
+}
+
+/// The elements of keyed lists that are owned as a whole.
+const ATOMIC_ITEMS: [&str; 3] = [
+    "io.k8s.api.core.v1.LocalObjectReference",
+    "io.k8s.api.core.v1.ObjectReference",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference",
+];
+
+/// Objects that upstream's types hold by value, and lists that they never leave out: they are there, though empty, wherever the object around them is. So
+/// nobody comes to own their being there.
+const EMBEDDED: &[(&str, &[&str])] = &[
+    ("CronJobSpec", &["jobTemplate"]),
+    ("DaemonSetSpec", &["template", "updateStrategy"]),
+    ("DeploymentSpec", &["strategy", "template"]),
+    ("Event", &["source"]),
+    ("IngressStatus", &["loadBalancer"]),
+    ("JobSpec", &["template"]),
+    ("JobTemplateSpec", &["metadata", "spec"]),
+    ("NodeDaemonEndpoints", &["kubeletEndpoint"]),
+    ("NodeStatus", &["daemonEndpoints", "nodeInfo"]),
+    ("PersistentVolumeClaimSpec", &["resources"]),
+    ("PodSpec", &["containers"]),
+    ("PodTemplateSpec", &["metadata", "spec"]),
+    ("ReplicaSetSpec", &["template"]),
+    ("ServiceStatus", &["loadBalancer"]),
+    ("StatefulSetSpec", &["template", "updateStrategy"]),
+];
+
+impl Shape {
+    /// The shape of a kind's objects.
+    pub(crate) fn of_kind(definition: Option<&'static Definition>) -> Self {
+        definition.map_or(Self::Unknown, Self::Struct)
+    }
+
+    fn of_type(type_: Type) -> Self {
+        match type_ {
+            Type::Object(id) if ATOMIC_ITEMS.contains(&id.get().name) => Self::Leaf(Some(type_)),
+            Type::Object(id) => Self::Struct(id.get()),
+            Type::Map(value) => Self::Map(*value),
+            Type::Any => Self::Deduced,
+            _ => Self::Leaf(Some(type_)),
+        }
+    }
+
+    /// The shape of a field or of a map's value. `None`: there is no such field.
+    pub(crate) fn field(self, name: &str) -> Option<Self> {
+        match self {
+            Self::Struct(definition) => {
+                let field = definition.field(name)?;
+                Some(match (field.merge, field.type_) {
+                    (Merge::Atomic, type_) => Self::Leaf(Some(type_)),
+                    (Merge::Map { keys, .. }, Type::List(item)) if !keys.is_empty() => {
+                        Self::Keyed(keys, *item)
+                    }
+                    (Merge::Set | Merge::ApplySet, Type::List(_)) => Self::Set,
+                    (_, Type::Object(id)) => Self::Struct(id.get()),
+                    (_, type_) => Self::of_type(type_),
+                })
+            }
+            Self::Map(value) => Some(Self::of_type(value)),
+            Self::Unknown if name == "metadata" => Some(
+                schema::definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+                    .map_or(Self::Deduced, Self::Struct),
+            ),
+            Self::Unknown | Self::Deduced => Some(Self::Deduced),
+            Self::Leaf(_) | Self::Keyed(..) | Self::Set => None,
+        }
+    }
+
+    /// The shape of an element of a list that is owned item by item.
+    pub(crate) fn item(self) -> Self {
+        match self {
+            Self::Keyed(_, item) => Self::of_type(item),
+            _ => Self::Leaf(None),
+        }
+    }
+
+    /// Whether a field is an object that is there wherever the one around it is.
+    pub(crate) fn embeds(self, name: &str) -> bool {
+        let Self::Struct(definition) = self else {
+            return matches!(self, Self::Unknown) && name == "metadata";
+        };
+        if matches!(name, "metadata" | "spec" | "status") && definition.field("apiVersion").is_some() {
+            return true;
+        }
+        let short = definition.name.rsplit('.').next().unwrap_or_default();
+        EMBEDDED
+            .binary_search_by(|(of, _)| of.cmp(&short))
+            .ok()
+            .and_then(|place| EMBEDDED.get(place))
+            .is_some_and(|(_, fields)| fields.contains(&name))
+    }
+
+    /// Whether the value's parts have owners of their own, given what stands there.
+    pub(crate) fn is_map(self, values: [Option<&Value>; 2]) -> bool {
+        let fits = |value: &Option<&Value>| matches!(value, None | Some(Value::Object(_) | Value::Null));
+        match self {
+            Self::Struct(_) | Self::Map(_) | Self::Unknown | Self::Deduced => values.iter().all(fits),
+            _ => false,
+        }
+    }
+
+    /// Whether the value's items have owners of their own, given what stands there.
+    pub(crate) fn is_list(self, values: [Option<&Value>; 2]) -> bool {
+        let fits = |value: &Option<&Value>| matches!(value, None | Some(Value::Array(_) | Value::Null));
+        matches!(self, Self::Keyed(..) | Self::Set) && values.iter().all(fits)
+    }
+
+    /// The path element of an item of a list.
+    ///
+    /// # Errors
+    /// What upstream says of an item that cannot be told apart.
+    pub(crate) fn element(self, item: &Value) -> Result<String, String> {
+        let Self::Keyed(keys, _) = self else {
+            return match item {
+                Value::Null => {
+                    Err("associative list without keys has an element that's an explicit null".into())
+                }
+                Value::Object(_) => {
+                    Err("associative list without keys has an element that's a map type".into())
+                }
+                Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
+                scalar => Ok(format!("v:{scalar}")),
+            };
+        };
+        let map = match item {
+            Value::Object(map) => map,
+            Value::Null => return Err("associative list with keys may not have a null element".into()),
+            _ => return Err("associative list with keys may not have non-map elements".into()),
+        };
+        let mut found = Map::new();
+        for key in keys {
+            let value = match (map.get(*key), *key) {
+                (Some(value), _) => value.clone(),
+                (None, "protocol") => "TCP".into(),
+                (None, key) => {
+                    return Err(format!(
+                        "associative list with keys has an element that omits key field {key:?} (and doesn't have \
+                         default value)"
+                    ));
+                }
+            };
+            found.insert((*key).into(), value);
+        }
+        Ok(format!("k:{}", Value::Object(found)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn embedded_objects_are_in_the_order_that_a_search_needs() {
+        assert!(EMBEDDED.is_sorted_by_key(|(of, _)| *of));
+    }
+
+    #[test]
+    fn items_are_told_apart_by_their_keys_and_the_keys_defaults() {
+        let container = Shape::of_kind(schema::definition("io.k8s.api.core.v1.Container"));
+        let ports = container.field("ports").unwrap();
+        assert_eq!(
+            ports
+                .element(&json!({"containerPort": 80, "name": "http"}))
+                .unwrap(),
+            r#"k:{"containerPort":80,"protocol":"TCP"}"#
+        );
+        assert_eq!(
+            ports.element(&json!({})).unwrap_err(),
+            "associative list with keys has an element that omits key field \"containerPort\" (and doesn't have default \
+             value)"
+        );
+    }
+}
