@@ -50,7 +50,10 @@ fn a_job_is_filled_in_and_selects_its_own_pods() {
             "job-name": "pi",
         })
     );
-    assert_eq!((&object["metadata"]["generation"], &object["status"]), (&json!(1), &json!({})));
+    assert_eq!(
+        (&object["metadata"]["generation"], &object["status"]),
+        (&json!(1), &json!({}))
+    );
     let parallel = json_of(defaulted("batch/Job", job(json!({"parallelism": 3}))).as_ref());
     assert_eq!(parallel["spec"]["completions"], Value::Null, "a work queue");
 }
@@ -133,13 +136,24 @@ fn invalid_jobs_are_refused_with_upstreams_words() {
 fn what_a_job_runs_never_changes_unless_it_has_not_begun() {
     let old = json_of(created("batch/Job", job(json!({}))).as_ref());
     let change = |old: &Value, spec: Value| {
-        let (_, errors) = update("batch/Job", old.clone(), over(old.clone(), json!({"spec": spec})), Target::Main);
+        let (_, errors) = update(
+            "batch/Job",
+            old.clone(),
+            over(old.clone(), json!({"spec": spec})),
+            Target::Main,
+        );
         errors
             .into_iter()
-            .map(|error| error.split(" value").next().unwrap_or_default().to_string() + error.rsplit(": ").next().unwrap_or_default())
+            .map(|error| {
+                error.split(" value").next().unwrap_or_default().to_string()
+                    + error.rsplit(": ").next().unwrap_or_default()
+            })
             .collect::<Vec<_>>()
     };
-    assert_eq!(change(&old, json!({"parallelism": 4, "suspend": true})), Vec::<String>::new());
+    assert_eq!(
+        change(&old, json!({"parallelism": 4, "suspend": true})),
+        Vec::<String>::new()
+    );
     assert_eq!(
         change(&old, json!({"completions": 4})),
         ["spec.completions: Invalidfield is immutable"]
@@ -160,15 +174,26 @@ fn what_a_job_runs_never_changes_unless_it_has_not_begun() {
 #[test]
 fn the_status_of_a_job_is_written_apart() {
     let old = json_of(created("batch/Job", job(json!({}))).as_ref());
-    let new = over(old.clone(), json!({"spec": {"parallelism": 9}, "status": {"active": 1, "ready": 2}}));
-    let (object, errors) = update("batch/Job", old.clone(), new.clone(), Target::Subresource(Subresource::Status));
+    let new = over(
+        old.clone(),
+        json!({"spec": {"parallelism": 9}, "status": {"active": 1, "ready": 2}}),
+    );
+    let (object, errors) = update(
+        "batch/Job",
+        old.clone(),
+        new.clone(),
+        Target::Subresource(Subresource::Status),
+    );
     assert_eq!(object["spec"]["parallelism"], 1);
     assert_eq!(
         errors,
         ["status.ready: Invalid value: 2: cannot set more ready pods than active; active: 1, ready: 2"]
     );
     let (object, _) = update("batch/Job", old, new, Target::Main);
-    assert_eq!((&object["status"], &object["metadata"]["generation"]), (&json!({}), &json!(2)));
+    assert_eq!(
+        (&object["status"], &object["metadata"]["generation"]),
+        (&json!({}), &json!(2))
+    );
 }
 
 #[test]
@@ -176,8 +201,16 @@ fn tables_show_how_far_jobs_are() {
     let started = json!({"startTime": "2025-01-01T01:58:00Z"});
     let cases = [
         (json!({"completions": 3}), json!({}), ["Running", "0/3", ""]),
-        (json!({}), over(started.clone(), json!({"succeeded": 1})), ["Running", "1/1", "2m"]),
-        (json!({"parallelism": 4}), json!({"succeeded": 2}), ["Running", "2/1 of 4", ""]),
+        (
+            json!({}),
+            over(started.clone(), json!({"succeeded": 1})),
+            ["Running", "1/1", "2m"],
+        ),
+        (
+            json!({"parallelism": 4}),
+            json!({"succeeded": 2}),
+            ["Running", "2/1 of 4", ""],
+        ),
         (
             json!({"completions": 1}),
             over(
@@ -200,7 +233,18 @@ fn tables_show_how_far_jobs_are() {
     let mut value = cron_job(json!({"timeZone": "Europe/Berlin", "suspend": true}));
     assert_eq!(
         cells("batch/CronJob", value.clone()),
-        ["tick", "*/5 * * * *", "Europe/Berlin", "True", "0", "<none>", "5h", "a", "busybox:1", "<none>"]
+        [
+            "tick",
+            "*/5 * * * *",
+            "Europe/Berlin",
+            "True",
+            "0",
+            "<none>",
+            "5h",
+            "a",
+            "busybox:1",
+            "<none>"
+        ]
     );
     value["status"] = json!({"active": [{"name": "tick-1"}], "lastScheduleTime": "2025-01-01T01:55:00Z"});
     let row = cells("batch/CronJob", value);
@@ -220,7 +264,11 @@ fn cron_jobs_are_filled_in_and_checked() {
         assert_eq!(spec[field], value, "{field}");
     }
     let job = &spec["jobTemplate"]["spec"];
-    assert_eq!(job["backoffLimit"], Value::Null, "the job's own defaults come with the job");
+    assert_eq!(
+        job["backoffLimit"],
+        Value::Null,
+        "the job's own defaults come with the job"
+    );
     assert_eq!(job["template"]["spec"]["dnsPolicy"], "ClusterFirst");
     let cases = [
         (json!({}), vec![]),
@@ -247,6 +295,10 @@ fn cron_jobs_are_filled_in_and_checked() {
         ),
     ];
     for (spec, expected) in cases {
-        assert_eq!(create_errors("batch/CronJob", cron_job(spec.clone())), expected, "{spec}");
+        assert_eq!(
+            create_errors("batch/CronJob", cron_job(spec.clone())),
+            expected,
+            "{spec}"
+        );
     }
 }

@@ -105,6 +105,12 @@ fn the_store_keeps_kinds_where_upstream_does() {
         ("apps/ReplicaSet", "replicasets"),
         ("apps/Deployment", "deployments"),
         ("discovery.k8s.io/EndpointSlice", "endpointslices"),
+        ("ReplicationController", "controllers"),
+        ("PersistentVolumeClaim", "persistentvolumeclaims"),
+        ("apps/StatefulSet", "statefulsets"),
+        ("batch/CronJob", "cronjobs"),
+        ("policy/PodDisruptionBudget", "poddisruptionbudgets"),
+        ("storage.k8s.io/CSIStorageCapacity", "csistoragecapacities"),
     ];
     for (kind, prefix) in cases {
         assert_eq!(strategy(kind).info().store_prefix, prefix, "{kind}");

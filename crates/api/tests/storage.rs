@@ -51,7 +51,11 @@ fn claims_are_filled_in_and_checked() {
         ),
     ];
     for (spec, expected) in cases {
-        assert_eq!(create_errors("PersistentVolumeClaim", claim(spec.clone())), expected, "{spec}");
+        assert_eq!(
+            create_errors("PersistentVolumeClaim", claim(spec.clone())),
+            expected,
+            "{spec}"
+        );
     }
 }
 
@@ -67,8 +71,14 @@ fn a_claim_is_bound_once_and_may_grow() {
     };
     let immutable = "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
     let pending = claim(json!({}));
-    assert_eq!(change(pending.clone(), json!({"volumeName": "pv"})), Vec::<String>::new());
-    assert_eq!(change(pending.clone(), json!({"storageClassName": "fast"})), Vec::<String>::new());
+    assert_eq!(
+        change(pending.clone(), json!({"volumeName": "pv"})),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        change(pending.clone(), json!({"storageClassName": "fast"})),
+        Vec::<String>::new()
+    );
     let grown = json!({"resources": {"requests": {"storage": "2Gi"}}});
     assert_eq!(change(pending, grown.clone()), [immutable]);
     let bound = over(
@@ -77,7 +87,10 @@ fn a_claim_is_bound_once_and_may_grow() {
     );
     assert_eq!(change(bound.clone(), grown), Vec::<String>::new());
     assert_eq!(change(bound.clone(), json!({"volumeName": "other"})), [immutable]);
-    assert_eq!(change(bound.clone(), json!({"storageClassName": "slow"})), [immutable]);
+    assert_eq!(
+        change(bound.clone(), json!({"storageClassName": "slow"})),
+        [immutable]
+    );
     assert_eq!(
         change(bound, json!({"resources": {"requests": {"storage": "1Mi"}}})),
         ["spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"]
@@ -114,7 +127,11 @@ fn volumes_have_one_source_which_stays() {
         ),
     ];
     for (spec, expected) in cases {
-        assert_eq!(create_errors("PersistentVolume", volume(spec.clone())), expected, "{spec}");
+        assert_eq!(
+            create_errors("PersistentVolume", volume(spec.clone())),
+            expected,
+            "{spec}"
+        );
     }
     let old = volume(json!({}));
     let new = volume(json!({"hostPath": {"path": "/other"}, "persistentVolumeReclaimPolicy": "Delete"}));
@@ -135,19 +152,46 @@ fn tables_show_storage() {
     );
     assert_eq!(
         cells("PersistentVolumeClaim", bound),
-        ["data", "Bound", "pv", "1Gi", "RWO", "fast", "<unset>", "5h", "Filesystem"]
+        [
+            "data",
+            "Bound",
+            "pv",
+            "1Gi",
+            "RWO",
+            "fast",
+            "<unset>",
+            "5h",
+            "Filesystem"
+        ]
     );
     assert_eq!(
-        cells("PersistentVolumeClaim", over(claim(json!({})), json!({"status": {"phase": "Pending"}}))),
+        cells(
+            "PersistentVolumeClaim",
+            over(claim(json!({})), json!({"status": {"phase": "Pending"}}))
+        ),
         ["data", "Pending", "", "", "", "", "<unset>", "5h", "<unset>"]
     );
     let value = over(
-        volume(json!({"persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": "default", "name": "data"}})),
+        volume(
+            json!({"persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": "default", "name": "data"}}),
+        ),
         json!({"status": {"phase": "Bound"}}),
     );
     assert_eq!(
         cells("PersistentVolume", value),
-        ["pv", "1Gi", "RWO,ROX", "Retain", "Bound", "default/data", "", "<unset>", "", "5h", "<unset>"]
+        [
+            "pv",
+            "1Gi",
+            "RWO,ROX",
+            "Retain",
+            "Bound",
+            "default/data",
+            "",
+            "<unset>",
+            "",
+            "5h",
+            "<unset>"
+        ]
     );
     let class = json!({
         "metadata": {"name": "fast", "creationTimestamp": "2024-12-31T21:00:00Z",
@@ -156,15 +200,28 @@ fn tables_show_storage() {
     });
     assert_eq!(
         cells("storage.k8s.io/StorageClass", class),
-        ["fast (default)", "acme.io/disk", "Delete", "Immediate", "false", "5h"]
+        [
+            "fast (default)",
+            "acme.io/disk",
+            "Delete",
+            "Immediate",
+            "false",
+            "5h"
+        ]
     );
 }
 
 #[test]
 fn classes_never_change() {
     let class = json!({"metadata": {"name": "fast"}, "provisioner": "acme.io/disk"});
-    assert_eq!(create_errors("storage.k8s.io/StorageClass", class.clone()), Vec::<String>::new());
-    let new = over(class.clone(), json!({"provisioner": "a/b", "parameters": {"a": "b"}, "reclaimPolicy": "Retain"}));
+    assert_eq!(
+        create_errors("storage.k8s.io/StorageClass", class.clone()),
+        Vec::<String>::new()
+    );
+    let new = over(
+        class.clone(),
+        json!({"provisioner": "a/b", "parameters": {"a": "b"}, "reclaimPolicy": "Retain"}),
+    );
     let (_, errors) = update("storage.k8s.io/StorageClass", class, new, Target::Main);
     assert_eq!(
         errors,
@@ -186,7 +243,10 @@ fn drivers_and_attachments_are_checked() {
     let driver = json!({"metadata": {"name": "acme.io"}, "spec": {}});
     let object = json_of(created("storage.k8s.io/CSIDriver", driver).as_ref());
     assert_eq!(
-        (&object["spec"]["attachRequired"], &object["spec"]["volumeLifecycleModes"]),
+        (
+            &object["spec"]["attachRequired"],
+            &object["spec"]["volumeLifecycleModes"]
+        ),
         (&json!(true), &json!(["Persistent"]))
     );
     let node = json!({"metadata": {"name": "n"}, "spec": {"drivers": [
@@ -199,9 +259,12 @@ fn drivers_and_attachments_are_checked() {
             "spec.drivers[1].name: Duplicate value: \"acme.io\"",
         ]
     );
-    let attachment = json!({"metadata": {"name": "a"}, "spec": {"attacher": "acme.io", "nodeName": "n", "source": {}}});
+    let attachment =
+        json!({"metadata": {"name": "a"}, "spec": {"attacher": "acme.io", "nodeName": "n", "source": {}}});
     assert_eq!(
         create_errors("storage.k8s.io/VolumeAttachment", attachment),
-        ["spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName"]
+        [
+            "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName"
+        ]
     );
 }

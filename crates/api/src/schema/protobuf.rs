@@ -636,10 +636,17 @@ mod tests {
             "ListMeta.shardInfo",
             "GRPCAction.mode",
             "HTTPGetAction.protocol",
+            "CSIDriverSpec.preventPodSchedulingIfMissing",
+            "CSINode.status",
+            "HorizontalPodAutoscalerCondition.observedGeneration",
+            "JobSpec.scheduling",
+            "PersistentVolumeClaimStatus.healthStatus",
         ];
         let known_types = [
+            "CSINodeStatus",
             "EvictionResponder",
             "ImageVolumeStatus",
+            "JobSchedulingConfiguration",
             "NodeAllocatableMappedResources",
             "NodeAllocatableOverheadResources",
             "NodeAllocatableResourceClaimStatus",
@@ -647,8 +654,17 @@ mod tests {
             "PodSchedulingGroup",
             "PodVolumeHealth",
             "ShardInfo",
+            "StorageHealth",
+            "StorageHealthCondition",
+            "TopologyConstraint",
             "VolumeHealthCondition",
+            "VolumeHealthStatus",
             "VolumeStatus",
+            "WorkloadPodGroupDisruptionMode",
+            "WorkloadPodGroupGangSchedulingPolicy",
+            "WorkloadPodGroupResourceClaim",
+            "WorkloadPodGroupSchedulingConstraints",
+            "WorkloadPodGroupSchedulingPolicy",
         ];
         missing.retain(|field| {
             let type_ = field.split('.').next().unwrap();
