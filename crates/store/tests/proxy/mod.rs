@@ -45,10 +45,11 @@ impl Proxy {
                     }
                     let mut cut = cuts.subscribe();
                     let (mode, swallowed) = (mode.subscribe(), swallowed.clone());
+                    let lives = cuts.subscribe();
                     tokio::spawn(async move {
                         let server = TcpStream::connect((etcd, 2379)).await.unwrap();
                         tokio::select! {
-                            _ = pump(client, server, mode, swallowed) => {}
+                            _ = pump(client, server, lives, mode, swallowed) => {}
                             _ = cut.changed() => {}
                         }
                     });
@@ -87,20 +88,24 @@ impl Proxy {
         swallowed
     }
 
-    /// Ends all connections that there are.
+    /// Ends all connections that there are, with whatever is on its way, and lets what comes after pass.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
+        self.pass();
     }
 }
 
 async fn pump(
     mut client: TcpStream,
     mut server: TcpStream,
+    cuts: watch::Receiver<u64>,
     mode: watch::Receiver<Mode>,
     swallowed: Arc<Notify>,
 ) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
+    // What is read after the cut is not passed on, even if the mode is another by then.
+    let cut = || cuts.has_changed().unwrap_or(true);
     let requests = async {
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -108,7 +113,11 @@ async fn pump(
             if length == 0 {
                 return std::io::Result::Ok(());
             }
-            if *mode.borrow() == Mode::SwallowRequests {
+            let now = *mode.borrow();
+            if cut() {
+                return Ok(());
+            }
+            if now == Mode::SwallowRequests {
                 swallowed.notify_waiters();
             } else {
                 to_server.write_all(&buffer[..length]).await?;
@@ -122,7 +131,11 @@ async fn pump(
             if length == 0 {
                 return std::io::Result::Ok(());
             }
-            if *mode.borrow() != Mode::SwallowAnswers {
+            let now = *mode.borrow();
+            if cut() {
+                return Ok(());
+            }
+            if now != Mode::SwallowAnswers {
                 to_client.write_all(&buffer[..length]).await?;
             }
         }
