@@ -187,7 +187,7 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
     let store = Objects::open(directories, settings).await?;
     let api = ApiServer::start(
         api_config(settings, &pki, node_ip),
-        store.clone(),
+        store.shared(),
         shutdown.clone(),
     )
     .await?;
