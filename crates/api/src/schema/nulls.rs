@@ -57,7 +57,8 @@ fn fill(type_: Type, value: &mut Value) {
             Type::Boolean => false.into(),
             Type::Object(_) | Type::Map(_) => Value::Object(Map::new()),
             Type::List(_) => Value::Array(Vec::new()),
-            Type::Any | Type::Time | Type::MicroTime => Value::Null,
+            Type::Time | Type::MicroTime => NO_TIME.into(),
+            Type::Any => Value::Null,
         };
     }
     settle_in(type_, value);
