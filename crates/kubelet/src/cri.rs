@@ -8,15 +8,16 @@ use hyper_util::rt::TokioIo;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
-    AuthConfig, CgroupDriver, Container, ContainerConfig, ContainerEventResponse, ContainerFilter,
-    ContainerStats, ContainerStatsFilter, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
-    ExecSyncRequest, ExecSyncResponse, FilesystemUsage, GetEventsRequest, Image, ImageFsInfoRequest,
-    ImageSpec, ImageStatusRequest, ListContainerStatsRequest, ListContainersRequest, ListImagesRequest,
-    ListPodSandboxRequest, NetworkConfig, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStatus,
-    PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemoveImageRequest,
-    RemovePodSandboxRequest, ReopenContainerLogRequest, RunPodSandboxRequest, RuntimeConfig,
-    RuntimeConfigRequest, StartContainerRequest, StatusRequest, StatusResponse, StopContainerRequest,
-    StopPodSandboxRequest, UpdateRuntimeConfigRequest, VersionRequest, VersionResponse,
+    AttachRequest, AuthConfig, CgroupDriver, Container, ContainerConfig, ContainerEventResponse,
+    ContainerFilter, ContainerStats, ContainerStatsFilter, ContainerStatus, ContainerStatusRequest,
+    CreateContainerRequest, ExecRequest, ExecSyncRequest, ExecSyncResponse, FilesystemUsage,
+    GetEventsRequest, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, ListContainerStatsRequest,
+    ListContainersRequest, ListImagesRequest, ListPodSandboxRequest, NetworkConfig, PodSandbox,
+    PodSandboxConfig, PodSandboxFilter, PodSandboxStatus, PodSandboxStatusRequest, PortForwardRequest,
+    PullImageRequest, RemoveContainerRequest, RemoveImageRequest, RemovePodSandboxRequest,
+    ReopenContainerLogRequest, RunPodSandboxRequest, RuntimeConfig, RuntimeConfigRequest,
+    StartContainerRequest, StatusRequest, StatusResponse, StopContainerRequest, StopPodSandboxRequest,
+    UpdateRuntimeConfigRequest, VersionRequest, VersionResponse,
 };
 use tokio::net::UnixStream;
 use tonic::codec::Streaming;
@@ -286,6 +287,21 @@ impl Cri {
         };
         // The runtime keeps the limit; ours only catches one that hangs.
         within(CALL.saturating_add(limit), self.runtime().exec_sync(request)).await
+    }
+
+    /// Where a process can be run in a container, with its streams.
+    pub(crate) async fn exec_url(&self, request: ExecRequest) -> Result<String> {
+        Ok(within(CALL, self.runtime().exec(request)).await?.url)
+    }
+
+    /// Where the streams of a container's own process are.
+    pub(crate) async fn attach_url(&self, request: AttachRequest) -> Result<String> {
+        Ok(within(CALL, self.runtime().attach(request)).await?.url)
+    }
+
+    /// Where connections into a sandbox begin.
+    pub(crate) async fn port_forward_url(&self, request: PortForwardRequest) -> Result<String> {
+        Ok(within(CALL, self.runtime().port_forward(request)).await?.url)
     }
 
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {

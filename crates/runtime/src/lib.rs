@@ -14,6 +14,7 @@ mod sandbox;
 mod server;
 mod shim;
 mod state;
+mod streaming;
 mod sys;
 
 pub use network::{PodNetwork, Sandbox};

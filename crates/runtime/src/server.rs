@@ -18,6 +18,7 @@ use crate::cri::runtime_service::Containers;
 use crate::image::ImageStore;
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
+use crate::streaming::{self, Addresses};
 
 /// What the runtime is configured with.
 #[derive(Clone, Debug)]
@@ -73,15 +74,23 @@ pub async fn serve(
     let runtime = Runtime::new(config, network, shutdown.clone()).map_err(at("control groups"))?;
     let runtime = Arc::new(runtime);
     runtime.adopt().await.map_err(at("adopting pods"))?;
+    let (addresses, streams) = Addresses::listen().await.map_err(at("streams"))?;
+    let addresses = Arc::new(addresses);
+    let streaming = streaming::run(streams, Arc::clone(&addresses), Arc::clone(&runtime));
+    let streaming = tokio::spawn(streaming);
     let listener = listen(&socket)?;
     let serving = tonic::transport::Server::builder()
         .add_service(
-            RuntimeServiceServer::new(Containers::new(runtime)).max_decoding_message_size(MAX_MESSAGE),
+            RuntimeServiceServer::new(Containers::new(runtime, addresses))
+                .max_decoding_message_size(MAX_MESSAGE),
         )
         .add_service(ImageServiceServer::new(images).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.cancelled_owned());
     ready();
-    serving.await?;
+    let served = serving.await;
+    // Ends with the same token.
+    let _ = streaming.await;
+    served?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 use nix::unistd::{ForkResult, Pid};
+use tokio::io::unix::AsyncFd;
 
 /// Runs `child` in a forked process and returns its pid; what `child` returns is the process' exit code.
 ///
@@ -84,6 +85,28 @@ pub(crate) fn loopback_up() -> io::Result<()> {
         if libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) != 0 {
             return Err(io::Error::last_os_error());
         }
+    }
+    Ok(())
+}
+
+/// Hands a descriptor to the runtime of tasks, which says when it can be read or written.
+pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is always the same open descriptor, and the returned object owns it until it has been
+    // deregistered.
+    Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
+/// Tells a terminal how large it is, in characters.
+pub(crate) fn set_window_size(terminal: &impl AsRawFd, width: u16, height: u16) -> io::Result<()> {
+    let size = libc::winsize {
+        ws_row: height,
+        ws_col: width,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCSWINSZ reads one `winsize`, which `size` is, and it outlives the call.
+    if unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) } != 0 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }

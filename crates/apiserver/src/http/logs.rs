@@ -140,8 +140,8 @@ fn validate(query: &Query, pod: &str) -> ApiResult<()> {
     Err(ApiError::invalid(&info, pod, &errors))
 }
 
-/// The container whose log is meant: the one asked for, else the only one.
-fn container(pod: &Pod, asked: &str) -> ApiResult<String> {
+/// The container that is meant: the one asked for, else the only one.
+pub(super) fn container(pod: &Pod, asked: &str) -> ApiResult<String> {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let (mut containers, mut init, mut ephemeral) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(spec) = &pod.spec {
@@ -209,7 +209,7 @@ fn passed_on(query: &Query) -> String {
 }
 
 /// Percent-encodes what has a meaning in a URL.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

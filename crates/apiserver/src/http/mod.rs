@@ -22,12 +22,14 @@ mod scale;
 mod stage;
 mod token_request;
 mod transform;
+mod tunnel;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, service_fn};
@@ -157,7 +159,7 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
     let answer = async {
         let Caller(user) = found(&request)?;
         let info: Arc<RequestInfo> = found(&request)?;
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let call = Call {
             shared,
             method: head.method,
@@ -166,6 +168,7 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
             headers: head.headers,
             user,
             body: Mutex::new(body),
+            upgrade: Mutex::new(head.extensions.remove::<OnUpgrade>()),
         };
         if call.info.is_resource {
             resources::handle(call).await

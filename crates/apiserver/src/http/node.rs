@@ -105,6 +105,18 @@ impl NodeClient {
         endpoint: &Endpoint,
         path_and_query: &str,
     ) -> Result<Response<Incoming>, NodeError> {
+        let request = Request::get(path_and_query)
+            .body(Empty::new())
+            .map_err(|error| NodeError::Http(error.to_string()))?;
+        self.send(endpoint, request).await
+    }
+
+    /// Sends a request over a connection of its own, which may be upgraded.
+    pub(crate) async fn send(
+        &self,
+        endpoint: &Endpoint,
+        mut request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, NodeError> {
         let authority = endpoint.authority();
         let connect = |error: std::io::Error| {
             let text = match error.kind() {
@@ -129,14 +141,12 @@ impl NodeClient {
             .map_err(|error| http(&error))?;
         // Ends when the response has been read or dropped.
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to a kubelet");
             }
         });
-        let request = Request::get(path_and_query)
-            .header(http::header::HOST, endpoint.authority())
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| http(&error))?;
+        let host = http::HeaderValue::from_str(&endpoint.authority()).map_err(|error| http(&error))?;
+        request.headers_mut().insert(http::header::HOST, host);
         sender.send_request(request).await.map_err(|error| http(&error))
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use http::{HeaderMap, Method};
+use hyper::upgrade::OnUpgrade;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusDetails};
 use parking_lot::Mutex;
 use skiff_api::{Scope, Subresource, Target};
@@ -17,7 +18,7 @@ use crate::http::request_info::RequestInfo;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
     RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty, request_body, respond,
-    scale, token_request,
+    scale, token_request, tunnel,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -33,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) user: Arc<UserInfo>,
     /// Behind a lock only so that a call can be shared between threads; whoever reads it has the call alone.
     pub(crate) body: Mutex<RequestBody>,
+    /// The connection itself, if it may be upgraded.
+    pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
 }
 
 impl Call {
@@ -140,6 +143,9 @@ pub(crate) const SERVED: &[Subresource] = &[
     Subresource::Scale,
     Subresource::Binding,
     Subresource::Log,
+    Subresource::Exec,
+    Subresource::Attach,
+    Subresource::PortForward,
     Subresource::Eviction,
     Subresource::EphemeralContainers,
     Subresource::Resize,
@@ -160,11 +166,21 @@ async fn subresource(call: Call, resource: Arc<Resource>) -> ApiResult<Response>
         (Subresource::Scale, _) => scale::handle(call, resource).boxed().await,
         (Subresource::Binding, "create") => binding::pod(call).boxed().await,
         (Subresource::Log, "get") => logs::handle(call).boxed().await,
+        (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
+            tunnel::handle(call, subresource).boxed().await
+        }
         (Subresource::Eviction, "create") => eviction::handle(call, resource).boxed().await,
         (Subresource::Token, "create") => token_request::handle(call).boxed().await,
-        (Subresource::Binding | Subresource::Log | Subresource::Eviction | Subresource::Token, _) => {
-            Err(not_allowed())
-        }
+        (
+            Subresource::Binding
+            | Subresource::Log
+            | Subresource::Exec
+            | Subresource::Attach
+            | Subresource::PortForward
+            | Subresource::Eviction
+            | Subresource::Token,
+            _,
+        ) => Err(not_allowed()),
         (Subresource::Finalize, "get" | "patch") => Err(not_allowed()),
         (_, "get") => get(call, resource).boxed().await,
         (_, "update") => {

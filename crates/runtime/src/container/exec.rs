@@ -85,7 +85,8 @@ impl Runtime {
             .map_err(failed("failed to exec in container"))?;
         let request = Request::Exec {
             container: container.id.clone(),
-            process: process_of(&spec, &command),
+            process: process_of(&spec, &command, false),
+            console: None,
         };
         let run = async {
             let null = nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
@@ -136,11 +137,11 @@ impl Runtime {
 }
 
 /// The container's own process with another command.
-fn process_of(spec: &Value, command: &[String]) -> Value {
+pub(super) fn process_of(spec: &Value, command: &[String], terminal: bool) -> Value {
     let mut process = spec.get("process").cloned().unwrap_or_else(|| json!({}));
     if let Some(process) = process.as_object_mut() {
         process.insert("args".to_owned(), json!(command));
-        process.insert("terminal".to_owned(), json!(false));
+        process.insert("terminal".to_owned(), json!(terminal));
     }
     process
 }

@@ -9,6 +9,7 @@ mod rootfs;
 mod seccomp;
 mod spec;
 mod stop;
+mod stream;
 mod user;
 
 use std::collections::HashMap;
@@ -50,6 +51,9 @@ pub(crate) struct ContainerRecord {
     pub groups: Vec<u32>,
     pub tty: bool,
     pub stdin: bool,
+    /// Whether its standard input ends with the first who has attached to it.
+    #[serde(default)]
+    pub stdin_once: bool,
     pub stop_signal: i32,
     pub cgroup: String,
     pub private_pid: bool,

@@ -138,6 +138,7 @@ fn record(wanted: &Preparation, user: &User) -> Result<ContainerRecord, Status> 
         groups: user.additional_gids.clone(),
         tty: config.tty,
         stdin: config.stdin,
+        stdin_once: config.stdin_once,
         stop_signal: stop_signal
             .and_then(|s| super::stop::signal_number(&s))
             .unwrap_or(libc::SIGTERM),

@@ -12,17 +12,19 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::status;
 use crate::runtime::{Runtime, blocking, failed, now};
-use crate::sandbox::SandboxEntry;
+use crate::sandbox::{Phase, SandboxEntry};
+use crate::streaming::{Addresses, Purpose, Wanted};
 
 /// The service. It keeps nothing itself.
 #[derive(Clone)]
 pub(crate) struct Containers {
     runtime: Arc<Runtime>,
+    addresses: Arc<Addresses>,
 }
 
 impl Containers {
-    pub(crate) fn new(runtime: Arc<Runtime>) -> Self {
-        Self { runtime }
+    pub(crate) fn new(runtime: Arc<Runtime>, addresses: Arc<Addresses>) -> Self {
+        Self { runtime, addresses }
     }
 
     fn sandbox_status(&self, entry: &SandboxEntry, verbose: bool) -> v1::PodSandboxStatusResponse {
@@ -276,21 +278,56 @@ impl RuntimeService for Containers {
     }
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        let _ = request;
-        Err(Status::unimplemented("streaming exec is not served"))
+        let request = request.into_inner();
+        let container = self.runtime.check_running(&request.container_id)?;
+        if request.cmd.is_empty() {
+            return Err(Status::invalid_argument("cmd cannot be empty"));
+        }
+        let wanted = Wanted {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            tty: request.tty,
+        };
+        let url = self.addresses.give(Purpose::Exec {
+            container: container.id.clone(),
+            command: request.cmd,
+            wanted: valid(wanted)?,
+        })?;
+        answer(v1::ExecResponse { url })
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        let _ = request;
-        Err(Status::unimplemented("attach is not served"))
+        let request = request.into_inner();
+        let container = self.runtime.check_running(&request.container_id)?;
+        let wanted = Wanted {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            tty: request.tty,
+        };
+        let url = self.addresses.give(Purpose::Attach {
+            container: container.id.clone(),
+            wanted: valid(wanted)?,
+        })?;
+        answer(v1::AttachResponse { url })
     }
 
     async fn port_forward(
         &self,
         request: Request<v1::PortForwardRequest>,
     ) -> Answer<v1::PortForwardResponse> {
-        let _ = request;
-        Err(Status::unimplemented("port-forward is not served"))
+        let sandbox = self.runtime.sandbox(&request.into_inner().pod_sandbox_id)?;
+        if sandbox.record.lock().phase != Phase::Ready {
+            return Err(Status::unknown(format!(
+                "sandbox container \"{}\" is not running",
+                sandbox.id
+            )));
+        }
+        let url = self.addresses.give(Purpose::PortForward {
+            sandbox: sandbox.id.clone(),
+        })?;
+        answer(v1::PortForwardResponse { url })
     }
 
     async fn container_stats(
@@ -421,6 +458,19 @@ impl RuntimeService for Containers {
         };
         answer(v1::RuntimeConfigResponse { linux: Some(linux) })
     }
+}
+
+/// Something must be wanted, and a terminal has one output (CRI `ExecRequest`).
+fn valid(wanted: Wanted) -> Result<Wanted, Status> {
+    if wanted.tty && wanted.stderr {
+        return Err(Status::invalid_argument("tty and stderr cannot both be true"));
+    }
+    if !wanted.stdin && !wanted.stdout && !wanted.stderr {
+        return Err(Status::invalid_argument(
+            "one of stdin, stdout, or stderr must be set",
+        ));
+    }
+    Ok(wanted)
 }
 
 /// Lets work that was begun end, whatever becomes of the one who asked for it.

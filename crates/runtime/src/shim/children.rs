@@ -99,14 +99,19 @@ pub(crate) fn exec(
     container: &str,
     root: &Path,
     process: PathBuf,
+    console: Option<PathBuf>,
     streams: [Option<OwnedFd>; 3],
 ) -> io::Result<Helper> {
     let id = short_id(container).to_owned();
     let root = root.to_owned();
     helper(move || {
-        let tenant = builder(id, &root, streams)?.as_tenant();
+        let detach = console.is_some();
+        let tenant = builder(id, &root, streams)?
+            .with_console_socket(console)
+            .as_tenant();
         let tenant = tenant
-            .with_detach(false)
+            // libcontainer gives a terminal to detached processes only.
+            .with_detach(detach)
             .as_sibling(true)
             .with_process(Some(process));
         tenant.build().map(|pid| pid.as_raw()).map_err(|e| chain(&e))

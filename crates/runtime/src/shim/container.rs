@@ -24,7 +24,15 @@ pub(crate) struct Supervised {
     pub console: Option<UnixListener>,
     /// Kept open: a program that reads its input waits instead of ending.
     pub stdin: Option<OwnedFd>,
+    /// Who listens beside the log.
+    pub attached: Vec<Attached>,
     pub creating: Option<(Helper, ConnectionId)>,
+}
+
+/// Where somebody wants to have a container's output.
+pub(crate) struct Attached {
+    pub fd: OwnedFd,
+    pub source: Source,
 }
 
 /// A stream of the container.
@@ -47,6 +55,10 @@ impl Supervised {
             Ok(0) => true,
             Ok(n) => {
                 let bytes = buffer.get(..n).unwrap_or_default();
+                // Who has left, or is so slow that the pipe is full, is let go: nobody keeps the container waiting.
+                let source = output.source;
+                self.attached
+                    .retain(|to| to.source != source || nix::unistd::write(&to.fd, bytes) == Ok(bytes.len()));
                 output
                     .pending
                     .push(bytes, output.source, Timestamp::now(), &mut lines);
@@ -94,6 +106,7 @@ impl Supervised {
             log.append(&lines);
         }
         self.outputs.clear();
+        self.attached.clear();
         self.console = None;
         self.stdin = None;
     }

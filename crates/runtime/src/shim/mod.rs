@@ -6,7 +6,7 @@
 
 mod children;
 pub(crate) mod client;
-mod connection;
+pub(crate) mod connection;
 mod container;
 mod log;
 mod namespaces;

@@ -94,6 +94,20 @@ pub(crate) enum Request {
         container: String,
         /// The OCI process.
         process: serde_json::Value,
+        /// Where the process' terminal is sent to, instead of coming with descriptors.
+        #[serde(default)]
+        console: Option<PathBuf>,
+    },
+    /// Copies what a container says from now on into two pipes, and sends the other side of its standard input, if it
+    /// has one, over a socket; the three come as descriptors. Answer: `Done`.
+    Attach {
+        /// The container.
+        container: String,
+    },
+    /// Ends a container's standard input.
+    CloseStdin {
+        /// The container.
+        container: String,
     },
     /// Opens the log file anew.
     ReopenLog {

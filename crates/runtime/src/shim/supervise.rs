@@ -15,8 +15,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::children::{self, Helper, Made, Streams};
-use super::connection::{Connection, ConnectionId, receive_fds};
-use super::container::{Output, Supervised};
+use super::connection::{Connection, ConnectionId, receive_fds, send_fd};
+use super::container::{Attached, Output, Supervised};
 use super::log::{LogFile, Source};
 use super::protocol::{Decoded, Launch, Reply, Request, RunState, Start, decode, encode};
 use crate::cgroup::Layout;
@@ -244,7 +244,21 @@ impl Supervisor {
                 let reply = self.signal(&container, signal, all);
                 self.reply(id, &reply);
             }
-            Request::Exec { container, process } => self.exec(id, &container, &process),
+            Request::Exec {
+                container,
+                process,
+                console,
+            } => self.exec(id, &container, &process, console),
+            Request::Attach { container } => {
+                let reply = self.attach(id, &container);
+                self.reply(id, &reply);
+            }
+            Request::CloseStdin { container } => {
+                if let Some(container) = self.containers.get_mut(&container) {
+                    container.stdin = None;
+                }
+                self.reply(id, &Reply::Done);
+            }
             Request::ReopenLog { container } => {
                 let reply = match self.containers.get_mut(&container) {
                     Some(Supervised { log: Some(log), .. }) => match log.reopen() {
@@ -317,6 +331,7 @@ impl Supervisor {
             outputs,
             console,
             stdin,
+            attached: Vec::new(),
             creating: Some((helper, id)),
             start,
         };
@@ -419,7 +434,42 @@ impl Supervisor {
         }
     }
 
-    fn exec(&mut self, id: ConnectionId, container: &str, process: &serde_json::Value) {
+    fn attach(&mut self, id: ConnectionId, container: &str) -> Reply {
+        let Some(container) = self.containers.get_mut(container).filter(|c| c.state.running()) else {
+            return Reply::NotRunning;
+        };
+        let fds = self.connections.get_mut(&id).map(|c| std::mem::take(&mut c.fds));
+        let Ok([stdout, stderr, channel]): Result<[OwnedFd; 3], _> = fds.unwrap_or_default().try_into()
+        else {
+            return Reply::Failed("an attach needs three descriptors".to_owned());
+        };
+        // A terminal is its own input.
+        let terminal = container.outputs.first().filter(|_| container.start.tty);
+        let input = match &container.stdin {
+            Some(stdin) => Some(stdin),
+            None => terminal.map(|output| &output.fd),
+        };
+        if let Some(input) = input
+            && let Err(error) = send_fd(&channel, input)
+        {
+            return Reply::Failed(error.to_string());
+        }
+        for (fd, source) in [(stdout, Source::Stdout), (stderr, Source::Stderr)] {
+            match children::nonblocking(fd) {
+                Ok(fd) => container.attached.push(Attached { fd, source }),
+                Err(error) => return Reply::Failed(error.to_string()),
+            }
+        }
+        Reply::Done
+    }
+
+    fn exec(
+        &mut self,
+        id: ConnectionId,
+        container: &str,
+        process: &serde_json::Value,
+        console: Option<PathBuf>,
+    ) {
         if !self.containers.get(container).is_some_and(|c| c.state.running()) {
             return self.reply(id, &Reply::NotRunning);
         }
@@ -428,13 +478,15 @@ impl Supervisor {
             .get_mut(&id)
             .map(|c| std::mem::take(&mut c.fds))
             .unwrap_or_default();
-        let Ok(streams): Result<[OwnedFd; 3], _> = fds.try_into() else {
-            return self.reply(id, &Reply::Failed("an exec needs three descriptors".to_owned()));
+        let streams = match <[OwnedFd; 3]>::try_from(fds) {
+            Ok(streams) => streams.map(Some),
+            Err(_) if console.is_some() => [None, None, None],
+            Err(_) => return self.reply(id, &Reply::Failed("an exec needs three descriptors".to_owned())),
         };
         let process_file = self.launch.libcontainer_root.join(format!("exec-{id}.json"));
         let root = &self.launch.libcontainer_root;
         let made = std::fs::write(&process_file, process.to_string())
-            .and_then(|()| children::exec(container, root, process_file.clone(), streams.map(Some)));
+            .and_then(|()| children::exec(container, root, process_file.clone(), console, streams));
         match made {
             Ok(helper) => self.execs.push(Exec {
                 connection: id,

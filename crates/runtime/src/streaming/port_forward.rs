@@ -1,0 +1,212 @@
+//! Port forwarding: for each connection of the client a pair of SPDY streams, one for data and one for what went wrong.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::sched::{CloneFlags, setns};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+use super::spdy::{self, Frame};
+use crate::runtime::Runtime;
+
+/// Pieces that wait for a slow side.
+const PIECES: usize = 16;
+/// How many connections a client may have at once.
+const MOST: usize = 1024;
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// The streams of one connection, by the client's number for it.
+#[derive(Debug, Default)]
+struct Pair {
+    error: Option<u32>,
+    data: Option<(u32, mpsc::Receiver<Bytes>)>,
+    port: u16,
+}
+
+/// Serves a client until it leaves.
+pub(super) async fn serve<S>(connection: S, runtime: &Runtime, sandbox: &str)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    if let Err(error) = forward(connection, runtime, sandbox).await {
+        tracing::debug!(%error, sandbox, "port forwarding ended");
+    }
+}
+
+async fn forward<S>(connection: S, runtime: &Runtime, sandbox: &str) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let entry = runtime
+        .sandbox(sandbox)
+        .map_err(|status| io::Error::other(status.message().to_owned()))?;
+    let record = entry.record.lock().clone();
+    let netns = (!record.host_network()).then(|| runtime.sandbox_paths(&record.id).netns);
+    let (from, mut to) = tokio::io::split(connection);
+    let (out, mut frames) = mpsc::channel::<Bytes>(PIECES);
+    // Ends when nobody is left who could send, or with the first error.
+    let writer = tokio::spawn(async move {
+        while let Some(frame) = frames.recv().await {
+            to.write_all(&frame).await?;
+        }
+        to.shutdown().await
+    });
+    let pod = format!("{}, uid {}", record.id, record.uid);
+    let result = read(from, out, netns, &pod).await;
+    writer.abort();
+    result
+}
+
+async fn read<R: AsyncRead + Unpin>(
+    from: R,
+    out: mpsc::Sender<Bytes>,
+    netns: Option<PathBuf>,
+    pod: &str,
+) -> io::Result<()> {
+    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let mut reader = spdy::Reader::new(from)?;
+    let mut pairs: HashMap<String, Pair> = HashMap::new();
+    let mut inputs: HashMap<u32, mpsc::Sender<Bytes>> = HashMap::new();
+    let mut connections = tokio::task::JoinSet::new();
+    let mut replied = false;
+    loop {
+        while connections.try_join_next().is_some() {}
+        match reader.next().await? {
+            Frame::Open { stream, headers } => {
+                if connections.len() + pairs.len() >= MOST {
+                    return Err(io::Error::other("too many connections"));
+                }
+                out.send(spdy::reply(stream, !std::mem::replace(&mut replied, true)))
+                    .await
+                    .map_err(|_| gone())?;
+                let header = |name: &str| headers.get(name).map(String::as_str).unwrap_or_default();
+                // Old clients send no number, and the data stream's is the one behind the error stream's.
+                let request = match (header("requestid"), header("streamtype")) {
+                    ("", "error") => (stream + 2).to_string(),
+                    ("", _) => stream.to_string(),
+                    (id, _) => id.to_owned(),
+                };
+                let pair = pairs.entry(request.clone()).or_default();
+                if header("streamtype") == "error" {
+                    pair.error = Some(stream);
+                } else {
+                    let (input, data) = mpsc::channel(PIECES);
+                    inputs.insert(stream, input);
+                    pair.data = Some((stream, data));
+                    pair.port = header("port").parse().unwrap_or(0);
+                }
+                if let Some(Pair {
+                    error: Some(error),
+                    data: Some((stream, data)),
+                    port,
+                }) = pairs.remove(&request).and_then(|pair| match pair {
+                    Pair {
+                        error: Some(_),
+                        data: Some(_),
+                        ..
+                    } => Some(pair),
+                    half => {
+                        pairs.insert(request, half);
+                        None
+                    }
+                }) {
+                    let (out, netns, pod) = (out.clone(), netns.clone(), pod.to_owned());
+                    connections.spawn(async move {
+                        let told = match one(port, netns, stream, data, &out).await {
+                            Ok(()) => String::new(),
+                            Err(why) => {
+                                format!("error forwarding port {port} to pod {pod}: {why}")
+                            }
+                        };
+                        let _ = out.send(spdy::data(error, told.as_bytes(), true)).await;
+                        let _ = out.send(spdy::data(stream, &[], true)).await;
+                    });
+                }
+            }
+            Frame::Data { stream, bytes, last } => {
+                let dead = match inputs.get(&stream) {
+                    Some(input) if !bytes.is_empty() => input.send(bytes).await.is_err(),
+                    _ => false,
+                };
+                if dead || last {
+                    inputs.remove(&stream);
+                }
+            }
+            Frame::Reset { stream } => {
+                inputs.remove(&stream);
+            }
+            Frame::Ping(id) => out.send(spdy::pong(id)).await.map_err(|_| gone())?,
+            Frame::GoAway => return Ok(()),
+            Frame::Other => {}
+        }
+    }
+}
+
+/// One connection, from its beginning to its end.
+async fn one(
+    port: u16,
+    netns: Option<PathBuf>,
+    stream: u32,
+    mut data: mpsc::Receiver<Bytes>,
+    out: &mpsc::Sender<Bytes>,
+) -> io::Result<()> {
+    let (mut from_pod, mut to_pod) = connect(port, netns).await?.into_split();
+    let sent = async {
+        while let Some(bytes) = data.recv().await {
+            if to_pod.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+        let _ = to_pod.shutdown().await;
+    };
+    let received = async {
+        let mut buffer = vec![0; spdy::PIECE];
+        while let Ok(n @ 1..) = from_pod.read(&mut buffer).await {
+            let piece = buffer.get(..n).unwrap_or_default();
+            if out.send(spdy::data(stream, piece, false)).await.is_err() {
+                return;
+            }
+        }
+    };
+    // The pod's side decides when all is said; a client that has said all may still listen.
+    tokio::pin!(sent);
+    tokio::pin!(received);
+    tokio::select! {
+        () = &mut received => {}
+        () = &mut sent => received.await,
+    }
+    Ok(())
+}
+
+/// Connects to a port as a process in the pod would.
+async fn connect(port: u16, netns: Option<PathBuf>) -> io::Result<TcpStream> {
+    let (told, connected) = oneshot::channel();
+    // A thread of its own, for it does not come back from the pod's network.
+    std::thread::Builder::new()
+        .name("port-forward".to_owned())
+        .spawn(move || {
+            let _ = told.send(connect_in(port, netns));
+        })?;
+    let stream = connected.await.map_err(io::Error::other)??;
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    TcpStream::from_std(stream)
+}
+
+fn connect_in(port: u16, netns: Option<PathBuf>) -> io::Result<std::net::TcpStream> {
+    if let Some(netns) = netns {
+        setns(File::open(netns)?, CloneFlags::CLONE_NEWNET)?;
+    }
+    let four = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    std::net::TcpStream::connect_timeout(&four, CONNECT)
+        .or_else(|error| std::net::TcpStream::connect_timeout(&six, CONNECT).map_err(|_| error))
+}

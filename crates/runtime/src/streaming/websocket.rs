@@ -1,0 +1,170 @@
+//! Remote commands over WebSocket: `v4.channel.k8s.io` and `v5.channel.k8s.io`. A message's first byte is its channel.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::SplitStream;
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::Wanted;
+use super::session::{Inbound, Outbound, Remote};
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+/// Only in v5: the byte behind names the channel that has ended.
+const CLOSE: u8 = 255;
+
+/// As much as a tunnel keeps for a slow side, in bytes.
+const TUNNEL: usize = 64 << 10;
+
+/// What a message says; `None` when it says nothing that is known.
+fn inbound(message: &Bytes) -> Option<Inbound> {
+    let (channel, rest) = message.split_first()?;
+    match *channel {
+        STDIN => Some(Inbound::Stdin(message.slice(1..))),
+        RESIZE => serde_json::from_slice(rest).ok().map(Inbound::Resize),
+        CLOSE if rest == [STDIN] => Some(Inbound::StdinEnd),
+        _ => None,
+    }
+}
+
+fn outbound(piece: &Outbound) -> Message {
+    let (channel, bytes) = match piece {
+        Outbound::Stdout(bytes) => (STDOUT, bytes),
+        Outbound::Stderr(bytes) => (STDERR, bytes),
+        Outbound::End(status) => (ERROR, status),
+    };
+    framed(channel, bytes)
+}
+
+fn framed(channel: u8, bytes: &[u8]) -> Message {
+    let mut message = BytesMut::with_capacity(bytes.len() + 1);
+    message.put_u8(channel);
+    message.extend_from_slice(bytes);
+    Message::Binary(message.freeze())
+}
+
+/// Clients take an end without a code for a broken connection.
+fn farewell() -> Message {
+    Message::Close(Some(CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    }))
+}
+
+/// Serves a session until the process or the client has ended it.
+pub(super) async fn serve<S>(socket: WebSocketStream<S>, wanted: Wanted, mut remote: Remote)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sink, stream) = socket.split();
+    // Tells the client that all is set up.
+    let first = match wanted {
+        Wanted { stdout: true, .. } => STDOUT,
+        Wanted { stderr: true, .. } => STDERR,
+        _ => ERROR,
+    };
+    if sink.send(framed(first, &[])).await.is_err() {
+        return;
+    }
+    let reader = tokio::spawn(read(stream, remote.inbound));
+    while let Some(piece) = remote.outbound.recv().await {
+        let last = matches!(piece, Outbound::End(_));
+        if sink.send(outbound(&piece)).await.is_err() || last {
+            break;
+        }
+    }
+    let _ = sink.send(farewell()).await;
+    let _ = sink.close().await;
+    reader.abort();
+}
+
+async fn read<S>(mut stream: SplitStream<WebSocketStream<S>>, to: tokio::sync::mpsc::Sender<Inbound>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = stream.next().await {
+        let bytes = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Text(text) => Bytes::from(text),
+            Message::Close(_) => return,
+            _ => continue,
+        };
+        if let Some(piece) = inbound(&bytes)
+            && to.send(piece).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// A WebSocket whose messages are pieces of a byte stream: the stream.
+pub(super) fn tunnel<S>(socket: WebSocketStream<S>) -> DuplexStream
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (ours, theirs) = tokio::io::duplex(TUNNEL);
+    let (mut sink, mut stream) = socket.split();
+    let (mut from_us, mut to_us) = tokio::io::split(theirs);
+    tokio::spawn(async move {
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(16 << 10);
+            match from_us.read_buf(&mut buffer).await {
+                Ok(1..) => {}
+                _ => break,
+            }
+            if sink.send(Message::Binary(buffer.split().freeze())).await.is_err() {
+                return;
+            }
+        }
+        let _ = sink.send(farewell()).await;
+        let _ = sink.close().await;
+    });
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = stream.next().await {
+            match message {
+                Message::Binary(bytes) if to_us.write_all(&bytes).await.is_ok() => {}
+                Message::Ping(_) | Message::Pong(_) => {}
+                _ => break,
+            }
+        }
+        let _ = to_us.shutdown().await;
+    });
+    ours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::session::Size;
+    use super::*;
+
+    #[test]
+    fn messages_are_told_apart_by_their_first_byte() {
+        let cases: [(&[u8], Option<Inbound>); 6] = [
+            (b"\0abc", Some(Inbound::Stdin(Bytes::from_static(b"abc")))),
+            (b"\xff\0", Some(Inbound::StdinEnd)),
+            (b"\xff\x01", None),
+            (br#"{"Width":80,"Height":24}"#, None),
+            (
+                b"\x04{\"Width\":80,\"Height\":24}",
+                Some(Inbound::Resize(Size {
+                    width: 80,
+                    height: 24,
+                })),
+            ),
+            (b"", None),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(inbound(&Bytes::from_static(message)), expected);
+        }
+        let sent = outbound(&Outbound::Stderr(Bytes::from_static(b"no")));
+        assert_eq!(sent, Message::Binary(Bytes::from_static(b"\x02no")));
+    }
+}
