@@ -1,5 +1,7 @@
 //! Pods on a real bridge: network namespaces of this machine that talk to each other and to the host.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;

@@ -66,7 +66,10 @@ async fn remove_pods(directories: &Directories, settings: &Settings) -> anyhow::
         let serving = tokio::spawn(skiff_runtime::serve(
             config,
             network,
-            move || drop(ready.send(())),
+            move || {
+                // Nobody waits any more when the deadline has passed.
+                let _ = ready.send(());
+            },
             shutdown.clone(),
         ));
         if tokio::time::timeout(RUNTIME_START, is_ready).await.is_err() {

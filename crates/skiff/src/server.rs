@@ -323,7 +323,16 @@ async fn start_runtime(
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let shutdown = parts.shutdown.clone();
     parts.spawn("container runtime", async move {
-        skiff_runtime::serve(config, network, move || drop(ready.send(())), shutdown).await
+        skiff_runtime::serve(
+            config,
+            network,
+            move || {
+                // Nobody waits any more when the start has failed elsewhere.
+                let _ = ready.send(());
+            },
+            shutdown,
+        )
+        .await
     });
     let control = control::serve(directories.control_socket(), images, parts.shutdown.clone());
     parts.spawn("control socket", control);

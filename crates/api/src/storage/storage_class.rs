@@ -26,7 +26,7 @@ pub(crate) fn is_default(annotations: Option<&BTreeMap<String, String>>) -> bool
     let value = |key: &&str| annotations.and_then(|all| all.get(*key));
     DEFAULT_CLASS
         .iter()
-        .filter_map(|key| value(key))
+        .filter_map(value)
         .any(|value| value == "true")
 }
 
