@@ -637,7 +637,8 @@ async fn the_server_answers_only_to_clients_with_a_certificate() {
     let node = Node::start().await;
     assert_eq!(node.get("/healthz", false).await, (200, "ok".into()));
     assert_eq!(node.get("/pods", false).await.0, 401);
-    assert_eq!(node.get("/exec/default/p/c", true).await.0, 404);
+    assert_eq!(node.get("/exec/default/p/c", false).await.0, 401);
+    assert_eq!(node.get("/nothing/of/the/kind", true).await.0, 404);
     let (code, body) = node.get("/pods", true).await;
     assert_eq!(code, 200);
     assert!(body.contains("\"kind\":\"PodList\""), "{body}");
