@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::addresses::Addresses;
 use crate::registry::{Registry, free_port};
 use crate::run::{Output, run, run_with_input};
 use crate::wait::eventually;
@@ -28,7 +28,7 @@ pub struct Cluster {
     pub registry: Registry,
     binary: PathBuf,
     directory: tempfile::TempDir,
-    number: u32,
+    addresses: Addresses,
     port: u16,
     kubelet_port: u16,
     deleted: bool,
@@ -50,8 +50,6 @@ fn skiff_binary() -> PathBuf {
     binary
 }
 
-static STARTED: AtomicU8 = AtomicU8::new(0);
-
 impl Cluster {
     /// Directories, ports and names for a cluster that shares none with any other, not yet started.
     ///
@@ -71,14 +69,11 @@ impl Cluster {
             .prefix("skiff-test-")
             .tempdir()
             .expect("a temporary directory");
-        // Distinct among the tests of this process, and among processes that run beside it.
-        let count = u32::from(STARTED.fetch_add(1, Ordering::Relaxed));
-        let number = (std::process::id().wrapping_mul(7) + count) % 50;
         let cluster = Self {
             registry,
             binary: binary.to_path_buf(),
             directory,
-            number,
+            addresses: Addresses::take(),
             port: free_port(),
             kubelet_port: free_port(),
             deleted: false,
@@ -136,7 +131,6 @@ impl Cluster {
 
     /// The same, with more flags.
     pub fn skiff_start_with(&self, more: &[&str]) -> Output {
-        let number = self.number;
         let own = [
             "start",
             "--port",
@@ -146,9 +140,9 @@ impl Cluster {
             "--node-name",
             "node-1",
             "--cluster-cidr",
-            &format!("10.{}.0.0/16", 100 + number),
+            &self.addresses.pods(),
             "--service-cidr",
-            &format!("10.{}.0.0/16", 150 + number),
+            &self.addresses.services(),
             "--bridge",
             &self.bridge(),
             "--cgroup-root",
@@ -163,7 +157,11 @@ impl Cluster {
 
     /// The name of the cluster's bridge and nftables table.
     pub fn bridge(&self) -> String {
-        format!("skt-{}-{}", std::process::id() % 1_000_000, self.number)
+        format!(
+            "skt-{}-{}",
+            std::process::id() % 1_000_000,
+            self.addresses.number()
+        )
     }
 
     /// The cgroup that the cluster's pods are in.
@@ -178,7 +176,7 @@ impl Cluster {
 
     /// How a pod's address begins in this cluster.
     pub fn pod_prefix(&self) -> String {
-        format!("10.{}.", 100 + self.number)
+        self.addresses.pod_prefix()
     }
 
     /// A command of a command line, with this cluster's kubeconfig.

@@ -1,6 +1,7 @@
 //! What the whole-cluster tests stand on: a cluster of their own, made by the real binary in a directory of its own,
 //! with a real registry beside it, and removed again whatever happens.
 
+mod addresses;
 mod cluster;
 mod registry;
 mod run;

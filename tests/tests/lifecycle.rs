@@ -252,6 +252,25 @@ fn a_deleted_cluster_leaves_nothing_on_the_machine() {
     assert_eq!(cluster.skiff(&["status"]).code, Some(85));
 }
 
+/// A network interface that goes with the test.
+struct Interface(&'static str);
+
+impl Interface {
+    fn with_address(name: &'static str, address: &str) -> Self {
+        run(Command::new("ip").args(["link", "add", name, "type", "bridge"])).success();
+        let interface = Self(name);
+        run(Command::new("ip").args(["address", "add", address, "dev", name])).success();
+        run(Command::new("ip").args(["link", "set", name, "up"])).success();
+        interface
+    }
+}
+
+impl Drop for Interface {
+    fn drop(&mut self) {
+        run(Command::new("ip").args(["link", "delete", self.0]));
+    }
+}
+
 #[test]
 fn a_start_that_cannot_succeed_says_what_is_missing() {
     let cluster = Cluster::new();
@@ -263,6 +282,15 @@ fn a_start_that_cannot_succeed_says_what_is_missing() {
     );
     assert!(error.contains(&expected), "{error}");
     drop(taken);
+
+    // The pods' addresses on another interface, as another cluster's bridge would have them.
+    let other = Interface::with_address("skt-other", &format!("{}7.1/24", cluster.pod_prefix()));
+    let error = cluster.skiff_start().failure();
+    assert!(
+        error.contains("7.0/24 is in use by the interface skt-other (choose others with --cluster-cidr)"),
+        "{error}"
+    );
+    drop(other);
 
     let binary = std::env::current_exe()
         .unwrap()

@@ -89,6 +89,7 @@ pub(crate) fn server(flags: &ClusterFlags) -> anyhow::Result<()> {
     };
     let result = (|| {
         preflight::machine()?;
+        preflight::addresses(&flags.settings)?;
         let _lock = cluster::RunLock::take(&flags.directories)?;
         cluster::save(&flags.directories, &flags.settings)?;
         // A process that talks to itself needs no more threads than the machine has cores.

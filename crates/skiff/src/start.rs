@@ -23,6 +23,7 @@ pub(crate) fn start(flags: &ClusterFlags) -> anyhow::Result<()> {
         return Ok(());
     }
     preflight::ports(&flags.settings)?;
+    preflight::addresses(&flags.settings)?;
     let again = cluster::saved(directories)?.is_some();
     cluster::save(directories, &flags.settings)?;
 
