@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::addresses::Addresses;
+use crate::guardian::Guardian;
 use crate::registry::{Registry, free_port};
 use crate::run::{Output, run, run_with_input};
 use crate::wait::eventually;
@@ -31,11 +32,15 @@ pub struct Cluster {
     addresses: Addresses,
     port: u16,
     kubelet_port: u16,
+    guardian: Option<Guardian>,
     deleted: bool,
 }
 
 /// The binary under test: `$SKIFF`, else the one beside this test's own executable.
-fn skiff_binary() -> PathBuf {
+///
+/// # Panics
+/// When it has not been built.
+pub fn skiff_binary() -> PathBuf {
     if let Some(path) = std::env::var_os("SKIFF") {
         return PathBuf::from(path);
     }
@@ -69,18 +74,35 @@ impl Cluster {
             .prefix("skiff-test-")
             .tempdir()
             .expect("a temporary directory");
-        let cluster = Self {
+        let mut cluster = Self {
             registry,
             binary: binary.to_path_buf(),
             directory,
             addresses: Addresses::take(),
             port: free_port(),
             kubelet_port: free_port(),
+            guardian: None,
             deleted: false,
         };
         fs::create_dir_all(cluster.path("config")).expect("the configuration directory");
         cluster.mirror_docker_io(cluster.registry.address());
+        cluster.guardian = Some(cluster.guardian());
         cluster
+    }
+
+    /// Who deletes the cluster when the test is killed. A start that the test began may be under way yet, so it looks
+    /// again.
+    fn guardian(&self) -> Guardian {
+        let mut shell = self.command(Path::new("/bin/sh"));
+        shell.env("SKIFF", &self.binary);
+        let delete = "cd /
+            for turn in 1 2 3 4 5; do
+                \"$SKIFF\" delete
+                sleep 1
+                [ -e \"$SKIFF_STATE_DIR\" ] || break
+            done
+            rm -rf \"$HOME\"";
+        Guardian::start(shell, delete)
     }
 
     /// A cluster whose node is Ready.
@@ -145,6 +167,9 @@ impl Cluster {
             &self.addresses.services(),
             "--bridge",
             &self.bridge(),
+            // The machine that runs the tests may be nearly full.
+            "--eviction-hard",
+            "nodefs.available<10Mi,imagefs.available<1Mi,memory.available<10Mi",
             "--cgroup-root",
             &self.cgroup_root(),
             "--pod-log-dir",
@@ -204,6 +229,16 @@ impl Cluster {
     /// `kubectl …` with the real one.
     pub fn kubectl(&self, arguments: &[&str]) -> Output {
         self.cli(Cli::Kubectl, arguments)
+    }
+
+    /// Waits until an object is as `kubectl wait --for` has it, such as `condition=Ready`.
+    ///
+    /// # Panics
+    /// When it is not so in time.
+    #[track_caller]
+    pub fn wait_for(&self, state: &str, object: &str) {
+        self.kubectl(&["wait", &format!("--for={state}"), object, "--timeout=120s"])
+            .success();
     }
 
     /// An object, or a list, as the API has it.
@@ -266,9 +301,18 @@ impl Default for Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.deleted {
-            return;
+        if !self.deleted {
+            self.end();
         }
+        if let Some(guardian) = &mut self.guardian {
+            guardian.dismiss();
+        }
+    }
+}
+
+impl Cluster {
+    /// Says what there is to say of a failed test, and deletes the cluster.
+    fn end(&self) {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.path("state/skiff.log")).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();

@@ -3,11 +3,13 @@
 
 mod addresses;
 mod cluster;
+mod guardian;
 mod registry;
 mod run;
 mod wait;
 
-pub use cluster::{Cli, Cluster};
+pub use cluster::{Cli, Cluster, skiff_binary};
+pub use guardian::bound;
 pub use registry::{Registry, free_port, image_cache};
 pub use run::{Output, run, run_with_input};
 pub use wait::eventually;

@@ -4,9 +4,10 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use crate::guardian::bound;
 use crate::wait::eventually;
 
 /// A running registry; it ends with the value.
@@ -95,7 +96,7 @@ impl Registry {
             self.address
         );
         fs::write(&file, text).expect("the registry's configuration");
-        let process = Command::new("docker-registry")
+        let process = bound("docker-registry")
             .arg("serve")
             .arg(&file)
             .stdin(Stdio::null())

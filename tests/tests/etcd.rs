@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use skiff_tests::{Cluster, eventually, free_port, run};
+use skiff_tests::{Cluster, bound, eventually, free_port, run};
 
 /// An etcd of one member; it ends with the value.
 struct Etcd {
@@ -19,7 +19,7 @@ impl Etcd {
             format!("http://127.0.0.1:{}", free_port()),
             format!("http://127.0.0.1:{}", free_port()),
         );
-        let process = Command::new("etcd")
+        let process = bound("etcd")
             .args([
                 "--name",
                 "a",
@@ -79,14 +79,7 @@ fn a_cluster_lives_in_etcd_under_upstreams_keys() {
     cluster
         .kubectl(&["create", "deployment", "web", "--image=nginx", "--replicas=2"])
         .success();
-    cluster
-        .kubectl(&[
-            "wait",
-            "--for=condition=Available",
-            "deployment/web",
-            "--timeout=90s",
-        ])
-        .success();
+    cluster.wait_for("condition=Available", "deployment/web");
     let keys = etcd.keys();
     for key in [
         "/registry/deployments/default/web",

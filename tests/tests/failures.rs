@@ -63,9 +63,7 @@ fn a_registry_that_is_down_delays_a_pod_and_nothing_else() {
     cluster
         .kubectl(&["run", "before", "--image=busybox", "--", "sleep", "3600"])
         .success();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/before", "--timeout=90s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/before");
     cluster.registry.pause();
     cluster.kubectl(&["run", "late", "--image=nginx"]).success();
     let described = pull_fails(&cluster, "late");
@@ -85,13 +83,9 @@ fn a_registry_that_is_down_delays_a_pod_and_nothing_else() {
             "3600",
         ])
         .success();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/here", "--timeout=60s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/here");
     cluster.registry.resume();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/late", "--timeout=120s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/late");
 }
 
 #[test]
@@ -142,9 +136,7 @@ fn a_full_disk_fails_the_pod_that_needs_it_and_the_cluster_goes_on() {
     cluster
         .kubectl(&["run", "small", "--image=busybox", "--", "sleep", "3600"])
         .success();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/small", "--timeout=90s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/small");
     drop(cluster);
     drop(disk);
 }
@@ -175,9 +167,7 @@ fn images_come_from_archives_without_a_registry() {
             "3600",
         ])
         .success();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/loaded", "--timeout=60s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/loaded");
     let error = cluster.skiff(&["image", "load", "/proc/self/status"]).failure();
     assert!(error.contains("/status"), "{error}");
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use skiff_tests::{Cli, Cluster, eventually, run};
+use skiff_tests::{Cli, Cluster, eventually, run, skiff_binary};
 
 /// Each container of a pod: its id, its restart count, and its state's name.
 fn containers(pod: &Value) -> Vec<(String, u64, String)> {
@@ -49,27 +49,23 @@ fn processes(text: &str) -> Vec<u32> {
     found
 }
 
-#[test]
-fn containers_keep_running_while_the_cluster_is_stopped_and_are_adopted_by_the_next_start() {
-    let cluster = Cluster::start();
+/// A Deployment of two pods, available.
+fn serve_web(cluster: &Cluster) {
     cluster
         .kubectl(&["create", "deployment", "web", "--image=nginx", "--replicas=2"])
         .success();
+    cluster.wait_for("condition=Available", "deployment/web");
+}
+
+#[test]
+fn containers_keep_running_while_the_cluster_is_stopped_and_are_adopted_by_the_next_start() {
+    let cluster = Cluster::start();
+    serve_web(&cluster);
     let marker = format!("{}", 100_000 + std::process::id());
     cluster
         .kubectl(&["run", "sleeper", "--image=busybox", "--", "sleep", &marker])
         .success();
-    cluster
-        .kubectl(&[
-            "wait",
-            "--for=condition=Available",
-            "deployment/web",
-            "--timeout=90s",
-        ])
-        .success();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/sleeper", "--timeout=90s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/sleeper");
     // One ends while nobody looks.
     let manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: ends}\nspec:\n  restartPolicy: Never\n  containers:\n\
                     \x20 - {name: c, image: busybox, command: [sh, -c, 'until [ -e /gate/open ]; do sleep 0.1; done; exit 7'],\n\
@@ -81,9 +77,7 @@ fn containers_keep_running_while_the_cluster_is_stopped_and_are_adopted_by_the_n
         &manifest.replace("GATE", &gate.display().to_string()),
     );
     cluster.kubectl(&["apply", "-f", &file]).success();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/ends", "--timeout=90s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/ends");
 
     let before: Vec<Value> = cluster.get(&["pods"])["items"].as_array().unwrap().clone();
     let sleepers = processes(&format!("sleep {marker}"));
@@ -153,17 +147,7 @@ fn containers_keep_running_while_the_cluster_is_stopped_and_are_adopted_by_the_n
 #[test]
 fn a_killed_server_loses_nothing_and_its_containers_are_adopted() {
     let cluster = Cluster::start();
-    cluster
-        .kubectl(&["create", "deployment", "web", "--image=nginx", "--replicas=2"])
-        .success();
-    cluster
-        .kubectl(&[
-            "wait",
-            "--for=condition=Available",
-            "deployment/web",
-            "--timeout=90s",
-        ])
-        .success();
+    serve_web(&cluster);
     let before = cluster.get(&["pods"]);
     cluster
         .kubectl(&["create", "configmap", "last-words", "--from-literal=a=b"])
@@ -198,17 +182,7 @@ fn a_killed_server_loses_nothing_and_its_containers_are_adopted() {
 #[test]
 fn a_deleted_cluster_leaves_nothing_on_the_machine() {
     let mut cluster = Cluster::start();
-    cluster
-        .kubectl(&["create", "deployment", "web", "--image=nginx", "--replicas=2"])
-        .success();
-    cluster
-        .kubectl(&[
-            "wait",
-            "--for=condition=Available",
-            "deployment/web",
-            "--timeout=90s",
-        ])
-        .success();
+    serve_web(&cluster);
     assert!(
         cluster
             .skiff(&["image", "ls"])
@@ -232,12 +206,8 @@ fn a_deleted_cluster_leaves_nothing_on_the_machine() {
             .join(cluster.cgroup_root().trim_start_matches('/'));
         assert!(!cgroup.exists(), "{}", cgroup.display());
     }
-    for (directory, left) in [
-        ("state", false),
-        ("run", false),
-        ("config/admin.kubeconfig", false),
-    ] {
-        assert_eq!(cluster.path(directory).exists(), left, "{directory}");
+    for path in ["state", "run", "config/admin.kubeconfig"] {
+        assert!(!cluster.path(path).exists(), "{path}");
     }
     for directory in ["log/pods", "log/containers"] {
         let left: Vec<_> = fs::read_dir(cluster.path(directory))
@@ -292,15 +262,8 @@ fn a_start_that_cannot_succeed_says_what_is_missing() {
     );
     drop(other);
 
-    let binary = std::env::current_exe()
-        .unwrap()
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("skiff");
-    let binary = std::env::var_os("SKIFF").map_or(binary, Into::into);
     let copy = cluster.path("skiff");
-    fs::copy(binary, &copy).unwrap();
+    fs::copy(skiff_binary(), &copy).unwrap();
     run(Command::new("chmod")
         .args(["755"])
         .arg(cluster.path(""))

@@ -23,14 +23,7 @@ fn run_pod(cluster: &Cluster, name: &str, script: &str, more: &str) {
     );
     let file = cluster.manifest(&format!("{name}.yaml"), &text);
     cluster.kubectl(&["apply", "-f", &file]).success();
-    cluster
-        .kubectl(&[
-            "wait",
-            "--for=condition=Ready",
-            &format!("pod/{name}"),
-            "--timeout=90s",
-        ])
-        .success();
+    cluster.wait_for("condition=Ready", &format!("pod/{name}"));
 }
 
 #[test]

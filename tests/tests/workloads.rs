@@ -51,9 +51,7 @@ fn a_container_finds_its_environment_volumes_limits_and_identity() {
     );
     let file = cluster.manifest("all.yaml", &pod("all", &spec));
     cluster.kubectl(&["apply", "-f", &file]).success();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/all", "--timeout=90s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/all");
     let log = cluster.until(
         Cli::Kubectl,
         &["logs", "all", "-c", "main"],
@@ -294,9 +292,7 @@ fn the_scheduler_says_why_a_pod_stays_pending_and_places_it_when_a_node_fits() {
     cluster
         .kubectl(&["label", "node", "node-1", "gpu=true"])
         .success();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/picky", "--timeout=60s"])
-        .success();
+    cluster.wait_for("condition=Ready", "pod/picky");
     let found = cluster.kubectl(&["get", "nodes", "-l", "gpu=true"]).success();
     assert!(found.contains("node-1"), "{found}");
     let huge: Value = cluster.get(&["pod", "huge"]);

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::node::eviction::EvictionThresholds;
+
 /// Everything that one kubelet needs to know. Two of them can live in one process.
 #[derive(Debug)]
 pub struct Config {
@@ -36,6 +38,8 @@ pub struct Config {
     pub taints: Vec<Taint>,
     /// The most pods that the node takes, 110 upstream.
     pub max_pods: u32,
+    /// When the node is under pressure.
+    pub eviction_hard: EvictionThresholds,
     /// `kubeletVersion`, such as `v1.37.0`.
     pub version: String,
     /// The host's name servers, for pods and for the `Default` DNS policy.

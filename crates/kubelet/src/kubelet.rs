@@ -90,7 +90,7 @@ pub(crate) async fn run(
     let objects = Objects::new(client.clone());
     let shared = Arc::new(Shared {
         volumes: Volumes::new(&config.root_dir, objects.clone()),
-        allocatable: machine.allocatable_amounts(config.max_pods),
+        allocatable: machine.allocatable_amounts(config.max_pods, &config.eviction_hard),
         max_pods: usize::try_from(config.max_pods).unwrap_or(usize::MAX),
         runtime_name: version.runtime_name.clone(),
         admitted: Mutex::default(),
@@ -124,6 +124,7 @@ pub(crate) async fn run(
         labels: config.labels,
         taints: config.taints,
         max_pods: config.max_pods,
+        eviction_hard: config.eviction_hard,
         port: server.port(),
         runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
     };

@@ -24,6 +24,7 @@ mod shared;
 mod volumes;
 
 pub use config::{Config, ServerConfig};
+pub use node::eviction::{EvictionThresholdError, EvictionThresholds};
 
 use tokio_util::sync::CancellationToken;
 

@@ -133,6 +133,8 @@ impl Node {
             labels: [("tier".to_string(), "test".to_string())].into(),
             taints: Vec::new(),
             max_pods: 110,
+            // However full the disk of the machine that runs the tests is.
+            eviction_hard: "memory.available<1Mi".parse().unwrap(),
             version: "v1.37.0".into(),
             resolv_conf: dir.join("resolv.conf"),
         };

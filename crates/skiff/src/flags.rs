@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use skiff_kubelet::EvictionThresholds;
 
 /// Where a cluster lives on this machine. Two clusters need different ones.
 #[derive(Clone, Debug, Args)]
@@ -81,6 +82,14 @@ pub(crate) struct Settings {
     /// The cgroup that the pods' cgroups are made in
     #[arg(long, default_value = "/", value_name = "CGROUP")]
     pub(crate) cgroup_root: String,
+    /// When the node is under pressure and takes no more pods; naming one threshold gives up the defaults of the others
+    #[arg(
+        long,
+        default_value = EvictionThresholds::DEFAULT,
+        value_name = "SIGNAL<QUANTITY,...",
+        value_parser = eviction_thresholds
+    )]
+    pub(crate) eviction_hard: String,
     /// Where container logs are
     #[arg(long, default_value = "/var/log/pods", value_name = "DIR")]
     pub(crate) pod_log_dir: PathBuf,
@@ -166,6 +175,13 @@ impl ClusterFlags {
     }
 }
 
+/// Thresholds that the kubelet understands.
+fn eviction_thresholds(text: &str) -> Result<String, String> {
+    text.parse::<EvictionThresholds>()
+        .map(|thresholds| thresholds.to_string())
+        .map_err(|error| error.to_string())
+}
+
 /// A Linux interface name that can also name an nftables table.
 fn interface_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -248,6 +264,16 @@ mod tests {
         flags.take_saved(matches.subcommand().unwrap().1);
         assert_eq!((flags.settings.port, flags.settings.kubelet_port), (7000, 7002));
         assert_eq!(flags.settings.bridge, "skiff0");
+    }
+
+    #[test]
+    fn eviction_thresholds_are_checked_where_they_are_given() {
+        let parse = |text: &str| {
+            crate::Skiff::command().try_get_matches_from(["skiff", "start", "--eviction-hard", text])
+        };
+        assert!(parse("nodefs.available<1%,imagefs.available<1%,memory.available<100Mi").is_ok());
+        let error = parse("disk<1%").unwrap_err().to_string();
+        assert!(error.contains("unsupported eviction signal disk"), "{error}");
     }
 
     #[test]

@@ -437,6 +437,7 @@ fn kubelet_config(
         labels,
         taints: Vec::new(),
         max_pods: 110,
+        eviction_hard: settings.eviction_hard.parse()?,
         version: skiff_apiserver::kubernetes_version().git_version,
         resolv_conf,
     })

@@ -7,10 +7,8 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{NodeSwapStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::eviction::{DiskLevels, EvictionThresholds, Level, Levels};
 use crate::resources::{Amounts, amounts};
-
-/// Upstream keeps so much memory from pods: the hard eviction threshold.
-const MEMORY_KEPT: i64 = 100 << 20;
 
 /// What does not change while the kubelet runs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,15 +21,6 @@ pub(crate) struct Machine {
     /// By page size in KiB: how many bytes of huge pages.
     pub(crate) huge_pages: BTreeMap<u64, i64>,
     pub(crate) info: NodeSystemInfo,
-}
-
-/// What is used up, for the pressure conditions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Left {
-    pub(crate) memory: i64,
-    /// Free share of the disk and of its inodes, in percent.
-    pub(crate) disk_percent: i64,
-    pub(crate) inodes_percent: i64,
 }
 
 fn read(path: &str) -> String {
@@ -88,25 +77,40 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
-fn disk(dir: &Path) -> (i64, Left) {
+fn disk(dir: &Path) -> DiskLevels {
     let Ok(stat) = nix::sys::statvfs::statvfs(dir) else {
-        return (0, Left::default());
+        return DiskLevels::default();
     };
-    let percent = |part: u64, whole: u64| {
-        i64::try_from(u128::from(part) * 100 / u128::from(whole.max(1))).unwrap_or(100)
-    };
-    let bytes = stat.blocks().saturating_mul(stat.fragment_size());
-    let left = Left {
-        memory: 0,
-        disk_percent: percent(stat.blocks_available(), stat.blocks()),
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let bytes = |blocks: u64| number(blocks.saturating_mul(stat.fragment_size()));
+    DiskLevels {
+        bytes: Some(Level {
+            left: bytes(stat.blocks_available()),
+            whole: bytes(stat.blocks()),
+        }),
         // A file system without a fixed number of inodes says 0.
-        inodes_percent: if stat.files() == 0 {
-            100
-        } else {
-            percent(stat.files_available(), stat.files())
-        },
-    };
-    (i64::try_from(bytes).unwrap_or(i64::MAX), left)
+        inodes: (stat.files() != 0).then(|| Level {
+            left: number(stat.files_available()),
+            whole: number(stat.files()),
+        }),
+    }
+}
+
+/// The processes and threads that run, of those that the kernel allows.
+fn pids() -> Option<Level> {
+    let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let whole: i64 = limits.iter().filter_map(|path| read(path).parse().ok()).min()?;
+    let running: i64 = read("/proc/loadavg")
+        .split(' ')
+        .nth(3)?
+        .split_once('/')?
+        .1
+        .parse()
+        .ok()?;
+    Some(Level {
+        left: whole - running,
+        whole,
+    })
 }
 
 impl Machine {
@@ -122,7 +126,7 @@ impl Machine {
             cpus: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
             memory: meminfo("MemTotal"),
             swap,
-            disk: disk(root_dir).0,
+            disk: disk(root_dir).bytes.map_or(0, |level| level.whole),
             huge_pages: huge_pages(),
             info: NodeSystemInfo {
                 architecture: architecture().into(),
@@ -150,22 +154,26 @@ impl Machine {
     }
 
     /// `status.allocatable`: capacity less what the node keeps for itself.
-    pub(crate) fn allocatable(&self, max_pods: u32) -> BTreeMap<String, Quantity> {
+    pub(crate) fn allocatable(
+        &self,
+        max_pods: u32,
+        thresholds: &EvictionThresholds,
+    ) -> BTreeMap<String, Quantity> {
         let mut list = self.capacity(max_pods);
         let huge: i64 = self.huge_pages.values().sum();
-        let memory = (self.memory - MEMORY_KEPT - huge).max(0);
+        let memory = (self.memory - thresholds.memory_kept(self.memory) - huge).max(0);
         list.insert("memory".into(), Quantity(format!("{}Ki", memory / 1024)));
         let disk = self.disk / 1024 * 1024;
         list.insert(
             "ephemeral-storage".into(),
-            Quantity((disk - disk / 10).to_string()),
+            Quantity((disk - thresholds.disk_kept(disk)).to_string()),
         );
         list
     }
 
     /// What pods may request, as numbers.
-    pub(crate) fn allocatable_amounts(&self, max_pods: u32) -> Amounts {
-        amounts(Some(&self.allocatable(max_pods)))
+    pub(crate) fn allocatable_amounts(&self, max_pods: u32, thresholds: &EvictionThresholds) -> Amounts {
+        amounts(Some(&self.allocatable(max_pods, thresholds)))
     }
 
     fn huge(&self, max_pods: u32) -> BTreeMap<String, Quantity> {
@@ -187,11 +195,17 @@ impl Machine {
     }
 }
 
-/// What is left now.
-pub(crate) fn left(root_dir: &Path) -> Left {
-    Left {
-        memory: meminfo("MemAvailable"),
-        ..disk(root_dir).1
+/// What is left now. `images` is where the runtime keeps images, if it tells.
+pub(crate) fn levels(root_dir: &Path, images: Option<&Path>) -> Levels {
+    let node = disk(root_dir);
+    Levels {
+        memory: Level {
+            left: meminfo("MemAvailable"),
+            whole: meminfo("MemTotal"),
+        },
+        node,
+        images: images.map_or(node, disk),
+        pids: pids(),
     }
 }
 
@@ -202,16 +216,21 @@ mod tests {
     #[test]
     fn the_machine_is_read_and_keeps_something_for_itself() {
         let machine = Machine::read(Path::new("/"), "v1.37.0");
-        assert!(machine.cpus > 0 && machine.memory > MEMORY_KEPT && machine.disk > 0);
+        assert!(machine.cpus > 0 && machine.memory > 100 << 20 && machine.disk > 0);
         assert!(!machine.info.boot_id.is_empty() && !machine.info.kernel_version.is_empty());
         let (capacity, allocatable) = (
             amounts(Some(&machine.capacity(110))),
-            machine.allocatable_amounts(110),
+            machine.allocatable_amounts(110, &EvictionThresholds::default()),
         );
         assert_eq!((capacity["pods"], capacity["cpu"]), (110, machine.cpus * 1000));
-        assert!(allocatable["memory"] <= capacity["memory"] - MEMORY_KEPT);
+        assert!(allocatable["memory"] <= capacity["memory"] - (100 << 20));
         assert!(allocatable["ephemeral-storage"] < capacity["ephemeral-storage"]);
-        assert!(left(Path::new("/")).memory > 0);
+        let levels = levels(Path::new("/"), None);
+        assert_eq!(levels.node, levels.images);
+        for level in [Some(levels.memory), levels.node.bytes, levels.pids] {
+            let level = level.unwrap();
+            assert!(0 < level.left && level.left < level.whole, "{levels:?}");
+        }
     }
 
     #[test]

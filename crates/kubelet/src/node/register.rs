@@ -1,6 +1,7 @@
 //! Makes or adopts the node's object, and keeps its status true.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use serde_json::json;
 use skiff_informer::EventType;
 use skiff_informer::events::reference_to_node;
 
+use super::eviction::EvictionThresholds;
 use super::facts::{self, Machine};
 use super::status::{self, Inputs};
 use crate::shared::Shared;
@@ -34,6 +36,7 @@ pub(crate) struct Registration {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) taints: Vec<Taint>,
     pub(crate) max_pods: u32,
+    pub(crate) eviction_hard: EvictionThresholds,
     pub(crate) port: u16,
     /// `skiff://0.1.0`.
     pub(crate) runtime_version: String,
@@ -81,11 +84,16 @@ impl Registration {
 
     async fn status(&self) -> NodeStatus {
         let cri = &self.shared.cri;
-        let (runtime, images) = tokio::join!(cri.status(), cri.images_present());
+        let (runtime, images, filesystems) =
+            tokio::join!(cri.status(), cri.images_present(), cri.image_filesystems());
         let images = images.unwrap_or_default();
+        let image_dir = filesystems
+            .ok()
+            .and_then(|list| Some(PathBuf::from(list.into_iter().next()?.fs_id?.mountpoint)));
         status::compute(&Inputs {
             machine: &self.machine,
-            left: facts::left(&self.shared.root_dir),
+            levels: facts::levels(&self.shared.root_dir, image_dir.as_deref()),
+            thresholds: &self.eviction_hard,
             node_name: &self.shared.node_name,
             node_ip: self.shared.node_ip.to_string(),
             port: self.port,

@@ -9,20 +9,17 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 
-use super::facts::{Left, Machine};
+use super::eviction::{EvictionThresholds, Levels};
+use super::facts::Machine;
 
 /// Upstream's `nodeStatusMaxImages`.
 const MAX_IMAGES: usize = 50;
 const MAX_NAMES: usize = 5;
-/// Upstream's hard eviction thresholds.
-const LEAST_MEMORY: i64 = 100 << 20;
-const LEAST_DISK_PERCENT: i64 = 10;
-const LEAST_INODES_PERCENT: i64 = 5;
-
 /// Everything that the status is made of.
 pub(crate) struct Inputs<'a> {
     pub(crate) machine: &'a Machine,
-    pub(crate) left: Left,
+    pub(crate) levels: Levels,
+    pub(crate) thresholds: &'a EvictionThresholds,
     pub(crate) node_name: &'a str,
     pub(crate) node_ip: String,
     pub(crate) port: u16,
@@ -74,8 +71,8 @@ fn conditions(inputs: &Inputs) -> Vec<NodeCondition> {
         last_heartbeat_time: Some(Time(inputs.now)),
         last_transition_time: Some(Time(inputs.now)),
     };
-    let left = &inputs.left;
-    let memory = if left.memory < LEAST_MEMORY {
+    let pressure = inputs.thresholds.pressure(&inputs.levels);
+    let memory = if pressure.memory {
         condition(
             "MemoryPressure",
             true,
@@ -90,7 +87,7 @@ fn conditions(inputs: &Inputs) -> Vec<NodeCondition> {
             "kubelet has sufficient memory available",
         )
     };
-    let disk = if left.disk_percent < LEAST_DISK_PERCENT || left.inodes_percent < LEAST_INODES_PERCENT {
+    let disk = if pressure.disk {
         condition(
             "DiskPressure",
             true,
@@ -105,12 +102,21 @@ fn conditions(inputs: &Inputs) -> Vec<NodeCondition> {
             "kubelet has no disk pressure",
         )
     };
-    let pids = condition(
-        "PIDPressure",
-        false,
-        "KubeletHasSufficientPID",
-        "kubelet has sufficient PID available",
-    );
+    let pids = if pressure.pids {
+        condition(
+            "PIDPressure",
+            true,
+            "KubeletHasInsufficientPID",
+            "kubelet has insufficient PID available",
+        )
+    } else {
+        condition(
+            "PIDPressure",
+            false,
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        )
+    };
     let ready = match not_ready(&inputs.runtime) {
         None => condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
         Some(message) => condition("Ready", false, "KubeletNotReady", &message),
@@ -168,7 +174,7 @@ pub(crate) fn compute(inputs: &Inputs) -> NodeStatus {
             address("Hostname", inputs.node_name),
         ]),
         capacity: Some(inputs.machine.capacity(inputs.max_pods)),
-        allocatable: Some(inputs.machine.allocatable(inputs.max_pods)),
+        allocatable: Some(inputs.machine.allocatable(inputs.max_pods, inputs.thresholds)),
         conditions: Some(conditions(inputs)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
@@ -286,6 +292,7 @@ fn value_kinds(conditions: Option<&Value>) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::eviction::{DiskLevels, Level};
     use super::*;
     use k8s_cri::v1::{RuntimeCondition, RuntimeStatus};
 
@@ -315,10 +322,11 @@ mod tests {
         }
     }
 
-    fn computed(runtime: Result<&StatusResponse, String>, left: Left, now: i64) -> NodeStatus {
+    fn computed(runtime: Result<&StatusResponse, String>, levels: Levels, now: i64) -> NodeStatus {
         compute(&Inputs {
             machine: &Machine::default(),
-            left,
+            levels,
+            thresholds: &EvictionThresholds::default(),
             node_name: "n",
             node_ip: "10.0.0.9".into(),
             port: 10250,
@@ -330,10 +338,18 @@ mod tests {
         })
     }
 
-    const PLENTY: Left = Left {
-        memory: 1 << 30,
-        disk_percent: 50,
-        inodes_percent: 50,
+    const PLENTY: Levels = Levels {
+        memory: Level {
+            left: 1 << 30,
+            whole: 1 << 31,
+        },
+        node: HALF,
+        images: HALF,
+        pids: None,
+    };
+    const HALF: DiskLevels = DiskLevels {
+        bytes: Some(Level { left: 50, whole: 100 }),
+        inodes: None,
     };
 
     fn ready(status: &NodeStatus) -> (String, String, String) {
@@ -376,35 +392,42 @@ mod tests {
     }
 
     #[test]
-    fn pressure_is_told_at_upstreams_thresholds() {
+    fn pressure_is_told_in_upstreams_words() {
         let up = answer(true);
-        let cases = [
-            (PLENTY, ["False", "False"]),
-            (Left { memory: 1, ..PLENTY }, ["True", "False"]),
-            (
-                Left {
-                    disk_percent: 9,
-                    ..PLENTY
-                },
-                ["False", "True"],
-            ),
-            (
-                Left {
-                    inodes_percent: 4,
-                    ..PLENTY
-                },
-                ["False", "True"],
-            ),
-        ];
-        for (left, expected) in cases {
-            let status = computed(Ok(&up), left, 0);
-            let list = status.conditions.unwrap();
-            assert_eq!(
-                [list[0].status.as_str(), list[1].status.as_str()],
-                expected,
-                "{left:?}"
-            );
-        }
+        let nothing = Some(Level { left: 0, whole: 100 });
+        let mut levels = PLENTY;
+        let told = |levels| {
+            let list = computed(Ok(&up), levels, 0).conditions.unwrap();
+            list[..3]
+                .iter()
+                .map(|condition| (condition.status.clone(), condition.reason.clone().unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let expected = |status: &str, reasons: [&str; 3]| {
+            reasons
+                .map(|reason| (status.to_string(), reason.to_string()))
+                .to_vec()
+        };
+        assert_eq!(
+            told(levels),
+            expected(
+                "False",
+                [
+                    "KubeletHasSufficientMemory",
+                    "KubeletHasNoDiskPressure",
+                    "KubeletHasSufficientPID"
+                ]
+            )
+        );
+        levels.memory.left = 1;
+        levels.node.bytes = nothing;
+        assert_eq!(
+            told(levels)[..2],
+            expected(
+                "True",
+                ["KubeletHasInsufficientMemory", "KubeletHasDiskPressure", ""]
+            )[..2]
+        );
     }
 
     #[test]
