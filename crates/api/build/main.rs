@@ -80,7 +80,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     include!("../src/kinds.rs");
     // What is sent and never stored.
+    collector.body::<k8s_openapi::api::authentication::v1::SelfSubjectReview>();
     collector.body::<k8s_openapi::api::authentication::v1::TokenRequest>();
+    collector.body::<k8s_openapi::api::authentication::v1::TokenReview>();
+    collector.body::<k8s_openapi::api::authorization::v1::LocalSubjectAccessReview>();
+    collector.body::<k8s_openapi::api::authorization::v1::SelfSubjectAccessReview>();
+    collector.body::<k8s_openapi::api::authorization::v1::SelfSubjectRulesReview>();
+    collector.body::<k8s_openapi::api::authorization::v1::SubjectAccessReview>();
     collector.body::<k8s_openapi::api::autoscaling::v1::Scale>();
     collector.body::<k8s_openapi::api::core::v1::Binding>();
     collector.body::<k8s_openapi::api::policy::v1::Eviction>();

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::kind::{Kind, Strategy, Typed};
+use crate::kind::{Kind, KindInfo, Strategy, Typed};
+use crate::sent;
 
 /// The kinds of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     /// By group, version and plural name.
     resources: BTreeMap<(String, String, String), Arc<dyn Strategy>>,
+    /// The kinds that are answered and never stored.
+    sent: Vec<KindInfo>,
 }
 
 impl Catalogue {
@@ -51,6 +54,16 @@ impl Catalogue {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Strategy>> {
         self.resources.values()
     }
+
+    /// The facts of the kinds that are sent to be answered and never stored (`TokenReview`, …).
+    pub fn sent(&self) -> &[KindInfo] {
+        &self.sent
+    }
+
+    /// The facts of all kinds, those that are never stored included.
+    pub fn infos(&self) -> impl Iterator<Item = &KindInfo> {
+        self.iter().map(|strategy| strategy.info()).chain(&self.sent)
+    }
 }
 
 /// The kinds that Kubernetes has built in.
@@ -60,5 +73,6 @@ pub fn builtin() -> Catalogue {
         ($($kind:ty,)*) => {{ $(catalogue.add::<$kind>();)* }};
     }
     include!("kinds.rs");
+    catalogue.sent = sent::kinds();
     catalogue
 }

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod config;
 mod discovery;
 pub mod error;
+mod follow;
 pub mod http;
 mod objects;
 mod openapi;

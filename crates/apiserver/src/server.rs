@@ -24,7 +24,11 @@ use tower::{Service, ServiceExt, service_fn};
 use crate::admission::Chain;
 use crate::admission::service_addresses::{Cidr, ServiceAddresses};
 use crate::auth::Caller;
-use crate::auth::authorize::{Components, Masters, PublicPaths, Union};
+use crate::auth::authorize::{Masters, Union};
+use crate::auth::node::NodeAuthorizer;
+use crate::auth::node::graph::Graph;
+use crate::auth::rbac::policy::Policy;
+use crate::auth::rbac::{self, Rbac};
 use crate::auth::tokens::Tokens;
 use crate::auth::x509::ClientAuthority;
 use crate::config::Config;
@@ -84,7 +88,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) tokens: Tokens,
-    pub(crate) authorizer: Union,
+    pub(crate) authorizer: Arc<Union>,
     pub(crate) in_flight: InFlight,
     pub(crate) metrics: Metrics,
     pub(crate) documents: Documents,
@@ -150,7 +154,14 @@ impl ApiServer {
             .own()
             .ok_or_else(|| StartError::ServiceRange(cidr.to_string()))?;
 
-        let admission = Arc::new(Chain::new(addresses.clone()));
+        let policy = Policy::builtin();
+        let (roles, nodes_use) = (Rbac::default(), Graph::default());
+        let authorizer = Arc::new(Union(vec![
+            Box::new(Masters),
+            Box::new(NodeAuthorizer::new(nodes_use.clone(), &policy)),
+            Box::new(roles.clone()),
+        ]));
+        let admission = Arc::new(Chain::new(addresses.clone(), authorizer.clone()));
         let registry = Registry::open(
             store.clone(),
             skiff_api::catalogue::builtin(),
@@ -168,6 +179,20 @@ impl ApiServer {
         startup::bootstrap(&registry, &config, &own)
             .await
             .map_err(|(what, cause)| StartError::Bootstrap { what, cause })?;
+        rbac::bootstrap::reconcile(&registry, policy, &startup::options())
+            .await
+            .map_err(|cause| StartError::Bootstrap {
+                what: "roles".into(),
+                cause,
+            })?;
+        roles
+            .follow(&registry, &shutdown)
+            .await
+            .map_err(StartError::State)?;
+        nodes_use
+            .follow(&registry, &shutdown)
+            .await
+            .map_err(StartError::State)?;
         own.keep(registry.clone(), shutdown.clone());
 
         let shared = Arc::new(Shared {
@@ -175,11 +200,7 @@ impl ApiServer {
             registry,
             store,
             tokens,
-            authorizer: Union(vec![
-                Box::new(Masters),
-                Box::new(PublicPaths),
-                Box::new(Components),
-            ]),
+            authorizer,
             in_flight: InFlight::default(),
             metrics: Metrics::default(),
             documents: Documents::default(),

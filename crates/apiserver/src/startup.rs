@@ -34,7 +34,8 @@ pub(crate) fn server_user() -> UserInfo {
     UserInfo::master("system:apiserver")
 }
 
-fn options() -> WriteOptions {
+/// How the server's own writes are made.
+pub(crate) fn options() -> WriteOptions {
     WriteOptions {
         field_manager: Some(MANAGER.into()),
         user: server_user(),

@@ -15,6 +15,7 @@ mod ownership;
 mod pod_gc;
 mod pods;
 mod replica_set;
+mod role_aggregation;
 mod root_ca;
 mod service_account;
 mod worker;
@@ -104,6 +105,7 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
             shutdown.clone()
         ),
         replica_set::run(informers.clone(), shutdown.clone()),
+        role_aggregation::run(informers.clone(), shutdown.clone()),
         root_ca::run(config.root_ca_pem, informers.clone(), shutdown.clone()),
         service_account::run(informers, shutdown),
     );

@@ -3,7 +3,9 @@
 
 mod certificate_requester;
 mod default_toleration_seconds;
+mod escalation;
 mod namespace_lifecycle;
+pub(crate) mod node_restriction;
 mod priority;
 mod service_account;
 pub(crate) mod service_addresses;
@@ -17,11 +19,14 @@ use skiff_api::{KindInfo, Object};
 
 use crate::admission::certificate_requester::CertificateRequester;
 use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
+use crate::admission::escalation::Escalation;
 use crate::admission::namespace_lifecycle::NamespaceLifecycle;
+use crate::admission::node_restriction::NodeRestriction;
 use crate::admission::priority::Priority;
 use crate::admission::service_account::ServiceAccount;
 use crate::admission::service_addresses::ServiceAddresses;
 use crate::admission::taint_nodes_by_condition::TaintNodesByCondition;
+use crate::auth::authorize::Union;
 use crate::error::{ApiError, ApiResult};
 use crate::registry::{Admission, AdmissionRequest, Registry};
 
@@ -53,16 +58,18 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// The plugins; cluster IPs and node ports come from `addresses`.
-    pub(crate) fn new(addresses: Arc<ServiceAddresses>) -> Self {
+    /// The plugins; cluster IPs and node ports come from `addresses`, and `authorizer` says what somebody may do.
+    pub(crate) fn new(addresses: Arc<ServiceAddresses>, authorizer: Arc<Union>) -> Self {
         Self {
             plugins: vec![
                 Box::new(NamespaceLifecycle),
                 Box::new(ServiceAccount),
+                Box::new(NodeRestriction),
                 Box::new(TaintNodesByCondition),
                 Box::new(Priority),
                 Box::new(DefaultTolerationSeconds),
                 Box::new(CertificateRequester),
+                Box::new(Escalation(authorizer)),
             ],
             addresses,
             registry: OnceLock::new(),

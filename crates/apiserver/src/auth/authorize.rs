@@ -1,11 +1,14 @@
 //! May they: the question, those who answer it, and the wording of a refusal.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 
 use crate::error::ApiError;
 use crate::http::request_info::RequestInfo;
-use crate::user::{AUTHENTICATED, MASTERS, NODES, SERVICE_ACCOUNTS, UserInfo};
+use crate::user::{MASTERS, UserInfo};
 
 /// What somebody wants to do (`authorizer.Attributes`).
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// The URL's path.
     pub path: &'a str,
+    /// Which objects of a collection, as the query says it.
+    pub field_selector: &'a str,
 }
 
 impl<'a> Attributes<'a> {
@@ -40,6 +45,22 @@ impl<'a> Attributes<'a> {
             namespace: &info.namespace,
             name: &info.name,
             path: &info.path,
+            field_selector: &info.field_selector,
+        }
+    }
+
+    /// Somebody, who wants nothing yet.
+    pub(crate) fn about_nothing(user: &'a UserInfo) -> Self {
+        Self {
+            user,
+            verb: "",
+            is_resource: false,
+            group: "",
+            resource: String::new(),
+            namespace: "",
+            name: "",
+            path: "",
+            field_selector: "",
         }
     }
 }
@@ -47,12 +68,23 @@ impl<'a> Attributes<'a> {
 /// An authorizer's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Yes, whatever the others say.
-    Allow,
+    /// Yes, whatever the others say; and why, where a review would tell.
+    Allow(Option<Arc<str>>),
     /// No, whatever the others say.
     Deny(String),
     /// Not by me; the reason, if any, is told when nobody else allows it.
     NoOpinion(String),
+}
+
+/// What somebody may do, as far as an authorizer can tell it beforehand.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// Rules that hold for them.
+    pub rules: Vec<PolicyRule>,
+    /// What could not be found out.
+    pub errors: Vec<String>,
+    /// Whether there is more than the rules say.
+    pub incomplete: bool,
 }
 
 /// Somebody who answers.
@@ -60,6 +92,11 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync {
     /// Whether this may be done.
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// What a user may do in a namespace, or outside of all.
+    fn rules_for(&self, _user: &UserInfo, _namespace: &str) -> Held {
+        Held::default()
+    }
 }
 
 /// Asks one authorizer after the other until one has an opinion.
@@ -78,6 +115,17 @@ impl Authorizer for Union {
         }
         Decision::NoOpinion(reasons.join("\n"))
     }
+
+    fn rules_for(&self, user: &UserInfo, namespace: &str) -> Held {
+        let mut all = Held::default();
+        for authorizer in &self.0 {
+            let held = authorizer.rules_for(user, namespace);
+            all.rules.extend(held.rules);
+            all.errors.extend(held.errors);
+            all.incomplete |= held.incomplete;
+        }
+        all
+    }
 }
 
 /// `system:masters` may do everything.
@@ -86,68 +134,11 @@ pub struct Masters;
 #[async_trait]
 impl Authorizer for Masters {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        allow_if(attributes.user.in_group(MASTERS))
-    }
-}
-
-/// Health and version for everybody; discovery and the documents for everybody with a credential; the issuer's keys for
-/// service accounts. These are upstream's roles `system:public-info-viewer`, `system:discovery` and
-/// `system:service-account-issuer-discovery`, as their default bindings grant them.
-pub struct PublicPaths;
-
-const HEALTH: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/version/"];
-const DISCOVERY: &[&str] = &["/api", "/api/", "/apis", "/apis/", "/openapi", "/openapi/"];
-const ISSUER: &[&str] = &[
-    "/.well-known/openid-configuration",
-    "/.well-known/openid-configuration/",
-    "/openid/v1/jwks",
-    "/openid/v1/jwks/",
-];
-
-#[async_trait]
-impl Authorizer for PublicPaths {
-    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        if attributes.is_resource || attributes.verb != "get" {
-            return Decision::NoOpinion(String::new());
+        if attributes.user.in_group(MASTERS) {
+            Decision::Allow(None)
+        } else {
+            Decision::NoOpinion(String::new())
         }
-        let (path, user) = (attributes.path, attributes.user);
-        let discovery = DISCOVERY.contains(&path)
-            || ["/api/", "/apis/", "/openapi/"]
-                .iter()
-                .any(|prefix| path.starts_with(prefix));
-        allow_if(
-            HEALTH.contains(&path)
-                || (discovery && user.in_group(AUTHENTICATED))
-                || (ISSUER.contains(&path) && user.in_group(SERVICE_ACCOUNTS)),
-        )
-    }
-}
-
-/// The cluster's own components may do everything: they are known by their certificates, which only the cluster's
-/// authority gives out. The roles that narrow this down are objects, which come with RBAC.
-pub struct Components;
-
-const COMPONENTS: &[&str] = &[
-    "system:apiserver",
-    "system:kube-controller-manager",
-    "system:kube-scheduler",
-    "system:kube-proxy",
-];
-
-#[async_trait]
-impl Authorizer for Components {
-    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let user = attributes.user;
-        let node = user.name.starts_with("system:node:") && user.in_group(NODES);
-        allow_if(node || COMPONENTS.contains(&user.name.as_str()))
-    }
-}
-
-fn allow_if(allowed: bool) -> Decision {
-    if allowed {
-        Decision::Allow
-    } else {
-        Decision::NoOpinion(String::new())
     }
 }
 
@@ -214,44 +205,8 @@ mod tests {
         Attributes {
             user,
             verb,
-            is_resource: false,
-            group: "",
-            resource: String::new(),
-            namespace: "",
-            name: "",
             path,
-        }
-    }
-
-    #[tokio::test]
-    async fn each_user_may_do_what_is_theirs() {
-        let union = Union(vec![
-            Box::new(Masters),
-            Box::new(PublicPaths),
-            Box::new(Components),
-        ]);
-        let anonymous = UserInfo::anonymous();
-        let account = UserInfo::service_account("default", "default", "1");
-        let admin = UserInfo::master("admin");
-        let node = UserInfo::new("system:node:a", [NODES]);
-        let false_node = UserInfo::new("system:node:a", ["others"]);
-        let cases = [
-            (&anonymous, "/healthz", true),
-            (&anonymous, "/version", true),
-            (&anonymous, "/api", false),
-            (&anonymous, "/metrics", false),
-            (&account, "/api", true),
-            (&account, "/apis/apps/v1", true),
-            (&account, "/openapi/v3/api/v1", true),
-            (&account, "/openid/v1/jwks", true),
-            (&account, "/metrics", false),
-            (&admin, "/metrics", true),
-            (&node, "/metrics", true),
-            (&false_node, "/metrics", false),
-        ];
-        for (user, path, allowed) in cases {
-            let decision = union.authorize(&attributes(user, "get", path)).await;
-            assert_eq!(decision == Decision::Allow, allowed, "{} {path}", user.name);
+            ..Attributes::about_nothing(user)
         }
     }
 

@@ -122,9 +122,10 @@ pub(crate) async fn impersonate(
             namespace: &claim.namespace,
             name: &claim.name,
             path: "",
+            field_selector: "",
         };
         match authorizer.authorize(&attributes).await {
-            Decision::Allow => {}
+            Decision::Allow(_) => {}
             Decision::Deny(reason) | Decision::NoOpinion(reason) => {
                 return Err(forbidden(&attributes, &reason));
             }

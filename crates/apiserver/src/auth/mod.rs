@@ -1,7 +1,10 @@
 //! Who is asking, and may they: authentication, impersonation, authorization.
 
 pub mod authorize;
+mod bootstrap_token;
 pub(crate) mod impersonation;
+pub(crate) mod node;
+pub(crate) mod rbac;
 pub(crate) mod tokens;
 pub(crate) mod x509;
 
@@ -44,8 +47,8 @@ pub(crate) async fn authenticate(
         None => {}
     }
     if let Some(token) = bearer_token(headers) {
-        match tokens.authenticate(token, registry).await {
-            Ok(user) => return Ok(Arc::new(user)),
+        match authenticate_token(token, None, tokens, registry).await {
+            Ok((user, _)) => return Ok(Arc::new(user)),
             Err(cause) => {
                 tracing::debug!(%cause, "bearer token refused");
                 refused = true;
@@ -56,6 +59,30 @@ pub(crate) async fn authenticate(
         return Err(ApiError::unauthorized());
     }
     Ok(Arc::new(UserInfo::anonymous()))
+}
+
+/// The user that a bearer token stands for, and the audiences that it is for among those asked about; without any asked
+/// about, the server's own.
+///
+/// # Errors
+/// Why the token is not accepted.
+pub(crate) async fn authenticate_token(
+    token: &str,
+    audiences: Option<&[String]>,
+    tokens: &Tokens,
+    registry: &Registry,
+) -> Result<(UserInfo, Vec<String>), String> {
+    let audiences = audiences.unwrap_or(tokens.audiences());
+    if let Some(outcome) = bootstrap_token::authenticate(token, registry).await {
+        // Such a token is for this server alone.
+        let own = |audience: &&String| tokens.audiences().contains(audience);
+        let audiences: Vec<String> = audiences.iter().filter(own).cloned().collect();
+        if audiences.is_empty() {
+            return Err("the token is for this server".into());
+        }
+        return outcome.map(|user| (user, audiences));
+    }
+    tokens.authenticate(token, audiences, registry).await
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {

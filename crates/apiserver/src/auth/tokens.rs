@@ -159,11 +159,17 @@ impl Tokens {
             .map_err(|error| error.to_string())
     }
 
-    /// The user that a bearer token stands for.
-    pub(crate) async fn authenticate(&self, token: &str, registry: &Registry) -> Result<UserInfo, String> {
-        let claims = self.verify(token, &self.audiences)?;
+    /// The user that a bearer token stands for, and those of the audiences that it is for.
+    pub(crate) async fn authenticate(
+        &self,
+        token: &str,
+        audiences: &[String],
+        registry: &Registry,
+    ) -> Result<(UserInfo, Vec<String>), String> {
+        let claims = self.verify(token, audiences)?;
         bound_objects_exist(&claims.kubernetes, registry).await?;
-        Ok(user(&claims))
+        let its = |audience: &&String| claims.aud.contains(audience);
+        Ok((user(&claims), audiences.iter().filter(its).cloned().collect()))
     }
 }
 

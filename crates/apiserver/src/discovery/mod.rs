@@ -68,8 +68,7 @@ pub(crate) fn subresource_facts(subresource: Subresource) -> SubresourceFacts {
 /// The versions of each group, in the order of the groups' names; the core group is the empty name.
 fn groups(catalogue: &Catalogue) -> BTreeMap<String, Vec<String>> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for strategy in catalogue.iter() {
-        let info = strategy.info();
+    for info in catalogue.infos() {
         let versions = groups.entry(info.group.to_string()).or_default();
         if !versions.contains(&info.version.to_string()) {
             versions.push(info.version.to_string());
@@ -159,7 +158,8 @@ pub(crate) fn resource_list(catalogue: &Catalogue, group: &str, version: &str) -
             namespaced: info.scope == Scope::Namespaced,
             short_names: some(info.short_names),
             singular_name: info.singular.to_string(),
-            storage_version_hash: Some(storage_version_hash(info)),
+            // What is never stored has none.
+            storage_version_hash: (info.verbs != ["create"]).then(|| storage_version_hash(info)),
             verbs: owned(info.verbs),
             ..APIResource::default()
         });
@@ -179,16 +179,6 @@ pub(crate) fn resource_list(catalogue: &Catalogue, group: &str, version: &str) -
     }
     if resources.is_empty() {
         return None;
-    }
-    if group.is_empty() {
-        resources.push(APIResource {
-            kind: "Binding".into(),
-            name: "bindings".into(),
-            namespaced: true,
-            singular_name: "binding".into(),
-            verbs: vec!["create".into()],
-            ..APIResource::default()
-        });
     }
     resources.sort_by(|a, b| a.name.cmp(&b.name));
     let group_version = if group.is_empty() {
@@ -271,26 +261,13 @@ fn aggregated_resources(catalogue: &Catalogue, group: &str, version: &str) -> Ve
             (info.plural.to_string(), resource)
         })
         .collect();
-    if group.is_empty() {
-        resources.push((
-            "bindings".into(),
-            json!({
-                "resource": "bindings",
-                "responseKind": { "group": "", "version": "v1", "kind": "Binding" },
-                "scope": "Namespaced",
-                "singularResource": "binding",
-                "verbs": ["create"],
-            }),
-        ));
-    }
     resources.sort_by(|(a, _), (b, _)| a.cmp(b));
     resources.into_iter().map(|(_, resource)| resource).collect()
 }
 
 fn kinds<'a>(catalogue: &'a Catalogue, group: &str, version: &str) -> impl Iterator<Item = &'a KindInfo> {
     catalogue
-        .iter()
-        .map(|strategy| strategy.info())
+        .infos()
         .filter(move |info| info.group == group && info.version == version)
 }
 

@@ -18,6 +18,7 @@ mod request_body;
 pub mod request_info;
 pub(crate) mod resources;
 mod respond;
+mod reviews;
 mod scale;
 mod stage;
 mod token_request;
@@ -128,7 +129,7 @@ async fn identify(shared: Arc<Shared>, mut request: Request) -> ApiResult<Reques
 
 async fn act_as(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
     let Caller(caller) = found(&request)?;
-    if let Some(user) = impersonate(request.headers(), &caller, &shared.authorizer).await? {
+    if let Some(user) = impersonate(request.headers(), &caller, shared.authorizer.as_ref()).await? {
         tracing::debug!(caller = caller.name, user = user.name, "impersonation");
         request.extensions_mut().insert(Caller(Arc::new(user)));
     }
@@ -149,7 +150,7 @@ async fn permit(shared: Arc<Shared>, request: Request) -> ApiResult<Request> {
     let info: Arc<RequestInfo> = found(&request)?;
     let attributes = Attributes::of(&user, &info);
     match shared.authorizer.authorize(&attributes).await {
-        Decision::Allow => Ok(request),
+        Decision::Allow(_) => Ok(request),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
     }
 }

@@ -30,6 +30,8 @@ pub struct RequestInfo {
     pub name: String,
     /// The parts of the path from the resource on.
     pub parts: Vec<String>,
+    /// `fieldSelector`, on collections.
+    pub field_selector: String,
 }
 
 /// The subresources of a namespace; anything else after a namespace's name is a resource in it.
@@ -128,6 +130,10 @@ impl RequestInfo {
             }
         }
 
+        if info.name.is_empty() && matches!(info.verb, "get" | "delete" | "watch") && uri.query().is_some() {
+            let query = Query::parse(uri.query());
+            info.field_selector = query.get("fieldSelector").unwrap_or_default().to_string();
+        }
         if info.name.is_empty() {
             if info.verb == "get" {
                 let query = Query::parse(uri.query());
@@ -428,6 +434,7 @@ mod tests {
                 subresource: subresource.to_string(),
                 name: name.to_string(),
                 parts: parts.iter().map(ToString::to_string).collect(),
+                field_selector: info.field_selector.clone(),
             };
             assert_eq!(info, expected, "{method} {url}");
         }

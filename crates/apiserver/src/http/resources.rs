@@ -15,10 +15,11 @@ use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{Accepted, Encoding, negotiate};
 use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
+use crate::http::reviews::Review;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
     RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty, request_body, respond,
-    scale, token_request, tunnel,
+    reviews, scale, token_request, tunnel,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -69,6 +70,9 @@ async fn route(call: Call) -> ApiResult<Response> {
     let info = &call.info;
     if (info.group.as_str(), info.version.as_str(), info.resource.as_str()) == ("", "v1", "bindings") {
         return binding::collection(call).await;
+    }
+    if let Some(review) = Review::of(&info.group, &info.version, &info.resource) {
+        return reviews::handle(call, review).boxed().await;
     }
     let found = call
         .shared

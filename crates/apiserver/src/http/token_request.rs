@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use skiff_api::{Errors, KindInfo, Path};
 use uuid::Uuid;
 
+use crate::admission::node_restriction::check_token_request;
 use crate::auth::tokens::{Claims, KubernetesClaim, Reference};
 use crate::error::{ApiError, ApiResult};
 use crate::http::resources::Call;
@@ -31,6 +32,7 @@ pub(crate) async fn handle(mut call: Call) -> ApiResult<Response> {
         serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let (namespace, name) = (call.info.namespace.as_str(), call.info.path_name());
     let registry = &call.shared.registry;
+    check_token_request(&call.user, namespace, name, &request, registry).await?;
     let tokens = &call.shared.tokens;
     let account: ServiceAccount = find(registry, namespace, name)
         .await?

@@ -147,8 +147,7 @@ fn group_version_document(
     };
     let mut paths = Map::new();
     let mut schemas = Map::new();
-    for strategy in catalogue.iter() {
-        let info = strategy.info();
+    for info in catalogue.infos() {
         if info.group != group || info.version != group_version {
             continue;
         }
@@ -156,7 +155,9 @@ fn group_version_document(
             continue;
         };
         paths::add(&mut paths, &prefix, info, definition.name);
-        add_list(&mut schemas, info, definition.name);
+        if info.verbs.contains(&"list") {
+            add_list(&mut schemas, info, definition.name);
+        }
         add(&mut schemas, definition.name);
         name_kind(&mut schemas, definition.name, info, "");
     }

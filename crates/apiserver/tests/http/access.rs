@@ -53,8 +53,9 @@ async fn components_are_known_by_their_certificates() {
     let server = Server::start().await;
     for (name, groups, code) in [
         ("system:kube-scheduler", &[][..], 200),
-        ("system:node:a", &["system:nodes"][..], 200),
+        ("system:node:a", &["system:nodes"][..], 403),
         ("system:node:a", &[][..], 403),
+        ("system:kube-controller-manager", &[][..], 200),
         ("jane", &["dev"][..], 403),
     ] {
         let pair = server.authority.client(name, groups);

@@ -15,3 +15,4 @@ mod kubectl;
 mod objects;
 mod paths;
 mod pods;
+mod rights;

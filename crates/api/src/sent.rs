@@ -1,0 +1,34 @@
+//! The kinds that are sent to be answered and never stored: bindings and reviews.
+
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
+use k8s_openapi::api::authorization::v1::{
+    LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
+};
+use k8s_openapi::api::core::v1::Binding;
+
+use crate::kind::{KindInfo, Scope};
+
+/// Their facts. Each has the one verb `create`.
+pub(crate) fn kinds() -> Vec<KindInfo> {
+    fn namespaced<K: k8s_openapi::Resource>(singular: &'static str) -> KindInfo {
+        KindInfo {
+            verbs: &["create"],
+            ..KindInfo::of::<K>(singular)
+        }
+    }
+    fn cluster<K: k8s_openapi::Resource>(singular: &'static str) -> KindInfo {
+        KindInfo {
+            scope: Scope::Cluster,
+            ..namespaced::<K>(singular)
+        }
+    }
+    vec![
+        namespaced::<Binding>("binding"),
+        namespaced::<LocalSubjectAccessReview>("localsubjectaccessreview"),
+        cluster::<SelfSubjectAccessReview>("selfsubjectaccessreview"),
+        cluster::<SelfSubjectRulesReview>("selfsubjectrulesreview"),
+        cluster::<SelfSubjectReview>("selfsubjectreview"),
+        cluster::<SubjectAccessReview>("subjectaccessreview"),
+        cluster::<TokenReview>("tokenreview"),
+    ]
+}

@@ -1,0 +1,346 @@
+//! Reviews: questions about users and their rights, which are answered and never stored.
+
+use k8s_openapi::api::authentication::v1 as authentication;
+use k8s_openapi::api::authentication::v1::{
+    SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewStatus,
+};
+use k8s_openapi::api::authorization::v1::{
+    LocalSubjectAccessReview, NonResourceAttributes, NonResourceRule, ResourceAttributes, ResourceRule,
+    SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview, SubjectAccessReviewSpec,
+    SubjectAccessReviewStatus, SubjectRulesReviewStatus,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use skiff_api::{Errors, KindInfo, Path};
+
+use crate::auth::authenticate_token;
+use crate::auth::authorize::{Attributes, Authorizer, Decision};
+use crate::error::{ApiError, ApiResult};
+use crate::http::accept::negotiate;
+use crate::http::resources::{Call, not_allowed};
+use crate::http::{Response, options, respond};
+use crate::server::Shared;
+use crate::user::UserInfo;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Review {
+    /// Whose token this is.
+    Token,
+    /// Who the caller is.
+    SelfSubject,
+    /// Whether somebody may do something.
+    Access,
+    /// Whether somebody may do something in the request's namespace.
+    LocalAccess,
+    /// Whether the caller may do something.
+    SelfAccess,
+    /// What the caller may do in a namespace.
+    SelfRules,
+}
+
+impl Review {
+    /// The review that a path names.
+    pub(crate) fn of(group: &str, version: &str, plural: &str) -> Option<Self> {
+        match (group, version, plural) {
+            ("authentication.k8s.io", "v1", "tokenreviews") => Some(Self::Token),
+            ("authentication.k8s.io", "v1", "selfsubjectreviews") => Some(Self::SelfSubject),
+            ("authorization.k8s.io", "v1", "subjectaccessreviews") => Some(Self::Access),
+            ("authorization.k8s.io", "v1", "localsubjectaccessreviews") => Some(Self::LocalAccess),
+            ("authorization.k8s.io", "v1", "selfsubjectaccessreviews") => Some(Self::SelfAccess),
+            ("authorization.k8s.io", "v1", "selfsubjectrulesreviews") => Some(Self::SelfRules),
+            _ => None,
+        }
+    }
+}
+
+/// Answers a review.
+pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response> {
+    let in_namespace = !call.info.namespace.is_empty();
+    if in_namespace != (review == Review::LocalAccess) && in_namespace {
+        return Err(ApiError::no_such_path());
+    }
+    let whole = call.info.parts.len() == 1 && in_namespace == (review == Review::LocalAccess);
+    if call.info.verb != "create" || !whole {
+        return Err(not_allowed());
+    }
+    negotiate(&call.headers, true)?;
+    options::write(&call.query, "CreateOptions", &call.user)?;
+    let body = call.read_object().await?;
+    match review {
+        Review::Token => answer(&call, token(&call.shared, read(&body)?).await?),
+        Review::SelfSubject => {
+            let mut review: SelfSubjectReview = read(&body)?;
+            review.status = Some(SelfSubjectReviewStatus {
+                user_info: Some(shown(&call.user)),
+            });
+            answer(&call, review)
+        }
+        Review::Access => {
+            let mut review: SubjectAccessReview = read(&body)?;
+            let info = KindInfo::of::<SubjectAccessReview>("subjectaccessreview");
+            review.status = Some(access(&call.shared, &review.spec, &info).await?);
+            answer(&call, review)
+        }
+        Review::LocalAccess => {
+            let mut review: LocalSubjectAccessReview = read(&body)?;
+            let namespace = call.info.namespace.clone();
+            let own = review.metadata.namespace.get_or_insert_with(|| namespace.clone());
+            if *own != namespace {
+                return Err(ApiError::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+            let info = KindInfo::of::<LocalSubjectAccessReview>("localsubjectaccessreview");
+            is_local(&review, &namespace, &info)?;
+            review.status = Some(access(&call.shared, &review.spec, &info).await?);
+            answer(&call, review)
+        }
+        Review::SelfAccess => {
+            let mut review: SelfSubjectAccessReview = read(&body)?;
+            let info = KindInfo::of::<SelfSubjectAccessReview>("selfsubjectaccessreview");
+            let (resource, path) = (
+                &review.spec.resource_attributes,
+                &review.spec.non_resource_attributes,
+            );
+            let mut errors = Errors::new();
+            check_attributes(resource, path, &mut errors);
+            is_valid(&errors, &info)?;
+            review.status = Some(decide(&call.shared, &call.user, resource, path).await);
+            answer(&call, review)
+        }
+        Review::SelfRules => {
+            let mut review: SelfSubjectRulesReview = read(&body)?;
+            let namespace = review.spec.namespace.clone().unwrap_or_default();
+            if namespace.is_empty() {
+                return Err(ApiError::bad_request("no namespace on request"));
+            }
+            review.status = Some(rules(&call.shared, &call.user, &namespace));
+            answer(&call, review)
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
+    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+fn answer(call: &Call, review: impl Serialize) -> ApiResult<Response> {
+    let accepted = negotiate(&call.headers, true)?;
+    let bytes = serde_json::to_vec(&review).map_err(ApiError::internal)?;
+    respond::encoded(201, accepted.encoding, bytes.into())
+}
+
+fn shown(user: &UserInfo) -> authentication::UserInfo {
+    authentication::UserInfo {
+        username: Some(user.name.clone()),
+        uid: (!user.uid.is_empty()).then(|| user.uid.clone()),
+        groups: Some(user.groups.clone()),
+        extra: (!user.extra.is_empty()).then(|| user.extra.clone()),
+    }
+}
+
+async fn token(shared: &Shared, mut review: TokenReview) -> ApiResult<TokenReview> {
+    if review.spec.token.is_empty() {
+        return Err(ApiError::bad_request(
+            "token is required for TokenReview in authentication",
+        ));
+    }
+    let asked = review
+        .spec
+        .audiences
+        .clone()
+        .filter(|audiences| !audiences.is_empty());
+    let outcome = authenticate_token(
+        &review.spec.token,
+        asked.as_deref(),
+        &shared.tokens,
+        &shared.registry,
+    )
+    .await;
+    review.status = Some(match outcome {
+        Ok((user, audiences)) => TokenReviewStatus {
+            authenticated: Some(true),
+            user: Some(shown(&user)),
+            audiences: Some(audiences),
+            error: None,
+        },
+        Err(cause) => TokenReviewStatus {
+            user: Some(authentication::UserInfo::default()),
+            error: Some(format!("[invalid bearer token, {cause}]")),
+            ..TokenReviewStatus::default()
+        },
+    });
+    Ok(review)
+}
+
+fn check_attributes(
+    resource: &Option<ResourceAttributes>,
+    path: &Option<NonResourceAttributes>,
+    errors: &mut Errors,
+) {
+    let spec = Path::new("spec");
+    match (resource, path) {
+        (Some(_), Some(path)) => errors.invalid(
+            &spec.child("nonResourceAttributes"),
+            path,
+            "cannot be specified in combination with resourceAttributes",
+        ),
+        (None, None) => errors.invalid(
+            &spec.child("resourceAttributes"),
+            resource,
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        ),
+        _ => {}
+    }
+}
+
+fn is_valid(errors: &Errors, info: &KindInfo) -> ApiResult<()> {
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(info, "", errors))
+    }
+}
+
+fn is_local(review: &LocalSubjectAccessReview, namespace: &str, info: &KindInfo) -> ApiResult<()> {
+    let mut errors = Errors::new();
+    let spec = Path::new("spec");
+    let own = review.spec.resource_attributes.as_ref();
+    if let Some(own) = own.map(|attributes| attributes.namespace.as_deref().unwrap_or_default())
+        && own != namespace
+    {
+        let path = spec.child("resourceAttributes.namespace");
+        errors.invalid(&path, own, "must match metadata.namespace");
+    }
+    if let Some(path) = &review.spec.non_resource_attributes {
+        errors.invalid(
+            &spec.child("nonResourceAttributes"),
+            path,
+            "disallowed on this kind of request",
+        );
+    }
+    is_valid(&errors, info)
+}
+
+async fn access(
+    shared: &Shared,
+    spec: &SubjectAccessReviewSpec,
+    info: &KindInfo,
+) -> ApiResult<SubjectAccessReviewStatus> {
+    let mut errors = Errors::new();
+    check_attributes(
+        &spec.resource_attributes,
+        &spec.non_resource_attributes,
+        &mut errors,
+    );
+    let user = UserInfo {
+        name: spec.user.clone().unwrap_or_default(),
+        uid: spec.uid.clone().unwrap_or_default(),
+        groups: spec.groups.clone().unwrap_or_default(),
+        extra: spec.extra.clone().unwrap_or_default(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        let path = Path::new("spec.user");
+        errors.invalid(&path, "", "at least one of user or group must be specified");
+    }
+    is_valid(&errors, info)?;
+    Ok(decide(
+        shared,
+        &user,
+        &spec.resource_attributes,
+        &spec.non_resource_attributes,
+    )
+    .await)
+}
+
+async fn decide(
+    shared: &Shared,
+    user: &UserInfo,
+    resource: &Option<ResourceAttributes>,
+    path: &Option<NonResourceAttributes>,
+) -> SubjectAccessReviewStatus {
+    fn text(text: &Option<String>) -> &str {
+        text.as_deref().unwrap_or_default()
+    }
+    let about_nothing = Attributes::about_nothing(user);
+    let attributes = match (resource, path) {
+        (Some(resource), _) => Attributes {
+            verb: text(&resource.verb),
+            is_resource: true,
+            group: text(&resource.group),
+            resource: match text(&resource.subresource) {
+                "" => text(&resource.resource).to_string(),
+                subresource => format!("{}/{subresource}", text(&resource.resource)),
+            },
+            namespace: text(&resource.namespace),
+            name: text(&resource.name),
+            field_selector: resource
+                .field_selector
+                .as_ref()
+                .map_or("", |selector| text(&selector.raw_selector)),
+            ..about_nothing
+        },
+        (None, Some(path)) => Attributes {
+            verb: text(&path.verb),
+            path: text(&path.path),
+            ..about_nothing
+        },
+        (None, None) => about_nothing,
+    };
+    let some = |reason: &str| (!reason.is_empty()).then(|| reason.to_string());
+    match shared.authorizer.authorize(&attributes).await {
+        Decision::Allow(reason) => SubjectAccessReviewStatus {
+            allowed: true,
+            reason: reason.and_then(|reason| some(&reason)),
+            ..SubjectAccessReviewStatus::default()
+        },
+        Decision::Deny(reason) => SubjectAccessReviewStatus {
+            denied: Some(true),
+            reason: some(&reason),
+            ..SubjectAccessReviewStatus::default()
+        },
+        Decision::NoOpinion(reason) => SubjectAccessReviewStatus {
+            reason: some(&reason),
+            ..SubjectAccessReviewStatus::default()
+        },
+    }
+}
+
+fn rules(shared: &Shared, user: &UserInfo, namespace: &str) -> SubjectRulesReviewStatus {
+    let held = shared.authorizer.rules_for(user, namespace);
+    let mut status = SubjectRulesReviewStatus {
+        incomplete: held.incomplete,
+        evaluation_error: match held.errors.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            several => Some(format!("[{}]", several.join(", "))),
+        },
+        ..SubjectRulesReviewStatus::default()
+    };
+    for rule in held.rules {
+        if rule
+            .resources
+            .as_ref()
+            .is_some_and(|resources| !resources.is_empty())
+        {
+            status.resource_rules.push(ResourceRule {
+                verbs: rule.verbs.clone(),
+                api_groups: rule.api_groups,
+                resources: rule.resources,
+                resource_names: rule.resource_names,
+            });
+        }
+        if rule
+            .non_resource_urls
+            .as_ref()
+            .is_some_and(|urls| !urls.is_empty())
+        {
+            status.non_resource_rules.push(NonResourceRule {
+                verbs: rule.verbs,
+                non_resource_urls: rule.non_resource_urls,
+            });
+        }
+    }
+    status
+}

@@ -1,0 +1,408 @@
+//! Roles, bindings, nodes and the reviews that tell of them.
+
+use http::Method;
+use kube::Client;
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings";
+const CLUSTER_ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+const CLUSTER_BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+const SELF_ACCESS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+
+async fn user(server: &Server, name: &str, groups: &[&str]) -> Client {
+    let pair = server.authority.client(name, groups);
+    server.client(Credential::Certificate(&pair)).await
+}
+
+fn role(name: &str, verbs: &[&str], resources: &[&str]) -> Value {
+    json!({ "metadata": { "name": name }, "rules": [{ "verbs": verbs, "apiGroups": [""], "resources": resources }] })
+}
+
+fn binding(name: &str, kind: &str, role: &str, user: &str) -> Value {
+    json!({
+        "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
+        "subjects": [{ "kind": "User", "name": user }],
+    })
+}
+
+async fn made(client: &Client, path: &str, body: &Value) -> Value {
+    let answer = post(client, path, body).await;
+    assert_eq!(answer.status, 201, "{path}: {}", answer.text());
+    answer.json()
+}
+
+/// Waits until a path answers with a code: rights change a moment after the objects that say so.
+async fn answers(client: &Client, path: &str, code: u16) {
+    let wait = async {
+        while get(client, path).await.status != code {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(DEADLINE, wait).await.is_ok(),
+        "{path} never answers {code}"
+    );
+}
+
+#[tokio::test]
+async fn a_binding_gives_rights_and_takes_them_away() {
+    let server = Server::start().await;
+    let (admin, jane) = (server.admin().await, user(&server, "jane", &["dev"]).await);
+    assert_eq!(get(&jane, PODS).await.status, 403);
+    made(&admin, ROLES, &role("reader", &["get", "list"], &["pods"])).await;
+    made(&admin, BINDINGS, &binding("b", "Role", "reader", "jane")).await;
+    answers(&jane, PODS, 200).await;
+    assert_eq!(
+        get(&jane, "/api/v1/pods").await.status,
+        403,
+        "only in the namespace"
+    );
+    assert_eq!(get(&jane, "/api/v1/namespaces/default/secrets").await.status, 403);
+    let refusal = get(&jane, &format!("{PODS}/a/log")).await.failure();
+    assert_eq!(
+        refusal,
+        (403, r#"pods "a" is forbidden: User "jane" cannot get resource "pods/log" in API group "" in the namespace "default""#.into())
+    );
+    delete(&admin, &format!("{ROLES}/reader")).await;
+    answers(&jane, PODS, 403).await;
+    let refusal = get(&jane, PODS).await.failure();
+    assert_eq!(
+        refusal,
+        (403, r#"pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "default": RBAC: role.rbac.authorization.k8s.io "reader" not found"#.into())
+    );
+}
+
+#[tokio::test]
+async fn nobody_gives_what_they_have_not() {
+    let server = Server::start().await;
+    let (admin, jane) = (server.admin().await, user(&server, "jane", &[]).await);
+    let rules = json!([
+        { "verbs": ["create", "update"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"] },
+        { "verbs": ["get"], "apiGroups": [""], "resources": ["pods"] },
+        { "verbs": ["get"], "apiGroups": [""], "resources": ["configmaps"] },
+    ]);
+    made(
+        &admin,
+        CLUSTER_ROLES,
+        &json!({ "metadata": { "name": "giver" }, "rules": rules }),
+    )
+    .await;
+    made(
+        &admin,
+        CLUSTER_BINDINGS,
+        &binding("giver", "ClusterRole", "giver", "jane"),
+    )
+    .await;
+    answers(&jane, &format!("{PODS}/none"), 404).await;
+
+    made(&jane, ROLES, &role("fair", &["get"], &["pods"])).await;
+    assert_eq!(
+        post(&jane, ROLES, &role("greedy", &["list", "get"], &["pods", "secrets"])).await.failure(),
+        (403, "roles.rbac.authorization.k8s.io \"greedy\" is forbidden: user \"jane\" (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"list\"]}\n{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"list\" \"get\"]}".into())
+    );
+    made(&jane, BINDINGS, &binding("fair", "Role", "fair", "joe")).await;
+    let refusal = post(
+        &jane,
+        BINDINGS,
+        &binding("greedy", "ClusterRole", "cluster-admin", "joe"),
+    )
+    .await
+    .failure();
+    assert_eq!(refusal.0, 403);
+    assert!(
+        refusal
+            .1
+            .starts_with("rolebindings.rbac.authorization.k8s.io \"greedy\" is forbidden: user \"jane\""),
+        "{}",
+        refusal.1
+    );
+    assert!(
+        refusal.1.contains(
+            "{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}\n{NonResourceURLs:[\"*\"], Verbs:[\"*\"]}"
+        ),
+        "{}",
+        refusal.1
+    );
+    assert_eq!(
+        post(&jane, BINDINGS, &binding("lost", "Role", "none", "joe"))
+            .await
+            .failure(),
+        (404, "roles.rbac.authorization.k8s.io \"none\" not found".into())
+    );
+
+    // Who may bind a role need not have what it allows.
+    let bind = json!([{ "verbs": ["bind"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "resourceNames": ["view"] }]);
+    made(
+        &admin,
+        ROLES,
+        &json!({ "metadata": { "name": "binder" }, "rules": bind }),
+    )
+    .await;
+    made(&admin, BINDINGS, &binding("binder", "Role", "binder", "jane")).await;
+    let review = json!({ "spec": { "resourceAttributes": {
+        "namespace": "default", "verb": "bind", "group": "rbac.authorization.k8s.io", "resource": "clusterroles", "name": "view"
+    } } });
+    let wait = async {
+        while made(&jane, SELF_ACCESS, &review).await["status"]["allowed"] != true {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.unwrap();
+    made(&jane, BINDINGS, &binding("viewers", "ClusterRole", "view", "joe")).await;
+}
+
+#[tokio::test]
+async fn a_node_touches_what_is_its_own() {
+    let server = Server::start().await.with_default_account().await;
+    let admin = server.admin().await;
+    let node = user(&server, "system:node:n", &["system:nodes"]).await;
+    let create = |name: &str| json!({ "metadata": { "name": name } });
+    made(&node, "/api/v1/nodes", &create("n")).await;
+    assert_eq!(
+        post(&node, "/api/v1/nodes", &create("m")).await.failure().1,
+        r#"nodes "m" is forbidden: node "n" is not allowed to modify node "m""#
+    );
+    made(&admin, "/api/v1/nodes", &create("m")).await;
+    let label = json!({ "metadata": { "labels": { "node-role.kubernetes.io/x": "" } } });
+    assert_eq!(
+        patch(&node, "/api/v1/nodes/n", "merge-patch", &label)
+            .await
+            .failure()
+            .1,
+        r#"nodes "n" is forbidden: is not allowed to modify labels: node-role.kubernetes.io/x"#
+    );
+    assert_eq!(get(&node, "/api/v1/nodes/n").await.status, 200);
+    assert_eq!(
+        get(&node, "/api/v1/nodes").await.failure().1,
+        r#"nodes is forbidden: User "system:node:n" cannot list resource "nodes" in API group "" at the cluster scope: node 'n' cannot read all nodes, only its own Node object"#
+    );
+    for name in ["used", "other"] {
+        made(&admin, "/api/v1/namespaces/default/configmaps", &create(name)).await;
+    }
+    let on = |node: &str| {
+        let mut pod = pod(&format!("on-{node}"));
+        pod["spec"]["nodeName"] = node.into();
+        pod["spec"]["containers"][0]["envFrom"] = json!([{ "configMapRef": { "name": "used" } }]);
+        pod
+    };
+    let bound = made(&admin, PODS, &on("n")).await;
+    made(&admin, PODS, &on("m")).await;
+    assert_eq!(
+        get(&node, "/api/v1/namespaces/default/configmaps/used")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        get(&node, "/api/v1/namespaces/default/configmaps/other")
+            .await
+            .failure()
+            .1,
+        r#"configmaps "other" is forbidden: User "system:node:n" cannot get resource "configmaps" in API group "" in the namespace "default": no relationship found between node 'n' and this object"#
+    );
+    let status = json!({ "status": { "phase": "Running" } });
+    assert_eq!(
+        patch(&node, &format!("{PODS}/on-n/status"), "merge-patch", &status)
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        patch(&node, &format!("{PODS}/on-m/status"), "merge-patch", &status)
+            .await
+            .failure()
+            .1,
+        r#"pods "on-m" is forbidden: node "n" can only update pod status for pods with spec.nodeName set to itself"#
+    );
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    assert_eq!(
+        post(&node, token, &json!({ "spec": {} })).await.failure().1,
+        r#"serviceaccounts "default" is forbidden: node requested token not bound to a pod"#
+    );
+    let reference =
+        json!({ "apiVersion": "v1", "kind": "Pod", "name": "on-n", "uid": bound["metadata"]["uid"] });
+    made(&node, token, &json!({ "spec": { "boundObjectRef": reference } })).await;
+    assert_eq!(
+        get(&node, &format!("{PODS}?fieldSelector=spec.nodeName%3Dn"))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(get(&node, PODS).await.status, 403);
+}
+
+#[tokio::test]
+async fn reviews_answer_who_and_whether() {
+    let server = Server::start().await;
+    let (admin, jane) = (server.admin().await, user(&server, "jane", &["dev"]).await);
+    let review = made(
+        &jane,
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+        &json!({}),
+    )
+    .await;
+    assert_eq!(review["status"]["userInfo"]["username"], "jane");
+    assert_eq!(
+        review["status"]["userInfo"]["groups"],
+        json!(["dev", "system:authenticated"])
+    );
+
+    made(
+        &admin,
+        CLUSTER_BINDINGS,
+        &binding("b", "ClusterRole", "system:monitoring", "jane"),
+    )
+    .await;
+    answers(&jane, "/metrics", 200).await;
+    let access = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let ask =
+        json!({ "spec": { "user": "jane", "nonResourceAttributes": { "verb": "get", "path": "/metrics" } } });
+    assert_eq!(
+        made(&admin, access, &ask).await["status"],
+        json!({ "allowed": true, "reason": "RBAC: allowed by ClusterRoleBinding \"b\" of ClusterRole \"system:monitoring\" to User \"jane\"" })
+    );
+    assert_eq!(post(&jane, access, &ask).await.status, 403);
+    assert_eq!(
+        post(&admin, access, &json!({ "spec": {} })).await.failure(),
+        (422, "SubjectAccessReview.authorization.k8s.io \"\" is invalid: [spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified, spec.user: Invalid value: \"\": at least one of user or group must be specified]".into())
+    );
+    let local = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews";
+    let ask = json!({ "spec": { "user": "jane", "resourceAttributes": { "namespace": "default", "verb": "get", "resource": "pods" } } });
+    assert_eq!(
+        made(&admin, local, &ask).await["status"],
+        json!({ "allowed": false })
+    );
+    let rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let review = made(&jane, rules, &json!({ "spec": { "namespace": "default" } })).await;
+    let paths = review["status"]["nonResourceRules"].to_string();
+    assert!(
+        paths.contains("/metrics/slis") && paths.contains("/openapi/*"),
+        "{paths}"
+    );
+    assert_eq!(review["status"]["incomplete"], false);
+
+    let tokens = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let review = made(&admin, tokens, &json!({ "spec": { "token": "nonsense" } })).await;
+    assert_eq!(review["status"].get("authenticated"), None);
+    assert_eq!(get(&admin, tokens).await.status, 405);
+}
+
+#[tokio::test]
+async fn a_bootstrap_token_is_a_credential() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let secret = json!({
+        "metadata": { "name": "bootstrap-token-abcdef" },
+        "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true",
+        },
+    });
+    made(&admin, "/api/v1/namespaces/kube-system/secrets", &secret).await;
+    let client = server.client(Credential::Token("abcdef.0123456789abcdef")).await;
+    let me = made(
+        &client,
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+        &json!({}),
+    )
+    .await;
+    assert_eq!(me["status"]["userInfo"]["username"], "system:bootstrap:abcdef");
+    let wrong = server.client(Credential::Token("abcdef.0123456789abcdee")).await;
+    assert_eq!(get(&wrong, "/version").await.status, 401);
+}
+
+#[tokio::test]
+async fn the_roles_of_every_cluster_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let store = open(directory.path());
+    let count = |client: Client| async move {
+        let roles = get(&client, CLUSTER_ROLES).await.json();
+        roles["items"].as_array().unwrap().len()
+    };
+    let start = |stop: tokio_util::sync::CancellationToken| {
+        let (config, store) = (config(&authority, 1), store.clone());
+        async move {
+            let api = skiff_apiserver::ApiServer::start(config, store, stop)
+                .await
+                .unwrap();
+            Client::new(api.local(skiff_apiserver::UserInfo::master("test")), "default")
+        }
+    };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let client = start(stop.clone()).await;
+    let all = count(client.clone()).await;
+    assert!(all > 60, "{all}");
+    delete(&client, &format!("{CLUSTER_ROLES}/system:discovery")).await;
+    let emptied = json!({ "rules": [] });
+    patch(
+        &client,
+        &format!("{CLUSTER_ROLES}/system:monitoring"),
+        "merge-patch",
+        &emptied,
+    )
+    .await;
+    let protected = json!({ "metadata": { "annotations": { "rbac.authorization.kubernetes.io/autoupdate": "false" } }, "rules": [] });
+    patch(
+        &client,
+        &format!("{CLUSTER_ROLES}/system:heapster"),
+        "merge-patch",
+        &protected,
+    )
+    .await;
+    stop.cancel();
+    drop(client);
+    let client = start(tokio_util::sync::CancellationToken::new()).await;
+    assert_eq!(count(client.clone()).await, all);
+    let rules = |name: &str| {
+        let (client, path) = (client.clone(), format!("{CLUSTER_ROLES}/{name}"));
+        async move {
+            get(&client, &path).await.json()["rules"]
+                .as_array()
+                .map_or(0, Vec::len)
+        }
+    };
+    assert_ne!(rules("system:monitoring").await, 0);
+    assert_eq!(rules("system:heapster").await, 0);
+}
+
+#[tokio::test]
+async fn kubectl_asks_about_rights() {
+    let server = Server::start().await;
+    for (arguments, expected) in [
+        (&["auth", "can-i", "create", "pods"][..], "yes\n"),
+        (&["auth", "can-i", "list", "nodes", "--as", "jane"], "no\n"),
+        (&["auth", "can-i", "get", "/healthz", "--as", "jane"], "yes\n"),
+    ] {
+        let Some(output) = server.kubectl(arguments, "").await else {
+            return;
+        };
+        assert!(output.out.ends_with(expected), "{arguments:?}: {output:?}");
+    }
+    let Some(output) = server.kubectl(&["auth", "can-i", "--list"], "").await else {
+        return;
+    };
+    assert!(output.out.contains("*.*"), "{output:?}");
+    let Some(output) = server.kubectl(&["auth", "whoami"], "").await else {
+        return;
+    };
+    // Older ones do not know the command.
+    if output.success {
+        assert!(
+            output.out.contains("admin") && output.out.contains("system:masters"),
+            "{output:?}"
+        );
+    }
+    let headers = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let bindings = send(
+        &server.local(),
+        request(Method::GET, CLUSTER_BINDINGS, &headers, ""),
+    )
+    .await
+    .json();
+    assert_eq!(bindings["columnDefinitions"][1]["name"], "Role");
+}
