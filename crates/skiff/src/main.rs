@@ -2,6 +2,7 @@
 
 mod cluster;
 mod control;
+mod control_plane;
 mod delete;
 mod flags;
 mod image;

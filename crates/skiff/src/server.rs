@@ -23,7 +23,7 @@ use crate::kubeconfig::{self, Entry};
 use crate::node_network::NodeNetwork;
 use crate::pki::{Names, Pki};
 use crate::status::is_ready;
-use crate::{cluster, control, preflight, progress};
+use crate::{cluster, control, control_plane, preflight, progress};
 
 /// What a server in the background tells the `start` that waits for it, a line each on its standard output.
 #[derive(Debug, PartialEq)]
@@ -218,6 +218,8 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
     let informers = Informers::new(component("system:kube-controller-manager", &[]), shutdown.clone());
     let nodes = informers.all::<Node>();
     tokio::spawn(network.follow(nodes.clone(), node_name.clone()));
+    let admin = component("kubernetes-admin", &["system:masters"]);
+    tokio::spawn(control_plane::mark(admin, nodes.clone(), node_name.clone()));
     let controllers = skiff_controllers::Config {
         root_ca_pem: pki.ca.clone(),
         cluster_cidr: Some((
@@ -252,7 +254,8 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
         let ready = Arc::new(tokio::sync::Notify::new());
         let found = ready.clone();
         nodes.on_change(move |_, node| {
-            if node.is_some_and(|node| ObjectKey::of(&node.metadata).name == node_name && is_ready(node)) {
+            let own = node.filter(|node| ObjectKey::of(&node.metadata).name == node_name);
+            if own.is_some_and(|node| is_ready(node) && control_plane::is_marked(node)) {
                 found.notify_one();
             }
         });
@@ -416,8 +419,6 @@ fn kubelet_config(
     } else {
         PathBuf::from("/etc/resolv.conf")
     };
-    // A machine that runs the control plane is labelled so, and takes pods all the same: it may be the only one.
-    let labels = [("node-role.kubernetes.io/control-plane".to_string(), String::new())].into();
     Ok(skiff_kubelet::Config {
         node_name: node_name.to_string(),
         node_ip: cluster::node_ip(settings),
@@ -434,7 +435,8 @@ fn kubelet_config(
         cluster_dns: vec![cluster::service_address(settings, 10)],
         cluster_domain: settings.cluster_domain.clone(),
         cgroup_root: settings.cgroup_root.clone(),
-        labels,
+        labels: Default::default(),
+        // A machine that runs the control plane takes pods all the same: it may be the only one.
         taints: Vec::new(),
         max_pods: 110,
         eviction_hard: settings.eviction_hard.parse()?,

@@ -192,7 +192,7 @@ impl Registration {
             match self.register().await {
                 Ok(status) => break status,
                 Err(error) => {
-                    tracing::debug!(%error, "node not registered yet");
+                    tracing::warn!(%error, "the node is not registered yet");
                     tokio::time::sleep(retry).await;
                     retry = (retry * 2).min(UPDATE);
                 }
