@@ -14,7 +14,9 @@ fn role(name: &str, rules: Value) -> Value {
 }
 
 fn cluster(mut object: Value) -> Value {
-    object["metadata"].as_object_mut().unwrap().remove("namespace");
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("namespace");
+    }
     object
 }
 
