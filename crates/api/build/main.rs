@@ -94,19 +94,43 @@ fn main() -> Result<(), Box<dyn Error>> {
     collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta>();
     collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>();
 
+    // What discovery answers.
+    collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroup>();
+    collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroupList>();
+    collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList>();
+    collector.plain::<k8s_openapi::apimachinery::pkg::apis::meta::v1::APIVersions>();
+
     let Collector {
         mut generator,
-        kinds,
+        mut kinds,
         lists,
     } = collector;
     let mut definitions: BTreeMap<String, Value> = generator.take_definitions(false).into_iter().collect();
     definitions.extend(lists);
 
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    std::fs::write(out.join("schema.rs"), shapes(&definitions, &kinds)?)?;
     let (table, blob) = documents(&definitions, &kinds)?;
     std::fs::write(out.join("openapi.rs"), table)?;
     std::fs::write(out.join("openapi.bin"), blob)?;
+    // What no document tells of: the metadata alone, of whatever kind.
+    for (kind, inner) in [
+        (
+            "PartialObjectMetadata",
+            json!({"metadata": {"$ref": format!("#/$defs/{META}ObjectMeta")}}),
+        ),
+        (
+            "PartialObjectMetadataList",
+            json!({
+                "metadata": {"$ref": format!("#/$defs/{META}ListMeta")},
+                "items": {"type": "array", "items": {"$ref": format!("#/$defs/{META}PartialObjectMetadata")}},
+            }),
+        ),
+    ] {
+        let name = format!("{META}{kind}");
+        definitions.insert(name.clone(), json!({"properties": inner}));
+        kinds.insert(("meta.k8s.io".into(), "v1".into(), kind.into()), name);
+    }
+    std::fs::write(out.join("schema.rs"), shapes(&definitions, &kinds)?)?;
     Ok(())
 }
 

@@ -32,6 +32,13 @@ impl<'a> Numbers<'a> {
         Self { messages }
     }
 
+    /// Whether a message is a list of texts with a name of its own (`Verbs`, `ExtraValue`).
+    fn is_list(&self, message: &str) -> bool {
+        self.messages
+            .get(&message.to_lowercase())
+            .is_some_and(|fields| fields.as_slice() == [("items", 1, None)])
+    }
+
     /// The wire table of a definition, whose fields are given by name and place.
     ///
     /// JSON inlines some messages (a volume's source, a probe's handler) that protobuf nests: such a message is a branch
@@ -45,7 +52,9 @@ impl<'a> Numbers<'a> {
             .flatten()
         {
             if let Some(index) = fields.get(*name) {
-                rows.push((*number, format!("Wire::Field({index})")));
+                let wrapped = inner.is_some_and(|inner| self.is_list(inner));
+                let wire = if wrapped { "Wrapped" } else { "Field" };
+                rows.push((*number, format!("Wire::{wire}({index})")));
             } else if let Some(inner) = inner {
                 let branch = self.table(inner, fields);
                 if !branch.is_empty() {

@@ -28,6 +28,8 @@ pub struct Definition {
 enum Wire {
     /// The field in this place of [`Definition::fields`].
     Field(u16),
+    /// The same, of a list that the wire has inside a message of its own, or of a map of such lists.
+    Wrapped(u16),
     /// A message whose fields JSON has among those of the message around it.
     Inlined(&'static [(u32, Wire)]),
 }

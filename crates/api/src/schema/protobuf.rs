@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use prost::bytes::Buf;
+use prost::bytes::{Buf, Bytes};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 use serde_json::{Map, Number, Value};
 
@@ -112,23 +112,127 @@ pub fn to_json(bytes: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// When it is no object of a known kind.
 pub fn from_json(json: &[u8]) -> Result<Vec<u8>> {
+    let Read {
+        api_version,
+        kind,
+        message,
+    } = read(json)?;
+    Ok(enveloped(&api_version, &kind, &message).encoded)
+}
+
+/// An encoded object, and where in it its own message lies: what stands among the items of a list.
+#[derive(Debug)]
+pub struct Enveloped {
+    /// The whole.
+    pub encoded: Vec<u8>,
+    /// The object's own message.
+    pub message: std::ops::Range<usize>,
+}
+
+/// An object in JSON, encoded, with its own message to be found.
+///
+/// # Errors
+/// When it is no object of a known kind.
+pub fn enveloped_from_json(json: &[u8]) -> Result<Enveloped> {
+    let Read {
+        api_version,
+        kind,
+        message,
+    } = read(json)?;
+    Ok(enveloped(&api_version, &kind, &message))
+}
+
+/// A list, from its items' own messages. `head` is the list in JSON without items.
+///
+/// # Errors
+/// When it is no list of a known kind.
+pub fn list_from_messages(head: &[u8], items: impl Iterator<Item = Bytes>) -> Result<Vec<Bytes>> {
+    let Read {
+        api_version,
+        kind,
+        message,
+    } = read(head)?;
+    let mut segments = vec![Bytes::new(), Bytes::from(message)];
+    for item in items {
+        let mut key = Vec::with_capacity(6);
+        encode_key(LIST_ITEMS, WireType::LengthDelimited, &mut key);
+        encode_varint(length(item.len()), &mut key);
+        segments.extend([Bytes::from(key), item]);
+    }
+    let size = segments.iter().map(Bytes::len).sum();
+    if let Some(first) = segments.first_mut() {
+        *first = envelope_head(&api_version, &kind, size).into();
+    }
+    segments.push(Bytes::from_static(ENVELOPE_TAIL));
+    Ok(segments)
+}
+
+/// A watch event (`meta/v1` `WatchEvent`, by itself, without envelope) of an encoded object; the event begins after
+/// `room` free bytes.
+pub fn watch_event(type_: &str, encoded: &[u8], room: usize) -> Vec<u8> {
+    let mut extension = Vec::with_capacity(8);
+    encode_key(1, WireType::LengthDelimited, &mut extension);
+    encode_varint(length(encoded.len()), &mut extension);
+    let mut event = Vec::with_capacity(room + type_.len() + extension.len() + encoded.len() + 16);
+    event.resize(room, 0);
+    write_bytes(1, type_.as_bytes(), &mut event);
+    encode_key(2, WireType::LengthDelimited, &mut event);
+    encode_varint(length(extension.len() + encoded.len()), &mut event);
+    event.extend_from_slice(&extension);
+    event.extend_from_slice(encoded);
+    event
+}
+
+/// The number of the items in every list.
+const LIST_ITEMS: u32 = 2;
+/// Encoding and type of the content, which upstream writes empty.
+const ENVELOPE_TAIL: &[u8] = &[0x1a, 0, 0x22, 0];
+
+/// An object's kind and its own message.
+struct Read {
+    api_version: String,
+    kind: String,
+    message: Vec<u8>,
+}
+
+fn read(json: &[u8]) -> Result<Read> {
     let object: Map<String, Value> =
         serde_json::from_slice(json).map_err(|error| ProtobufError::Malformed(error.to_string()))?;
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let definition = find(api_version, kind)?;
-    let mut raw = Vec::with_capacity(json.len());
-    write_fields(definition, definition.wire, &object, &mut raw);
+    let mut message = Vec::with_capacity(json.len());
+    write_fields(definition, definition.wire, &object, &mut message);
+    Ok(Read {
+        api_version: api_version.into(),
+        kind: kind.into(),
+        message,
+    })
+}
+
+fn length(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or_default()
+}
+
+/// Up to the object's own message, which is `size` bytes long.
+fn envelope_head(api_version: &str, kind: &str, size: usize) -> Vec<u8> {
     let mut type_meta = Vec::new();
     write_bytes(1, api_version.as_bytes(), &mut type_meta);
     write_bytes(2, kind.as_bytes(), &mut type_meta);
-    let mut encoded = MAGIC.to_vec();
-    write_bytes(1, &type_meta, &mut encoded);
-    write_bytes(2, &raw, &mut encoded);
-    // Encoding and type of the content, which upstream writes empty.
-    write_bytes(3, b"", &mut encoded);
-    write_bytes(4, b"", &mut encoded);
-    Ok(encoded)
+    let mut head = MAGIC.to_vec();
+    write_bytes(1, &type_meta, &mut head);
+    encode_key(2, WireType::LengthDelimited, &mut head);
+    encode_varint(length(size), &mut head);
+    head
+}
+
+fn enveloped(api_version: &str, kind: &str, message: &[u8]) -> Enveloped {
+    let mut encoded = envelope_head(api_version, kind, message.len());
+    let from = encoded.len();
+    encoded.extend_from_slice(message);
+    let message = from..encoded.len();
+    encoded.extend_from_slice(ENVELOPE_TAIL);
+    Enveloped { encoded, message }
 }
 
 fn find(api_version: &str, kind: &str) -> Result<&'static Definition> {
@@ -210,8 +314,14 @@ fn read_into(
                 read_into(object, definition, inner, inner_bytes, depth)?;
             }
             (Some(Wire::Inlined(_)), _) => return Err(malformed("a message is expected")),
-            (Some(Wire::Field(place)), scalar) => {
-                if let Some(field) = definition.fields.get(usize::from(*place)) {
+            (Some(Wire::Field(place) | Wire::Wrapped(place)), scalar) => {
+                let Some(field) = definition.fields.get(usize::from(*place)) else {
+                    continue;
+                };
+                if let (Some((_, Wire::Wrapped(_))), Type::List(_)) = (known, field.type_) {
+                    let list = value(field.type_, scalar, depth)?;
+                    object.insert(field.name.to_string(), list.unwrap_or_default());
+                } else {
                     read_value(object, field, scalar, depth)?;
                 }
             }
@@ -406,11 +516,19 @@ fn write_fields(
                     write_bytes(*number, &nested, out);
                 }
             }
-            Wire::Field(place) => {
-                if let Some(field) = definition.fields.get(usize::from(*place))
-                    && let Some(value) = object.get(field.name)
-                {
-                    write_value(*number, field.type_, value, out);
+            Wire::Field(place) | Wire::Wrapped(place) => {
+                let field = definition.fields.get(usize::from(*place));
+                let Some((field, value)) = field.and_then(|field| Some((field, object.get(field.name)?)))
+                else {
+                    continue;
+                };
+                match (wire, field.type_) {
+                    (Wire::Wrapped(_), Type::List(_)) => {
+                        let mut items = Vec::new();
+                        write_value(1, field.type_, value, &mut items);
+                        write_bytes(*number, &items, out);
+                    }
+                    _ => write_value(*number, field.type_, value, out),
                 }
             }
         }
@@ -549,6 +667,60 @@ mod tests {
     }
 
     #[test]
+    fn a_list_with_a_name_of_its_own_is_a_message() {
+        let resources = json!({"apiVersion": "v1", "kind": "APIResourceList", "groupVersion": "v1", "resources": [
+            {"name": "p", "singularName": "", "namespaced": true, "kind": "P", "verbs": ["get", "list"], "shortNames": ["x"]}
+        ]});
+        assert_eq!(round_trip(&resources), resources);
+        let encoded = from_json(resources.to_string().as_bytes()).unwrap();
+        // verbs=4 { items=1 "get" items=1 "list" }
+        let verbs = b"\x22\x0b\x0a\x03get\x0a\x04list";
+        assert!(encoded.windows(verbs.len()).any(|part| part == verbs));
+    }
+
+    #[test]
+    fn a_list_made_of_messages_is_the_list() {
+        let maps: Vec<Value> = (0..3)
+            .map(|n| json!({"metadata": {"name": format!("m{n}")}, "data": {"k": "v".repeat(n * 200)}}))
+            .collect();
+        let whole = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "7"},
+            "items": maps});
+        let head = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "7"}});
+        let messages = maps.iter().map(|map| {
+            let mut map = map.clone();
+            map["apiVersion"] = "v1".into();
+            map["kind"] = "ConfigMap".into();
+            let Enveloped { encoded, message } = enveloped_from_json(map.to_string().as_bytes()).unwrap();
+            Bytes::from(encoded).slice(message)
+        });
+        let segments = list_from_messages(head.to_string().as_bytes(), messages).unwrap();
+        assert_eq!(
+            segments.concat(),
+            from_json(whole.to_string().as_bytes()).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_watch_event_holds_an_encoded_object() {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        let encoded = from_json(map.to_string().as_bytes()).unwrap();
+        let event = watch_event("ADDED", &encoded, 4);
+        let (room, mut event) = event.split_at(4);
+        assert_eq!(room, [0; 4]);
+        let Ok((1, Scalar::Bytes(b"ADDED"))) = read_field(&mut event) else {
+            panic!()
+        };
+        let Ok((2, Scalar::Bytes(mut extension))) = read_field(&mut event) else {
+            panic!()
+        };
+        let Ok((1, Scalar::Bytes(raw))) = read_field(&mut extension) else {
+            panic!()
+        };
+        assert_eq!(raw, encoded);
+        assert!(event.is_empty() && extension.is_empty());
+    }
+
+    #[test]
     fn numbers_are_upstreams() {
         // metadata=1 { name=1 "a" } and data=2 { key=1 "k", value=2 "v" }, in Unknown.raw=2.
         let config_map =
@@ -586,7 +758,7 @@ mod tests {
         fn numbered(wire: &[(u32, Wire)], found: &mut Vec<u16>) {
             for (_, wire) in wire {
                 match wire {
-                    Wire::Field(place) => found.push(*place),
+                    Wire::Field(place) | Wire::Wrapped(place) => found.push(*place),
                     Wire::Inlined(inner) => numbered(inner, found),
                 }
             }

@@ -20,6 +20,9 @@ pub(crate) enum Encoding {
 /// The type of Kubernetes' protobuf form.
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
+/// The type of a watch in protobuf.
+pub(crate) const PROTOBUF_STREAM: &str = "application/vnd.kubernetes.protobuf;stream=watch";
+
 impl Encoding {
     /// The `Content-Type` it is sent with.
     pub(crate) fn content_type(self) -> &'static str {
@@ -136,6 +139,8 @@ pub(crate) fn negotiate(headers: &HeaderMap, transforms: bool) -> ApiResult<Acce
             Encoding::Json
         } else if range.matches("application", "yaml") {
             Encoding::Yaml
+        } else if range.matches("application", "vnd.kubernetes.protobuf") {
+            Encoding::Protobuf
         } else {
             return None;
         };
@@ -147,6 +152,7 @@ pub(crate) fn negotiate(headers: &HeaderMap, transforms: bool) -> ApiResult<Acce
                     return None;
                 }
                 match wanted {
+                    "Table" if encoding == Encoding::Protobuf => return None,
                     "Table" => Transform::Table,
                     "PartialObjectMetadata" | "PartialObjectMetadataList" => Transform::Partial,
                     _ => return None,
@@ -155,19 +161,18 @@ pub(crate) fn negotiate(headers: &HeaderMap, transforms: bool) -> ApiResult<Acce
         };
         Some(Accepted { encoding, transform })
     });
-    // JSON is what the cache holds, so the protobuf form is only for those who take nothing else.
-    let protobuf = || {
-        let accepts = |range: &MediaRange| {
-            range.matches("application", "vnd.kubernetes.protobuf") && range.parameter("as").is_none()
-        };
-        (transforms && ranges.iter().any(accepts)).then_some(Accepted {
-            encoding: Encoding::Protobuf,
-            transform: Transform::Whole,
-        })
-    };
-    found
-        .or_else(protobuf)
-        .ok_or_else(|| ApiError::not_acceptable(&ACCEPTED))
+    found.ok_or_else(|| ApiError::not_acceptable(&ACCEPTED))
+}
+
+/// Chooses for a watch: what a stream cannot be written in is as good as not known.
+///
+/// # Errors
+/// 406 when nothing that the client accepts can be streamed.
+pub(crate) fn negotiate_stream(headers: &HeaderMap) -> ApiResult<Accepted> {
+    match negotiate(headers, true) {
+        Ok(accepted) if accepted.encoding != Encoding::Yaml => Ok(accepted),
+        _ => Err(ApiError::not_acceptable(&ACCEPTED)),
+    }
 }
 
 #[cfg(test)]
@@ -198,10 +203,14 @@ mod tests {
             (kubectl, Some((Json, Table))),
             (
                 "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
-                Some((Json, Partial)),
+                Some((Protobuf, Partial)),
             ),
             (
                 "application/vnd.kubernetes.protobuf;q=1,application/json;q=0.1",
+                Some((Protobuf, Whole)),
+            ),
+            (
+                "application/json,application/vnd.kubernetes.protobuf",
                 Some((Json, Whole)),
             ),
             ("application/vnd.kubernetes.protobuf", Some((Protobuf, Whole))),

@@ -24,6 +24,8 @@ mod stage;
 mod token_request;
 mod transform;
 mod tunnel;
+mod watch;
+mod websocket;
 
 use std::convert::Infallible;
 use std::future::Future;

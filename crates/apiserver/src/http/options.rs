@@ -147,6 +147,7 @@ pub(crate) fn list(query: &Query, namespace: &str) -> ApiResult<ListOptions> {
         continue_: query.text("continue"),
         resource_version: query.text("resourceVersion"),
         resource_version_match: query.text("resourceVersionMatch"),
+        send_initial_events: query.optional_flag("sendInitialEvents"),
     })
 }
 
@@ -168,6 +169,7 @@ pub(crate) fn watch(query: &Query, namespace: &str) -> ApiResult<WatchOptions> {
         resource_version: query.text("resourceVersion"),
         resource_version_match: query.text("resourceVersionMatch"),
         send_initial_events: query.optional_flag("sendInitialEvents"),
+        continue_: query.text("continue"),
         allow_bookmarks: query.flag("allowWatchBookmarks"),
         timeout,
     })

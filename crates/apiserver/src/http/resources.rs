@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
 use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusDetails};
@@ -19,7 +19,7 @@ use crate::http::reviews::Review;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
     RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty, request_body, respond,
-    reviews, scale, token_request, tunnel,
+    reviews, scale, token_request, tunnel, watch,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -131,7 +131,7 @@ async fn verb(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
     match call.info.verb {
         "get" => get(call, resource).boxed().await,
         "list" => list(call, resource).boxed().await,
-        "watch" => watch(call, resource).boxed().await,
+        "watch" => watch::handle(call, resource).boxed().await,
         "create" => create(call, resource).boxed().await,
         "update" => update(call, resource, Target::Main).boxed().await,
         "patch" => patch(call, resource, Target::Main).boxed().await,
@@ -205,6 +205,7 @@ fn view<'a>(call: &Call, resource: &'a Resource, accepted: Accepted) -> ApiResul
     Ok(View {
         strategy: resource.strategy().as_ref(),
         transform: accepted.transform,
+        encoding: accepted.encoding,
         include: IncludeObject::read(&call.query)?,
     })
 }
@@ -215,7 +216,7 @@ fn object(call: &Call, resource: &Resource, code: u16, entry: &Entry) -> ApiResu
     if accepted.encoding == Encoding::Json && pretty::wanted(&call.query, &call.headers) {
         bytes = pretty::indented(&bytes).into();
     }
-    respond::encoded(code, accepted.encoding, bytes)
+    Ok(respond::typed(code, accepted.encoding.content_type(), bytes))
 }
 
 fn written(call: &Call, resource: &Resource, written: &Written) -> ApiResult<Response> {
@@ -247,53 +248,12 @@ async fn list(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
             let text = pretty::indented(&segments.concat());
             Ok(respond::typed(200, accepted.encoding.content_type(), text))
         }
-        Encoding::Json => Ok(respond::typed(
+        encoding => Ok(respond::typed(
             200,
-            accepted.encoding.content_type(),
+            encoding.content_type(),
             ResponseBody::segments(segments.into()),
         )),
-        encoding => respond::encoded(200, encoding, segments.concat().into()),
     }
-}
-
-async fn watch(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
-    let accepted = negotiate(&call.headers, true)?;
-    if accepted.encoding != Encoding::Json {
-        return Err(ApiError::not_acceptable(&["application/json"]));
-    }
-    let include = IncludeObject::read(&call.query)?;
-    let mut options = options::watch(&call.query, &call.info.namespace)?;
-    // The legacy paths name an object where others select it.
-    let name = call.info.path_name();
-    if !name.is_empty() {
-        let comma = if options.field_selector.is_empty() {
-            ""
-        } else {
-            ","
-        };
-        options.field_selector = format!("{}{comma}metadata.name={name}", options.field_selector);
-    }
-    let frames = resource.watch(options).await?;
-    let strategy = resource.strategy().clone();
-    let shutdown = call.shared.shutdown.clone();
-    let mut first = true;
-    let lines = frames.take_until(shutdown.cancelled_owned()).map(move |frame| {
-        let view = View {
-            strategy: strategy.as_ref(),
-            transform: accepted.transform,
-            include,
-        };
-        let line = view.event(&frame, std::mem::take(&mut first));
-        line.unwrap_or_else(|error| {
-            tracing::error!(%error, "a watch event could not be written");
-            Bytes::new()
-        })
-    });
-    Ok(respond::typed(
-        200,
-        accepted.encoding.content_type(),
-        ResponseBody::stream(lines.boxed()),
-    ))
 }
 
 async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
@@ -399,5 +359,9 @@ async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let list = options::list(&call.query, &call.info.namespace)?;
     let deleted = resource.delete_collection(&list, &delete, &write).boxed().await?;
     let segments = view(&call, &resource, accepted)?.list(&deleted)?;
-    respond::encoded(200, accepted.encoding, segments.concat().into())
+    Ok(respond::typed(
+        200,
+        accepted.encoding.content_type(),
+        ResponseBody::segments(segments.into()),
+    ))
 }

@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_A
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use serde::Serialize;
 use serde_json::Value;
-use skiff_api::schema::protobuf;
+use skiff_api::schema::protobuf::{self, ProtobufError};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::Encoding;
@@ -28,17 +28,33 @@ pub(crate) fn typed(code: u16, content_type: &'static str, body: impl Into<Respo
 
 /// A response of JSON bytes, transcoded when the client wants another form.
 pub(crate) fn encoded(code: u16, encoding: Encoding, json: Bytes) -> ApiResult<Response> {
+    let bytes = match encoding {
+        Encoding::Json => json,
+        encoding => transcoded(encoding, &json)?,
+    };
+    Ok(typed(code, encoding.content_type(), bytes))
+}
+
+/// JSON in another form.
+pub(crate) fn transcoded(encoding: Encoding, json: &[u8]) -> ApiResult<Bytes> {
     match encoding {
-        Encoding::Json => Ok(typed(code, Encoding::Json.content_type(), json)),
+        Encoding::Json => Ok(Bytes::copy_from_slice(json)),
         Encoding::Yaml => {
-            let value: Value = serde_json::from_slice(&json).map_err(ApiError::internal)?;
+            let value: Value = serde_json::from_slice(json).map_err(ApiError::internal)?;
             let yaml = serde_saphyr::to_string(&value).map_err(ApiError::internal)?;
-            Ok(typed(code, Encoding::Yaml.content_type(), yaml))
+            Ok(yaml.into())
         }
-        Encoding::Protobuf => {
-            let encoded = protobuf::from_json(&json).map_err(ApiError::internal)?;
-            Ok(typed(code, Encoding::Protobuf.content_type(), encoded))
+        Encoding::Protobuf => protobuf::from_json(json).map(Bytes::from).map_err(untranscodable),
+    }
+}
+
+/// Why an object has no protobuf form: only a kind that has no message, which is then not to be had in it.
+pub(crate) fn untranscodable(error: ProtobufError) -> ApiError {
+    match error {
+        ProtobufError::UnknownKind { .. } => {
+            ApiError::not_acceptable(&["application/json", "application/yaml"])
         }
+        error => ApiError::internal(error),
     }
 }
 

@@ -5,12 +5,14 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use skiff_api::schema::protobuf;
 use skiff_api::{KindInfo, Strategy};
 
 use crate::error::{ApiError, ApiResult};
-use crate::http::accept::Transform;
+use crate::http::accept::{Encoding, Transform};
 use crate::http::query::Query;
-use crate::registry::{Entry, EventType, Frame, List};
+use crate::http::respond;
+use crate::registry::{Entry, EventType, Form, Frame, Framed, List};
 
 /// What a row of a table holds besides its cells (`TableOptions.includeObject`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,7 @@ impl IncludeObject {
 pub(crate) struct View<'a> {
     pub(crate) strategy: &'a dyn Strategy,
     pub(crate) transform: Transform,
+    pub(crate) encoding: Encoding,
     pub(crate) include: IncludeObject,
 }
 
@@ -53,29 +56,49 @@ struct Metadata<'a> {
     metadata: &'a RawValue,
 }
 
+/// The length that stands before each frame of a protobuf watch, in bytes.
+pub(crate) const FRAME_LENGTH: usize = 4;
+
 impl View<'_> {
     fn info(&self) -> &KindInfo {
         self.strategy.info()
     }
 
+    fn is_protobuf(&self) -> bool {
+        self.encoding == Encoding::Protobuf
+    }
+
     /// One object.
     pub(crate) fn object(&self, entry: &Entry) -> ApiResult<Bytes> {
         match self.transform {
-            Transform::Whole => Ok(entry.json().clone()),
-            Transform::Partial => partial(entry),
+            Transform::Whole if self.is_protobuf() => Ok(self.form(entry)?.object),
+            Transform::Partial if self.is_protobuf() => Ok(self.form(entry)?.object),
+            Transform::Whole => self.encoded(entry.json().clone()),
+            Transform::Partial => self.encoded(partial(entry)?),
             Transform::Table => {
                 let mut table = self.table_head(entry.revision(), None, None, true)?;
-                self.row(&mut table, entry, Timestamp::now())?;
+                self.row(&mut table, entry, &self.cells(entry, Timestamp::now())?)?;
                 table.put_slice(b"]}");
-                Ok(table.freeze())
+                self.encoded(table.freeze())
             }
+        }
+    }
+
+    /// JSON in the encoding that is wanted.
+    fn encoded(&self, json: Bytes) -> ApiResult<Bytes> {
+        match self.encoding {
+            Encoding::Json => Ok(json),
+            encoding => respond::transcoded(encoding, &json),
         }
     }
 
     /// The segments of a list.
     pub(crate) fn list(&self, list: &List) -> ApiResult<Vec<Bytes>> {
-        match self.transform {
-            Transform::Whole => Ok(self.whole_list(list)),
+        if self.is_protobuf() {
+            return self.protobuf_list(list);
+        }
+        let segments = match self.transform {
+            Transform::Whole => self.whole_list(list),
             Transform::Partial => {
                 let mut segments = list_frame("PartialObjectMetadataList", "meta.k8s.io/v1", list);
                 for (index, entry) in list.items.iter().enumerate() {
@@ -85,7 +108,7 @@ impl View<'_> {
                     segments.push(partial(entry)?);
                 }
                 segments.push(Bytes::from_static(b"]}"));
-                Ok(segments)
+                segments
             }
             Transform::Table => {
                 let (continue_, remaining) = (list.continue_.as_deref(), list.remaining);
@@ -95,12 +118,35 @@ impl View<'_> {
                     if index > 0 {
                         table.put_u8(b',');
                     }
-                    self.row(&mut table, entry, now)?;
+                    self.row(&mut table, entry, &self.cells(entry, now)?)?;
                 }
                 table.put_slice(b"]}");
-                Ok(vec![table.freeze()])
+                vec![table.freeze()]
             }
+        };
+        match self.encoding {
+            Encoding::Json => Ok(segments),
+            _ => Ok(vec![self.encoded(segments.concat().into())?]),
         }
+    }
+
+    /// A walk over the messages that the entries share.
+    fn protobuf_list(&self, list: &List) -> ApiResult<Vec<Bytes>> {
+        let (kind, api_version) = match self.transform {
+            Transform::Partial => (
+                "PartialObjectMetadataList".to_string(),
+                "meta.k8s.io/v1".to_string(),
+            ),
+            _ => (format!("{}List", self.info().kind), self.info().api_version()),
+        };
+        let mut head = list_frame(&kind, &api_version, list);
+        head.push(Bytes::from_static(b"]}"));
+        let items: Vec<Bytes> = list
+            .items
+            .iter()
+            .map(|entry| Ok(self.form(entry)?.item))
+            .collect::<ApiResult<_>>()?;
+        protobuf::list_from_messages(&head.concat(), items.into_iter()).map_err(respond::untranscodable)
     }
 
     /// A walk over the cache's bytes: each item without the `apiVersion` and `kind` that it begins with, which the
@@ -125,7 +171,36 @@ impl View<'_> {
         segments
     }
 
-    /// The line of a watch event. `first`: no line of this watch came before.
+    /// The form that this view shows of an entry: of all that is not its JSON as it stands, made once for everyone.
+    fn form(&self, entry: &Entry) -> ApiResult<Framed> {
+        let form = match (self.transform, self.is_protobuf()) {
+            (Transform::Partial, true) => Form::PartialProtobuf,
+            (Transform::Partial, false) => Form::Partial,
+            _ => Form::Protobuf,
+        };
+        entry.form(form, || {
+            let json = match form {
+                Form::Protobuf => entry.json().clone(),
+                _ => partial(entry)?,
+            };
+            let type_ = entry.announced().name();
+            if form == Form::Partial {
+                let frame = line(type_, &json);
+                let from = frame.len() - json.len() - LINE_END.len();
+                let object = frame.slice(from..from + json.len());
+                let item = object.clone();
+                return Ok(Framed { frame, object, item });
+            }
+            let made = protobuf::enveloped_from_json(&json).map_err(respond::untranscodable)?;
+            let frame = packed(type_, &made.encoded);
+            let object = frame.slice(frame.len() - made.encoded.len()..);
+            let item = object.slice(made.message);
+            Ok(Framed { frame, object, item })
+        })
+    }
+
+    /// The frame of a watch event: a line of JSON, or a message behind its length. `first`: no frame of this watch came
+    /// before.
     pub(crate) fn event(&self, frame: &Frame, first: bool) -> ApiResult<Bytes> {
         let (type_, entry) = match frame {
             Frame::Added(entry) => (EventType::Added, entry),
@@ -134,22 +209,46 @@ impl View<'_> {
             Frame::Bookmark {
                 revision,
                 initial_events_end,
-            } => return self.bookmark(*revision, *initial_events_end, first),
+            } => {
+                let object = self.bookmark(*revision, *initial_events_end, first)?;
+                return self.framed("BOOKMARK", object);
+            }
             Frame::Error(error) => {
                 let status = serde_json::to_vec(error.0.as_ref()).map_err(ApiError::internal)?;
-                return Ok(line("ERROR", &status));
+                return self.framed("ERROR", status.into());
             }
         };
-        match self.transform {
-            Transform::Whole => Ok(entry.line(type_)),
-            Transform::Partial => Ok(line(type_.name(), &partial(entry)?)),
-            Transform::Table => {
+        match (self.transform, self.is_protobuf()) {
+            (Transform::Whole, false) => Ok(entry.line(type_)),
+            (Transform::Table, _) => {
+                let now = Timestamp::now();
+                let cells = || Ok(Framed::from(self.cells(entry, now)?));
+                let cells = entry.form(Form::Cells(now.as_second()), cells)?.object;
                 let mut table = self.table_head(entry.revision(), None, None, first)?;
-                self.row(&mut table, entry, Timestamp::now())?;
+                self.row(&mut table, entry, &cells)?;
                 table.put_slice(b"]}");
                 Ok(line(type_.name(), &table))
             }
+            (_, is_protobuf) => {
+                let form = self.form(entry)?;
+                Ok(if type_ == entry.announced() {
+                    form.frame
+                } else if is_protobuf {
+                    packed(type_.name(), &form.object)
+                } else {
+                    line(type_.name(), &form.object)
+                })
+            }
         }
+    }
+
+    /// The frame of an event that only this watch has, its object in JSON.
+    fn framed(&self, type_: &str, object: Bytes) -> ApiResult<Bytes> {
+        if !self.is_protobuf() {
+            return Ok(line(type_, &object));
+        }
+        let object = protobuf::from_json(&object).map_err(respond::untranscodable)?;
+        Ok(packed(type_, &object))
     }
 
     fn bookmark(&self, revision: i64, initial_events_end: bool, first: bool) -> ApiResult<Bytes> {
@@ -161,24 +260,20 @@ impl View<'_> {
             );
         }
         let info = self.info();
-        let object = match self.transform {
-            Transform::Whole => {
-                json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata })
-            }
-            Transform::Partial => {
-                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
-            }
-            Transform::Table => {
-                let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata });
-                let cells: Vec<Value> = info.columns.iter().map(|_| Value::Null).collect();
-                let row = json!({ "cells": cells, "object": object });
-                let mut table = self.table_head(revision, None, None, first)?;
-                table.put_slice(row.to_string().as_bytes());
-                table.put_slice(b"]}");
-                return Ok(line("BOOKMARK", &table));
-            }
+        let (kind, api_version) = match self.transform {
+            Transform::Whole => (info.kind.as_ref(), info.api_version()),
+            _ => ("PartialObjectMetadata", "meta.k8s.io/v1".to_string()),
         };
-        Ok(line("BOOKMARK", object.to_string().as_bytes()))
+        let object = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
+        if self.transform != Transform::Table {
+            return Ok(object.to_string().into());
+        }
+        let cells: Vec<Value> = info.columns.iter().map(|_| Value::Null).collect();
+        let row = json!({ "cells": cells, "object": object });
+        let mut table = self.table_head(revision, None, None, first)?;
+        table.put_slice(row.to_string().as_bytes());
+        table.put_slice(b"]}");
+        Ok(table.freeze())
     }
 
     /// A table up to its first row.
@@ -215,10 +310,17 @@ impl View<'_> {
         Ok(BytesMut::from(head.as_bytes()))
     }
 
-    fn row(&self, table: &mut BytesMut, entry: &Entry, now: Timestamp) -> ApiResult<()> {
+    /// What an object's row shows, as a list in JSON.
+    fn cells(&self, entry: &Entry, now: Timestamp) -> ApiResult<Bytes> {
         let object = self.strategy.decode(entry.json()).map_err(ApiError::internal)?;
         let cells = Value::Array(self.strategy.cells(object.as_ref(), now));
-        table.put_slice(format!(r#"{{"cells":{cells},"object":"#).as_bytes());
+        Ok(cells.to_string().into())
+    }
+
+    fn row(&self, table: &mut BytesMut, entry: &Entry, cells: &[u8]) -> ApiResult<()> {
+        table.put_slice(br#"{"cells":"#);
+        table.put_slice(cells);
+        table.put_slice(br#","object":"#);
         match self.include {
             IncludeObject::None => table.put_slice(b"null"),
             IncludeObject::Metadata => table.put_slice(&partial(entry)?),
@@ -257,10 +359,92 @@ fn list_meta(revision: i64, continue_: Option<&str>, remaining: Option<i64>) -> 
     meta
 }
 
+/// What follows the object in a line.
+const LINE_END: &[u8] = b"}\n";
+
 fn line(type_: &str, object: &[u8]) -> Bytes {
     let mut line = BytesMut::with_capacity(object.len() + 40);
     line.put_slice(format!(r#"{{"type":"{type_}","object":"#).as_bytes());
     line.put_slice(object);
-    line.put_slice(b"}\n");
+    line.put_slice(LINE_END);
     line.freeze()
+}
+
+/// The event of an object in protobuf, behind its length.
+fn packed(type_: &str, object: &[u8]) -> Bytes {
+    let mut frame = protobuf::watch_event(type_, object, FRAME_LENGTH);
+    // Nothing that the store takes is as long as 4 GiB.
+    let length = u32::try_from(frame.len() - FRAME_LENGTH).unwrap_or(u32::MAX);
+    if let Some(place) = frame.first_chunk_mut::<FRAME_LENGTH>() {
+        *place = length.to_be_bytes();
+    }
+    frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::entry_of;
+    use skiff_api::catalogue;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_watch_event_is_encoded_once_for_all_watchers_of_an_encoding() {
+        let catalogue = catalogue::builtin();
+        let strategy = catalogue.resource("", "v1", "configmaps").unwrap().as_ref();
+        let entry = Arc::new(entry_of(
+            strategy,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}}),
+        ));
+        for (transform, encoding) in [
+            (Transform::Whole, Encoding::Json),
+            (Transform::Whole, Encoding::Protobuf),
+            (Transform::Partial, Encoding::Json),
+            (Transform::Partial, Encoding::Protobuf),
+        ] {
+            let include = IncludeObject::default();
+            let view = View {
+                strategy,
+                transform,
+                encoding,
+                include,
+            };
+            let [one, other] =
+                [true, false].map(|first| view.event(&Frame::Added(entry.clone()), first).unwrap());
+            assert_eq!(one.as_ptr(), other.as_ptr(), "{transform:?} {encoding:?}");
+            // Another type is written around the same object.
+            let modified = view.event(&Frame::Modified(entry.clone()), false).unwrap();
+            let object = view.object(&entry).unwrap();
+            let holds = |frame: &[u8]| frame.windows(object.len()).any(|part| part == object);
+            assert!(holds(&one) && holds(&modified) && one != modified);
+        }
+    }
+
+    #[test]
+    fn what_a_watch_fails_with_comes_in_its_encoding() {
+        let catalogue = catalogue::builtin();
+        let view = View {
+            strategy: catalogue.resource("", "v1", "configmaps").unwrap().as_ref(),
+            transform: Transform::Whole,
+            encoding: Encoding::Protobuf,
+            include: IncludeObject::default(),
+        };
+        let frame = view
+            .event(&Frame::Error(ApiError::gone("too old")), false)
+            .unwrap();
+        let status = frame.windows(4).position(|part| part == protobuf::MAGIC).unwrap();
+        let status: Value = serde_json::from_slice(&protobuf::to_json(&frame[status..]).unwrap()).unwrap();
+        assert_eq!(
+            (&status["kind"], &status["code"]),
+            (&json!("Status"), &json!(410))
+        );
+    }
+
+    #[test]
+    fn a_frame_of_a_protobuf_watch_says_how_long_it_is() {
+        let frame = packed("ADDED", b"k8s\0x");
+        let (length, event) = frame.split_at(FRAME_LENGTH);
+        assert_eq!(length, u32::try_from(event.len()).unwrap().to_be_bytes());
+        assert_eq!(event, b"\x0a\x05ADDED\x12\x07\x0a\x05k8s\0x");
+    }
 }

@@ -102,7 +102,8 @@ async fn permit(call: &Call) -> ApiResult<()> {
     }
 }
 
-fn is_upgrade(headers: &HeaderMap) -> bool {
+/// Whether a client wants to go on in another protocol.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     let mut tokens = headers
         .get_all(CONNECTION)
         .iter()

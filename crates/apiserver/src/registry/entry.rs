@@ -7,7 +7,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use skiff_api::{KindInfo, Object, Strategy};
 
-use crate::error::ApiError;
+use super::forms::{Form, Forms, Framed};
+use crate::error::{ApiError, ApiResult};
 
 /// What a selector may ask of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,6 +142,7 @@ pub struct Entry {
     json: Bytes,
     /// Where `"resourceVersion":"…",` stands in `json`; empty in an entry that was never written.
     version: std::ops::Range<usize>,
+    forms: Forms,
 }
 
 impl Entry {
@@ -176,6 +178,7 @@ impl Entry {
             json: line.slice(line_head.len()..line_head.len() + length),
             line,
             version: head.0.len()..head.0.len() + version.len(),
+            forms: Forms::default(),
         })
     }
 
@@ -199,6 +202,7 @@ impl Entry {
             json: line.slice(line_head.len()..line_head.len() + length),
             line,
             version: before.len()..before.len() + version.len(),
+            forms: Forms::default(),
         }
     }
 
@@ -232,6 +236,16 @@ impl Entry {
         line.freeze()
     }
 
+    /// The entry in another form than its JSON: made for who asks first, and shared by who comes after.
+    pub(crate) fn form(&self, form: Form, make: impl FnOnce() -> ApiResult<Framed>) -> ApiResult<Framed> {
+        self.forms.get(form, make)
+    }
+
+    /// The type of the event that announced this version.
+    pub(crate) fn announced(&self) -> EventType {
+        self.announced
+    }
+
     /// What a selector may ask of it.
     pub fn facts(&self) -> &Arc<Facts> {
         &self.facts
@@ -251,4 +265,13 @@ impl Entry {
     pub fn revision(&self) -> i64 {
         self.revision
     }
+}
+
+/// An entry that was just added.
+#[cfg(test)]
+pub(crate) fn entry_of(strategy: &dyn Strategy, json: serde_json::Value) -> Entry {
+    let object = strategy.decode_value(json).unwrap();
+    let facts = Arc::new(Facts::of(strategy, object.as_ref()));
+    let value = object.encode().unwrap();
+    Entry::new(&Head::of(strategy.info()), facts, &value, 7, EventType::Added).unwrap()
 }

@@ -14,6 +14,7 @@ mod decode;
 mod delete;
 mod entry;
 mod feed;
+mod forms;
 mod handoff;
 mod index;
 mod leases;
@@ -36,7 +37,10 @@ use skiff_store::Store;
 use tokio_util::sync::CancellationToken;
 
 pub use admit::{Admission, AdmissionRequest, AdmitAll, Operation};
+#[cfg(test)]
+pub(crate) use entry::entry_of;
 pub use entry::{Entry, EventType, Facts};
+pub(crate) use forms::{Form, Framed};
 pub use options::{
     DeleteOptions, Deleted, FieldValidation, List, ListOptions, PatchType, Propagation, WatchOptions,
     WriteOptions, Written,

@@ -28,6 +28,8 @@ pub struct ListOptions {
     pub resource_version: Option<String>,
     /// `resourceVersionMatch`.
     pub resource_version_match: Option<String>,
+    /// `sendInitialEvents`, which only a watch may have.
+    pub send_initial_events: Option<bool>,
 }
 
 /// The objects that a list found.
@@ -58,6 +60,8 @@ pub struct WatchOptions {
     pub resource_version_match: Option<String>,
     /// `sendInitialEvents`.
     pub send_initial_events: Option<bool>,
+    /// `continue`, which only a list can go on from.
+    pub continue_: Option<String>,
     /// `allowWatchBookmarks`.
     pub allow_bookmarks: bool,
     /// When the watch ends of itself.
@@ -73,6 +77,7 @@ impl Default for WatchOptions {
             resource_version: None,
             resource_version_match: None,
             send_initial_events: None,
+            continue_: None,
             allow_bookmarks: false,
             timeout: Duration::from_secs(30 * 60),
         }

@@ -90,6 +90,12 @@ fn list_as_of(options: &ListOptions) -> ApiResult<AsOf> {
             );
         }
     }
+    if options.send_initial_events.is_some() {
+        errors.forbidden(
+            &Path::new("sendInitialEvents"),
+            "sendInitialEvents is forbidden for list",
+        );
+    }
     if !errors.is_empty() {
         return Err(ApiError::invalid_options("ListOptions", &errors));
     }
@@ -114,7 +120,7 @@ enum Beginning {
     /// With the changes after a revision.
     After(i64),
     /// With the objects that there are, of a state that is new enough; then the changes.
-    State { as_of: AsOf, mark_end: bool },
+    State { as_of: AsOf },
     /// With the changes from now on.
     Here(AsOf),
 }
@@ -123,14 +129,32 @@ fn beginning(options: &WatchOptions) -> ApiResult<Beginning> {
     let match_ = options.resource_version_match.as_deref().unwrap_or_default();
     let path = Path::new("resourceVersionMatch");
     let mut errors = Errors::new();
-    match (options.send_initial_events, match_) {
-        (None, "") | (Some(_), "NotOlderThan") => {}
-        (None, _) => errors.forbidden(&path, "resourceVersionMatch is forbidden for watch"),
-        (Some(_), "") => errors.forbidden(
+    if options.send_initial_events.is_some() && match_ != "NotOlderThan" {
+        errors.forbidden(
             &path,
             "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ),
-        (Some(_), other) => errors.not_supported(&path, other, &["NotOlderThan"]),
+        );
+    }
+    if !match_.is_empty() {
+        if options.send_initial_events.is_none() {
+            errors.forbidden(
+                &path,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
+        }
+        if match_ != "NotOlderThan" {
+            errors.not_supported(&path, match_, &["NotOlderThan"]);
+        }
+        if options
+            .continue_
+            .as_deref()
+            .is_some_and(|token| !token.is_empty())
+        {
+            errors.forbidden(
+                &path,
+                "resourceVersionMatch is forbidden when continue is provided",
+            );
+        }
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid_options("ListOptions", &errors));
@@ -142,16 +166,12 @@ fn beginning(options: &WatchOptions) -> ApiResult<Beginning> {
         Some(version) => AsOf::NotOlderThan(version),
     };
     Ok(match (options.send_initial_events, version) {
-        (Some(true), _) => Beginning::State {
-            as_of,
-            mark_end: true,
-        },
-        (_, Some(version)) if version > 0 => Beginning::After(version),
+        (_, Some(version)) if version > 0 && options.send_initial_events != Some(true) => {
+            Beginning::After(version)
+        }
         (Some(false), _) => Beginning::Here(as_of),
-        (None, _) => Beginning::State {
-            as_of,
-            mark_end: false,
-        },
+        // Who names no version gets the objects there are without asking for them, and their end marked.
+        (Some(true) | None, _) => Beginning::State { as_of },
     })
 }
 
@@ -335,7 +355,7 @@ impl Resource {
                     mark_end: false,
                 },
             },
-            Beginning::State { as_of, mark_end } => {
+            Beginning::State { as_of } => {
                 self.wait_until(as_of).await?;
                 let reached = self.feed.reached();
                 let (snapshot, subscription) = self.cache.watch_from_state(&selection);
@@ -343,7 +363,7 @@ impl Resource {
                     initial: snapshot.items,
                     subscription,
                     revision: reached.max(snapshot.revision),
-                    mark_end,
+                    mark_end: true,
                 }
             }
             Beginning::Here(as_of) => {
@@ -459,26 +479,23 @@ mod tests {
 
     #[test]
     fn a_watch_begins_where_its_options_say() {
-        let state = |as_of, mark_end| Ok(Beginning::State { as_of, mark_end });
+        let state = |as_of| Ok(Beginning::State { as_of });
         let cases = [
-            ("", None, "", state(AsOf::Now, false)),
-            ("0", None, "", state(AsOf::Any, false)),
+            ("", None, "", state(AsOf::Now)),
+            ("0", None, "", state(AsOf::Any)),
             ("7", None, "", Ok(Beginning::After(7))),
-            ("", Some(true), "NotOlderThan", state(AsOf::Now, true)),
-            ("0", Some(true), "NotOlderThan", state(AsOf::Any, true)),
-            (
-                "7",
-                Some(true),
-                "NotOlderThan",
-                state(AsOf::NotOlderThan(7), true),
-            ),
+            ("", Some(true), "NotOlderThan", state(AsOf::Now)),
+            ("0", Some(true), "NotOlderThan", state(AsOf::Any)),
+            ("7", Some(true), "NotOlderThan", state(AsOf::NotOlderThan(7))),
             ("", Some(false), "NotOlderThan", Ok(Beginning::Here(AsOf::Now))),
             ("7", Some(false), "NotOlderThan", Ok(Beginning::After(7))),
             (
                 "7",
                 None,
-                "Exact",
-                Err("Forbidden: resourceVersionMatch is forbidden for watch"),
+                "NotOlderThan",
+                Err(
+                    "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ),
             ),
             (
                 "7",

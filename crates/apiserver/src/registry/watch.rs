@@ -7,15 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use skiff_api::KindInfo;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Subscription};
-use super::entry::{Entry, EventType};
+use super::entry::Entry;
 use super::feed::Feed;
 use super::ring::{Change, TooOld};
 use super::routes::Track;
@@ -47,43 +45,6 @@ pub enum Frame {
     },
     /// The watch has failed; the last frame.
     Error(ApiError),
-}
-
-impl Frame {
-    /// The frame as a line of JSON. An object's line is shared by all watches that announce the same.
-    pub fn line(&self, info: &KindInfo) -> Bytes {
-        match self {
-            Self::Added(entry) => entry.line(EventType::Added),
-            Self::Modified(entry) => entry.line(EventType::Modified),
-            Self::Deleted(entry) => entry.line(EventType::Deleted),
-            Self::Bookmark {
-                revision,
-                initial_events_end,
-            } => {
-                let annotations = if *initial_events_end {
-                    r#","annotations":{"k8s.io/initial-events-end":"true"}"#
-                } else {
-                    ""
-                };
-                format!(
-                    concat!(
-                        r#"{{"type":"BOOKMARK","object":{{"kind":"{}","apiVersion":"{}","#,
-                        r#""metadata":{{"resourceVersion":"{}","creationTimestamp":null{}}}}}}}"#,
-                        "\n"
-                    ),
-                    info.kind,
-                    info.api_version(),
-                    revision,
-                    annotations
-                )
-                .into()
-            }
-            Self::Error(error) => {
-                let status = serde_json::to_string(&error.0).unwrap_or_else(|_| "{}".into());
-                format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").into()
-            }
-        }
-    }
 }
 
 /// 410, as a watch from a resource version that is no longer kept is told.
@@ -275,7 +236,7 @@ impl Watcher {
 mod tests {
     use super::*;
     use crate::registry::cache::Incoming;
-    use crate::registry::entry::{Facts, Head};
+    use crate::registry::entry::{EventType, Facts, Head};
     use crate::registry::feed::StoreRef;
     use skiff_api::catalogue;
     use skiff_store::{SqliteOptions, SqliteStore};

@@ -217,6 +217,51 @@ impl Server {
         self.client(Credential::Certificate(&admin)).await
     }
 
+    /// A connection of its own that may do everything, to write on as one likes.
+    pub(crate) async fn connect(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+        let admin = self.authority.client("admin", &["system:masters"]);
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).unwrap())
+            .unwrap();
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(admin.certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(admin.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap()
+    }
+
+    /// Asks for an upgrade on a connection of its own.
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> http::Response<hyper::body::Incoming> {
+        let stream = hyper_util::rt::TokioIo::new(self.connect().await);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        let mut request = Request::get(path)
+            .header("host", "localhost")
+            .header("connection", "Upgrade");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        sender.send_request(request).await.unwrap()
+    }
+
     /// A client within the process that may do everything.
     pub(crate) fn local(&self) -> Client {
         Client::new(self.api.local(UserInfo::master("test")), "default")

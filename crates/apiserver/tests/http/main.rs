@@ -16,3 +16,4 @@ mod objects;
 mod paths;
 mod pods;
 mod rights;
+mod watch;

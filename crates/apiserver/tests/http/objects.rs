@@ -185,7 +185,7 @@ async fn objects_are_read_and_written_in_protobuf() {
     let preferred = get_as(
         &client,
         MAPS,
-        "application/vnd.kubernetes.protobuf,application/json",
+        "application/json,application/vnd.kubernetes.protobuf",
     )
     .await;
     assert_eq!(preferred.json()["kind"], "ConfigMapList");
