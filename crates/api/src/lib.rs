@@ -31,6 +31,7 @@ pub mod object;
 pub mod pod;
 pub mod policy;
 pub mod quantity;
+pub mod quota;
 mod rbac;
 mod same;
 pub mod scheduling;

@@ -8,7 +8,7 @@ mod limit_range;
 mod namespace;
 mod node;
 pub(crate) mod persistent_volume;
-pub(crate) mod persistent_volume_claim;
+pub mod persistent_volume_claim;
 mod pod;
 pub mod pod_spec;
 mod pod_template;

@@ -23,6 +23,21 @@ pub(crate) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-cla
 const STORAGE: &str = "storage";
 const CLASS: &str = "volumeAttributesClassName";
 
+/// The class that a claim names, be it by the field or by the annotation from before the field; `None` when it names none
+/// and so is to get the default one (`GetPersistentVolumeClaimClass`, `PersistentVolumeClaimHasClass`).
+pub fn class_name(claim: &PersistentVolumeClaim) -> Option<&str> {
+    let annotated = claim
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(CLASS_ANNOTATION));
+    let named = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.storage_class_name.as_ref());
+    annotated.or(named).map(String::as_str)
+}
+
 impl Kind for PersistentVolumeClaim {
     fn info() -> KindInfo {
         KindInfo {

@@ -3,6 +3,6 @@
 mod csi_driver;
 mod csi_node;
 mod csi_storage_capacity;
-mod storage_class;
+pub mod storage_class;
 mod volume_attachment;
 mod volume_attributes_class;

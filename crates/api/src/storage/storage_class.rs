@@ -22,7 +22,7 @@ const DEFAULT_CLASS: [&str; 2] = [
 ];
 
 /// Whether claims that name no class get this one.
-pub(crate) fn is_default(annotations: Option<&BTreeMap<String, String>>) -> bool {
+pub fn is_default(annotations: Option<&BTreeMap<String, String>>) -> bool {
     let value = |key: &&str| annotations.and_then(|all| all.get(*key));
     DEFAULT_CLASS
         .iter()
