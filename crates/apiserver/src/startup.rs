@@ -11,10 +11,12 @@ use k8s_openapi::api::core::v1::{
     ServiceSpec,
 };
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use skiff_api::Target;
+use skiff_api::scheduling::priority_class::SYSTEM_CLASSES;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -277,6 +279,20 @@ pub(crate) async fn bootstrap(
         };
         let made = namespace.ensure(registry).await;
         made.map_err(|error| (format!("namespace {name}"), error))?;
+    }
+    for (name, value, description) in SYSTEM_CLASSES {
+        let class = Wanted {
+            object: PriorityClass {
+                metadata: named("", name),
+                value: Some(value),
+                description: Some(description.into()),
+                ..PriorityClass::default()
+            },
+            // Its number cannot be changed, and the rest is the users'.
+            repair: |_, _| {},
+        };
+        let made = class.ensure(registry).await;
+        made.map_err(|error| (format!("priorityclass {name}"), error))?;
     }
     let authentication = Wanted {
         object: ConfigMap {

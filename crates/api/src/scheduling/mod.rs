@@ -1,5 +1,5 @@
 //! The kinds of the scheduling.k8s.io group.
 
-mod priority_class;
+pub mod priority_class;
 
 pub use priority_class::SYSTEM_CLASSES;

@@ -2,13 +2,21 @@
 //! as upstream names them.
 
 mod certificate_requester;
+mod default_ingress_class;
+mod default_storage_class;
 mod default_toleration_seconds;
 mod escalation;
+mod limit_ranger;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
+mod persistent_volume_claim_resize;
+mod pod_topology_labels;
 mod priority;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
 pub(crate) mod service_addresses;
+mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 
 use std::sync::{Arc, OnceLock, Weak};
@@ -18,13 +26,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use skiff_api::{KindInfo, Object};
 
 use crate::admission::certificate_requester::CertificateRequester;
+use crate::admission::default_ingress_class::DefaultIngressClass;
+use crate::admission::default_storage_class::DefaultStorageClass;
 use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
 use crate::admission::escalation::Escalation;
+use crate::admission::limit_ranger::LimitRanger;
 use crate::admission::namespace_lifecycle::NamespaceLifecycle;
 use crate::admission::node_restriction::NodeRestriction;
+use crate::admission::persistent_volume_claim_resize::PersistentVolumeClaimResize;
+use crate::admission::pod_topology_labels::PodTopologyLabels;
 use crate::admission::priority::Priority;
+use crate::admission::resource_quota::ResourceQuota;
+use crate::admission::runtime_class::RuntimeClass;
 use crate::admission::service_account::ServiceAccount;
 use crate::admission::service_addresses::ServiceAddresses;
+use crate::admission::storage_object_in_use_protection::StorageObjectInUseProtection;
 use crate::admission::taint_nodes_by_condition::TaintNodesByCondition;
 use crate::auth::authorize::Union;
 use crate::error::{ApiError, ApiResult};
@@ -39,6 +55,17 @@ trait Plugin: Send + Sync {
         _request: &AdmissionRequest<'_>,
         _object: &mut dyn Object,
         _registry: &Registry,
+    ) -> ApiResult<()> {
+        Ok(())
+    }
+
+    /// Refuses an object that is about to be written; says what the client should be warned of.
+    async fn validate(
+        &self,
+        _request: &AdmissionRequest<'_>,
+        _object: &dyn Object,
+        _registry: &Registry,
+        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         Ok(())
     }
@@ -63,13 +90,21 @@ impl Chain {
         Self {
             plugins: vec![
                 Box::new(NamespaceLifecycle),
+                Box::new(LimitRanger),
                 Box::new(ServiceAccount),
                 Box::new(NodeRestriction),
                 Box::new(TaintNodesByCondition),
                 Box::new(Priority),
                 Box::new(DefaultTolerationSeconds),
+                Box::new(DefaultStorageClass),
+                Box::new(StorageObjectInUseProtection),
+                Box::new(PersistentVolumeClaimResize),
+                Box::new(RuntimeClass),
                 Box::new(CertificateRequester),
                 Box::new(Escalation(authorizer)),
+                Box::new(DefaultIngressClass),
+                Box::new(PodTopologyLabels),
+                Box::new(ResourceQuota::default()),
             ],
             addresses,
             registry: OnceLock::new(),
@@ -98,6 +133,15 @@ impl Admission for Chain {
             plugin.admit(request, object, &registry).await?;
         }
         self.addresses.admit(request, object)
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>, object: &dyn Object) -> ApiResult<Vec<String>> {
+        let registry = self.registry()?;
+        let mut warnings = Vec::new();
+        for plugin in &self.plugins {
+            plugin.validate(request, object, &registry, &mut warnings).await?;
+        }
+        Ok(warnings)
     }
 
     async fn check_delete(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
@@ -130,7 +174,21 @@ fn shown_name(request: &AdmissionRequest<'_>, meta: &ObjectMeta) -> String {
     if !request.name.is_empty() {
         return request.name.to_string();
     }
-    meta.generate_name.clone().unwrap_or_else(|| "Unknown!".into())
+    let given = [&meta.name, &meta.generate_name].into_iter().flatten();
+    given
+        .filter(|name| !name.is_empty())
+        .next()
+        .cloned()
+        .unwrap_or_else(|| "Unknown!".into())
+}
+
+/// Of several classes that want to be the default, the newest, by name when they are as new.
+fn newest<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(classes: Vec<K>) -> Option<K> {
+    classes.into_iter().min_by_key(|class| {
+        let meta = class.metadata();
+        let created = meta.creation_timestamp.as_ref().map(|time| time.0);
+        (std::cmp::Reverse(created), meta.name.clone())
+    })
 }
 
 #[cfg(test)]

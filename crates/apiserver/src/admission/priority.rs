@@ -4,24 +4,29 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use skiff_api::Object;
+use skiff_api::scheduling::priority_class::SYSTEM_CLASSES;
 
 use super::{Plugin, new_pod, shown_name};
 use crate::error::{ApiError, ApiResult};
-use crate::objects::find;
+use crate::objects::{all, look_up};
 use crate::registry::{AdmissionRequest, Operation, Registry};
-
-/// The classes that every cluster has.
-const SYSTEM_CLASSES: [(&str, i32); 2] = [
-    ("system-cluster-critical", 2_000_000_000),
-    ("system-node-critical", 2_000_001_000),
-];
 
 pub(super) struct Priority;
 
 /// What a class gives a pod.
+#[derive(Debug, PartialEq)]
 struct Given {
     value: i32,
     preemption: Option<String>,
+}
+
+impl Given {
+    fn of(class: &PriorityClass) -> Self {
+        Self {
+            value: class.value.unwrap_or_default(),
+            preemption: class.preemption_policy.clone(),
+        }
+    }
 }
 
 #[async_trait]
@@ -33,42 +38,86 @@ impl Plugin for Priority {
         registry: &Registry,
     ) -> ApiResult<()> {
         if request.operation == Operation::Update {
-            keep(request, object);
+            if request.subresource.is_none() {
+                keep(request, object);
+            }
             return Ok(());
         }
         let shown = shown_name(request, object.metadata());
         let Some(pod) = new_pod(request, object) else {
             return Ok(());
         };
-        let class = pod
-            .spec
-            .get_or_insert_default()
-            .priority_class_name
-            .clone()
-            .unwrap_or_default();
-        let given = match SYSTEM_CLASSES.iter().find(|(name, _)| *name == class) {
-            Some((_, value)) => Given {
-                value: *value,
-                preemption: None,
-            },
-            None if class.is_empty() => Given {
-                value: 0,
-                preemption: None,
-            },
+        let spec = pod.spec.get_or_insert_default();
+        let named = spec.priority_class_name.clone().filter(|name| !name.is_empty());
+        let given = match named {
             None => {
-                let found: Option<PriorityClass> = find(registry, "", &class).await?;
-                let found = found.ok_or_else(|| {
-                    let why = format!("no PriorityClass with name {class} was found");
-                    ApiError::forbidden(request.info, &shown, &why)
-                })?;
-                Given {
-                    value: found.value.unwrap_or_default(),
-                    preemption: found.preemption_policy,
-                }
+                let class = default_of(all(registry, ""));
+                spec.priority_class_name = class.as_ref().and_then(|class| class.metadata.name.clone());
+                class.as_ref().map_or(
+                    Given {
+                        value: 0,
+                        preemption: Some("PreemptLowerPriority".into()),
+                    },
+                    Given::of,
+                )
             }
+            Some(name) => match look_up::<PriorityClass>(registry, "", &name).await? {
+                Some(class) => Given::of(&class),
+                None => {
+                    let why = format!("no PriorityClass with name {name} was found");
+                    return Err(ApiError::forbidden(request.info, &shown, &why));
+                }
+            },
         };
         fill(pod, given).map_err(|why| ApiError::forbidden(request.info, &shown, &why))
     }
+
+    async fn validate(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &dyn Object,
+        registry: &Registry,
+        _warnings: &mut Vec<String>,
+    ) -> ApiResult<()> {
+        let Some(class) = object.as_any().downcast_ref::<PriorityClass>() else {
+            return Ok(());
+        };
+        if class.global_default != Some(true) {
+            return Ok(());
+        }
+        match default_of(all(registry, "")).and_then(|class| class.metadata.name) {
+            Some(other)
+                if request.operation == Operation::Create
+                    || class.metadata.name.as_deref() != Some(other.as_str()) =>
+            {
+                let why =
+                    format!("PriorityClass {other} is already marked as default. Only one default can exist");
+                let shown = shown_name(request, object.metadata());
+                Err(ApiError::forbidden(request.info, &shown, &why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn check_delete(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
+        let is_class = request.info.group == "scheduling.k8s.io" && request.info.kind == "PriorityClass";
+        if is_class && SYSTEM_CLASSES.iter().any(|(name, ..)| *name == request.name) {
+            return Err(ApiError::forbidden(
+                request.info,
+                request.name,
+                "this is a system priority class and cannot be deleted",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The class of pods that name none: of several that want to be it, the least.
+fn default_of(classes: Vec<PriorityClass>) -> Option<PriorityClass> {
+    classes
+        .into_iter()
+        .filter(|class| class.global_default == Some(true))
+        .min_by_key(|class| class.value)
 }
 
 /// A change that leaves the number out keeps it.
@@ -86,15 +135,16 @@ fn keep(request: &AdmissionRequest<'_>, object: &mut dyn Object) {
 
 fn fill(pod: &mut Pod, given: Given) -> Result<(), String> {
     let spec = pod.spec.get_or_insert_default();
-    if spec.priority.is_some_and(|priority| priority != given.value) {
+    if let Some(own) = spec.priority.filter(|own| *own != given.value) {
         return Err(format!(
-            "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {} from the given PriorityClass name",
-            spec.priority.unwrap_or_default(),
+            "the integer value of priority ({own}) must not be provided in pod spec; priority admission controller computed {} from the given PriorityClass name",
             given.value
         ));
     }
     spec.priority = Some(given.value);
-    let preemption = given.preemption.unwrap_or_else(|| "PreemptLowerPriority".into());
+    let Some(preemption) = given.preemption else {
+        return Ok(());
+    };
     match &spec.preemption_policy {
         Some(own) if *own != preemption => Err(format!(
             "the string value of PreemptionPolicy ({own}) must not be provided in pod spec; priority admission controller computed {preemption} from the given PriorityClass name"
@@ -109,12 +159,13 @@ fn fill(pod: &mut Pod, given: Given) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_pod_gets_its_class_number_and_no_other() {
         let given = || Given {
             value: 0,
-            preemption: None,
+            preemption: Some("PreemptLowerPriority".into()),
         };
         let mut pod = Pod::default();
         fill(&mut pod, given()).unwrap();
@@ -128,5 +179,25 @@ mod tests {
             fill(&mut pod, given()).unwrap_err(),
             "the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name"
         );
+        let spec = pod.spec.as_mut().unwrap();
+        spec.priority = None;
+        spec.preemption_policy = Some("Never".into());
+        assert_eq!(
+            fill(&mut pod, given()).unwrap_err(),
+            "the string value of PreemptionPolicy (Never) must not be provided in pod spec; priority admission controller computed PreemptLowerPriority from the given PriorityClass name"
+        );
+    }
+
+    #[test]
+    fn of_several_default_classes_the_least_counts() {
+        let class = |name: &str, value: i32, default: bool| -> PriorityClass {
+            serde_json::from_value(
+                json!({"metadata": {"name": name}, "value": value, "globalDefault": default}),
+            )
+            .unwrap()
+        };
+        let classes = vec![class("a", 9, true), class("b", 5, true), class("c", 1, false)];
+        assert_eq!(default_of(classes).unwrap().metadata.name.as_deref(), Some("b"));
+        assert!(default_of(vec![class("c", 1, false)]).is_none());
     }
 }

@@ -48,6 +48,19 @@ pub trait Admission: Send + Sync + 'static {
     /// The refusal.
     async fn admit(&self, request: &AdmissionRequest<'_>, object: &mut dyn Object) -> ApiResult<()>;
 
+    /// Refuses an object that has been prepared and validated and is about to be written; what the client should be
+    /// warned of. Called again when the write has to be tried again.
+    ///
+    /// # Errors
+    /// The refusal.
+    async fn validate(
+        &self,
+        _request: &AdmissionRequest<'_>,
+        _object: &dyn Object,
+    ) -> ApiResult<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Refuses a delete. Called again when the delete has to be tried again.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use super::decode::Decoder;
 use super::entry::{Entry, EventType, Facts};
 use super::feed::{Feed, StoreRef};
 use super::leases::Leases;
+use super::selection::Selection;
 use crate::error::{ApiError, ApiResult};
 
 /// The verbs of one kind.
@@ -59,6 +60,20 @@ impl Resource {
     /// The entry that the cache has for a key of the store; it may be behind.
     pub(super) fn cached(&self, key: &str) -> Option<Arc<Entry>> {
         self.cache.get(key)
+    }
+
+    /// The object as the cache has it: at no cost, but perhaps a moment behind.
+    pub(crate) fn at_hand(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        self.cached(&self.cache.key(namespace, name))
+    }
+
+    /// All objects of a namespace (empty for all) as the cache has them.
+    pub(crate) fn all_at_hand(&self, namespace: &str) -> Vec<Arc<Entry>> {
+        let namespace = (!namespace.is_empty()).then_some(namespace);
+        match Selection::parse(self.info(), namespace, "", "") {
+            Ok(selection) => self.cache.select(&selection, None).items,
+            Err(_) => Vec::new(),
+        }
     }
 
     /// The present state of a key of the store.

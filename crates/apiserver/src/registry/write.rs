@@ -157,10 +157,13 @@ impl Resource {
         };
         self.admission.admit(&admission, object.as_mut()).await?;
         let made = self
-            .create_admitted(namespace, object.as_mut(), &generate, options)
+            .create_admitted(&admission, object.as_mut(), &generate, options)
             .await;
         let entry = match made {
-            Ok(entry) => entry,
+            Ok((entry, said)) => {
+                warnings.extend(said);
+                entry
+            }
             Err(error) => {
                 if !options.dry_run {
                     self.admission.released(info, object.as_ref()).await;
@@ -178,12 +181,12 @@ impl Resource {
 
     async fn create_admitted(
         &self,
-        namespace: &str,
+        admission: &AdmissionRequest<'_>,
         object: &mut dyn Object,
         generate: &str,
         options: &WriteOptions,
-    ) -> ApiResult<Arc<Entry>> {
-        let (info, strategy) = (self.info(), self.strategy());
+    ) -> ApiResult<(Arc<Entry>, Vec<String>)> {
+        let (info, strategy, namespace) = (self.info(), self.strategy(), admission.namespace);
         let meta = object.metadata_mut();
         if !matches!(text(&meta.resource_version), "" | "0") {
             return Err(ApiError::unclassified(
@@ -208,6 +211,7 @@ impl Resource {
         if !errors.is_empty() {
             return Err(ApiError::invalid(info, text(&object.metadata().name), &errors));
         }
+        let warnings = self.admission.validate(admission, object).await?;
         for _ in 0..NAME_ATTEMPTS {
             let name = text(&object.metadata().name).to_string();
             let key = self.cache.key(namespace, &name);
@@ -215,12 +219,12 @@ impl Resource {
             let value = encode(object)?;
             let there = if options.dry_run {
                 match self.stored(&key).await? {
-                    None => return self.unwritten(facts, &value, 0),
+                    None => return Ok((self.unwritten(facts, &value, 0)?, warnings)),
                     there => there,
                 }
             } else {
                 match self.put(&key, facts, value, Expect::Absent).await? {
-                    Put::Done(entry) => return Ok(entry),
+                    Put::Done(entry) => return Ok((entry, warnings)),
                     Put::Conflict(there) => there,
                 }
             };
@@ -448,6 +452,7 @@ impl Resource {
         self.admission.admit(&admission, new.as_mut()).await?;
         self.check_version(request.name, new.metadata_mut(), entry.revision())?;
         self.prepare_update(new.as_mut(), old.as_ref(), request)?;
+        warnings.extend(self.admission.validate(&admission, new.as_ref()).await?);
         warnings.extend(strategy.warnings(new.as_ref(), Some(old.as_ref())));
 
         let facts = Facts::of(strategy.as_ref(), new.as_ref());

@@ -12,6 +12,7 @@ mod access;
 mod admission;
 mod harness;
 mod kubectl;
+mod limits;
 mod objects;
 mod paths;
 mod pods;
