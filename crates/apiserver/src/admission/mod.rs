@@ -174,10 +174,9 @@ fn shown_name(request: &AdmissionRequest<'_>, meta: &ObjectMeta) -> String {
     if !request.name.is_empty() {
         return request.name.to_string();
     }
-    let given = [&meta.name, &meta.generate_name].into_iter().flatten();
+    let mut given = [&meta.name, &meta.generate_name].into_iter().flatten();
     given
-        .filter(|name| !name.is_empty())
-        .next()
+        .find(|name| !name.is_empty())
         .cloned()
         .unwrap_or_else(|| "Unknown!".into())
 }
