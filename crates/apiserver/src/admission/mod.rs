@@ -10,6 +10,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
 mod persistent_volume_claim_resize;
+mod pod_security;
 mod pod_topology_labels;
 mod priority;
 mod resource_quota;
@@ -34,6 +35,7 @@ use crate::admission::limit_ranger::LimitRanger;
 use crate::admission::namespace_lifecycle::NamespaceLifecycle;
 use crate::admission::node_restriction::NodeRestriction;
 use crate::admission::persistent_volume_claim_resize::PersistentVolumeClaimResize;
+use crate::admission::pod_security::PodSecurity;
 use crate::admission::pod_topology_labels::PodTopologyLabels;
 use crate::admission::priority::Priority;
 use crate::admission::resource_quota::ResourceQuota;
@@ -94,6 +96,7 @@ impl Chain {
                 Box::new(ServiceAccount),
                 Box::new(NodeRestriction),
                 Box::new(TaintNodesByCondition),
+                Box::new(PodSecurity),
                 Box::new(Priority),
                 Box::new(DefaultTolerationSeconds),
                 Box::new(DefaultStorageClass),

@@ -442,3 +442,78 @@ async fn a_pod_takes_over_its_runtimes_needs_and_its_nodes_zone() {
         json!({ "app": "p", "topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "z" })
     );
 }
+
+#[tokio::test]
+async fn a_namespaces_security_standard_is_enforced_and_warned_of() {
+    let server = Server::start().await.with_default_account().await;
+    let client = server.local();
+    let namespace = "/api/v1/namespaces/default";
+    assert_eq!(
+        post(&client, PODS, &{
+            let mut shared = pod("before");
+            shared["spec"]["hostNetwork"] = true.into();
+            shared
+        })
+        .await
+        .status,
+        201
+    );
+    let label = |labels: Value| json!({ "metadata": { "labels": labels } });
+    let wrong = label(json!({ "pod-security.kubernetes.io/enforce": "strict" }));
+    assert_eq!(
+        patch(&client, namespace, "merge-patch", &wrong).await.failure(),
+        (422, "Namespace \"default\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of privileged, baseline, restricted".into())
+    );
+    let labels = label(
+        json!({ "pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted" }),
+    );
+    let labelled = patch(&client, namespace, "merge-patch", &labels).await;
+    assert_eq!(labelled.status, 200, "{}", labelled.text());
+    let said: Vec<&str> = labelled
+        .headers
+        .get_all("warning")
+        .iter()
+        .map(|value| value.to_str().unwrap())
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "299 - \"existing pods in namespace \\\"default\\\" violate the new PodSecurity enforce level \\\"baseline:latest\\\"\"",
+            "299 - \"before: host namespaces\"",
+        ]
+    );
+    assert_eq!(get(&client, "/api/v1/namespaces").await.status, 200);
+    let mut shared = pod("p");
+    shared["spec"]["hostPID"] = true.into();
+    assert_eq!(
+        post(&client, PODS, &shared).await.failure(),
+        (
+            403,
+            "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostPID=true)".into()
+        )
+    );
+    let made = post(&client, PODS, &pod("p")).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let warning = made.headers["warning"].to_str().unwrap();
+    assert!(
+        warning.starts_with("299 - \"would violate PodSecurity \\\"restricted:latest\\\": allowPrivilegeEscalation != false (container \\\"main\\\""),
+        "{warning}"
+    );
+    // Who makes pods is warned only, and by what it would be refused for.
+    let deployment = json!({ "metadata": { "name": "d" }, "spec": { "selector": { "matchLabels": { "a": "b" } },
+        "template": { "metadata": { "labels": { "a": "b" } },
+            "spec": { "hostPID": true, "containers": [{ "name": "main", "image": "i" }] } } } });
+    let made = post(
+        &client,
+        "/apis/apps/v1/namespaces/default/deployments",
+        &deployment,
+    )
+    .await;
+    assert_eq!(made.status, 201);
+    assert!(
+        made.headers["warning"]
+            .to_str()
+            .unwrap()
+            .contains("host namespaces (hostPID=true)")
+    );
+}
