@@ -110,6 +110,18 @@ fn who_attaches_talks_with_the_container() {
     );
     let output = cluster.cli_with_input(Cli::Kubectl, &["attach", "-i", "p"], "hello\n");
     assert!(output.stdout.contains("got hello"), "{output:?}");
+    // What older clients speak.
+    run_pod(
+        &cluster,
+        "old",
+        "read line; echo got $line; sleep 1; exit 0",
+        ", stdin: true, stdinOnce: true",
+    );
+    let mut spdy = cluster.cli_command(Cli::Kubectl);
+    spdy.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false")
+        .args(["attach", "-i", "old"]);
+    let output = skiff_tests::run_with_input(&mut spdy, "hello\n");
+    assert!(output.stdout.contains("got hello"), "{output:?}");
 
     let output = cluster.cli_with_input(
         Cli::Kubectl,
@@ -143,8 +155,19 @@ fn a_port_of_a_pod_is_forwarded() {
         "mkdir /www; echo served > /www/index.html; exec httpd -f -p 80 -h /www",
         "",
     );
+    // The same page through the server's own proxy.
+    let raw = "/api/v1/namespaces/default/pods/http:web:80/proxy/index.html";
+    assert_eq!(cluster.kubectl(&["get", "--raw", raw]).success(), "served\n");
+    for websockets in ["true", "false"] {
+        forwarded(&cluster, websockets);
+    }
+}
+
+/// Forwards a port of the pod `web` over WebSockets or, as older clients do, over SPDY.
+fn forwarded(cluster: &Cluster, websockets: &str) {
     let mut forward = cluster.cli_command(Cli::Kubectl);
     let child = forward
+        .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets)
         .args(["port-forward", "pod/web", ":80"])
         .stdout(Stdio::piped())
         .spawn()

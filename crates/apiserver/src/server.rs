@@ -34,8 +34,8 @@ use crate::auth::x509::ClientAuthority;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::http::{
-    BodyError, BoxError, InFlight, Metrics, NodeClient, Request, RequestPath, Response, ResponseFuture,
-    request_path,
+    BodyError, BoxError, InFlight, Metrics, NodeClient, PeerAddress, Request, RequestPath, Response,
+    ResponseFuture, request_path,
 };
 use crate::openapi::Documents;
 use crate::registry::Registry;
@@ -235,8 +235,9 @@ impl ApiServer {
                 () = shutdown.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(self.clone().connection(stream, shutdown.clone()));
+                Ok((stream, peer)) => {
+                    let from = PeerAddress(peer.ip());
+                    connections.spawn(self.clone().connection(stream, from, shutdown.clone()));
                 }
                 Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "accepting"),
                 Err(error) if is_exhaustion(&error) => {
@@ -252,7 +253,7 @@ impl ApiServer {
         Ok(())
     }
 
-    async fn connection(self, stream: TcpStream, shutdown: CancellationToken) {
+    async fn connection(self, stream: TcpStream, from: PeerAddress, shutdown: CancellationToken) {
         // Small frames, such as watch events, are to leave at once.
         let _ = stream.set_nodelay(true);
         let stream = match tokio::time::timeout(PATIENCE, self.tls.accept(stream)).await {
@@ -266,6 +267,7 @@ impl ApiServer {
             let mut request: Request =
                 request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
             request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(from);
             path.clone().oneshot(request)
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());

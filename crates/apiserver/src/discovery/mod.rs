@@ -22,6 +22,18 @@ pub(crate) fn aggregated_content_type(version: &str) -> &'static str {
     }
 }
 
+/// What the options of a proxy are called, behind the kind that is proxied to.
+const PROXY_OPTIONS: &str = "ProxyOptions";
+
+/// The name of a subresource's kind, for one kind that has it.
+pub(crate) fn of(kind: &str, info: &KindInfo) -> String {
+    if kind == PROXY_OPTIONS {
+        format!("{}{kind}", info.kind)
+    } else {
+        kind.to_string()
+    }
+}
+
 /// The kind and the verbs of a subresource. A group of `None` is the resource's own.
 pub(crate) struct SubresourceFacts {
     pub(crate) group_version: Option<(&'static str, &'static str)>,
@@ -55,7 +67,7 @@ pub(crate) fn subresource_facts(subresource: Subresource) -> SubresourceFacts {
         Subresource::PortForward => facts(None, Some("PodPortForwardOptions"), &["create", "get"]),
         Subresource::Proxy => facts(
             None,
-            Some("NodeProxyOptions"),
+            Some(PROXY_OPTIONS),
             &["create", "delete", "get", "patch", "update"],
         ),
         Subresource::Status
@@ -166,9 +178,10 @@ pub(crate) fn resource_list(catalogue: &Catalogue, group: &str, version: &str) -
         for subresource in served(info) {
             let facts = subresource_facts(subresource);
             let (group, version) = facts.group_version.unzip();
+            let kind = facts.kind.map(|kind| of(kind, info));
             resources.push(APIResource {
                 group: group.map(str::to_string),
-                kind: facts.kind.unwrap_or(&info.kind).to_string(),
+                kind: kind.unwrap_or_else(|| info.kind.to_string()),
                 name: format!("{}/{}", info.plural, subresource.name()),
                 namespaced: info.scope == Scope::Namespaced,
                 verbs: owned(facts.verbs),
@@ -230,12 +243,13 @@ fn aggregated_resources(catalogue: &Catalogue, group: &str, version: &str) -> Ve
                 .map(|subresource| {
                     let facts = subresource_facts(subresource);
                     let (group, version) = facts.group_version.unwrap_or((group, version));
+                    let kind = facts.kind.map(|kind| of(kind, info));
                     json!({
                         "subresource": subresource.name(),
                         "responseKind": {
                             "group": group,
                             "version": version,
-                            "kind": facts.kind.unwrap_or(&info.kind),
+                            "kind": kind.as_deref().unwrap_or(&info.kind),
                         },
                         "verbs": facts.verbs,
                     })

@@ -1,15 +1,14 @@
 //! `pods/log`: a container's output, streamed from the node that it runs on.
 
-use futures::StreamExt;
-use http_body_util::{BodyExt, BodyStream, Limited};
+use http_body_util::{BodyExt, Empty, Limited};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use skiff_api::{Errors, KindInfo, Path};
 
 use crate::error::{ApiError, ApiResult};
-use crate::http::node::Endpoint;
+use crate::http::node::{Endpoint, Trust};
 use crate::http::query::Query;
 use crate::http::resources::Call;
-use crate::http::{Response, ResponseBody, respond};
+use crate::http::{Response, relay, respond};
 use crate::objects::find;
 
 /// As much of a node's refusal as is passed on, in bytes.
@@ -62,7 +61,16 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         escape(&container),
         passed_on(&call.query)
     );
-    let answer = call.shared.nodes.get(&endpoint, &path).await.map_err(|error| {
+    let trust = if call.query.flag("insecureSkipTLSVerifyBackend") {
+        Trust::AnyKubelet
+    } else {
+        Trust::Kubelet
+    };
+    let request = http::Request::get(path.as_str())
+        .body(Empty::new())
+        .map_err(ApiError::internal)?;
+    let answer = call.shared.nodes.send(&endpoint, trust, request).await;
+    let answer = answer.map_err(|error| {
         ApiError::internal(format!("Get \"https://{}{path}\": {error}", endpoint.authority()))
     })?;
     let status = answer.status();
@@ -89,21 +97,8 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             }
         });
     }
-    let lines = BodyStream::new(answer.into_body()).filter_map(|frame| {
-        std::future::ready(match frame {
-            Ok(frame) => frame.into_data().ok().map(Ok),
-            Err(error) => Some(Err(std::io::Error::other(error))),
-        })
-    });
-    Ok(respond::typed(
-        200,
-        "text/plain",
-        ResponseBody::relayed(
-            lines
-                .take_until(call.shared.shutdown.clone().cancelled_owned())
-                .boxed(),
-        ),
-    ))
+    let lines = relay::streamed(answer.into_body(), call.shared.shutdown.clone());
+    Ok(respond::typed(200, "text/plain", lines))
 }
 
 /// Checks the numbers, so that a wrong one is the client's error and not the node's.
@@ -123,6 +118,22 @@ fn validate(query: &Query, pod: &str) -> ApiResult<()> {
         if value < smallest {
             errors.invalid(&Path::new(name), value, detail);
         }
+    }
+    if let Some(time) = query.text("sinceTime") {
+        let time: Result<jiff::Timestamp, _> = time.parse();
+        time.map_err(|error| ApiError::bad_request(format!("sinceTime: {error}")))?;
+    }
+    match query.get("stream").unwrap_or_default() {
+        "" | "All" => {}
+        "Stdout" | "Stderr" => {
+            if query.text("tailLines").is_some() {
+                errors.forbidden(
+                    &Path::new(""),
+                    "`tailLines` and specific `stream` are mutually exclusive for now",
+                );
+            }
+        }
+        other => errors.not_supported(&Path::new("stream"), other, &["All", "Stderr", "Stdout"]),
     }
     if query.text("sinceSeconds").is_some() && query.text("sinceTime").is_some() {
         errors.forbidden(
@@ -172,28 +183,17 @@ pub(super) fn container(pod: &Pod, asked: &str) -> ApiResult<String> {
     }
     // Init and ephemeral containers do not make the choice ambiguous: they are only named in the refusal.
     match containers.as_slice() {
-        [only] => return Ok(only.to_string()),
-        [] => {
-            return Err(ApiError::bad_request(format!(
-                "there is no container in pod {pod_name}"
-            )));
+        [only] => Ok(only.to_string()),
+        [] => Err(ApiError::bad_request(format!(
+            "a container name must be specified for pod {pod_name}"
+        ))),
+        _ => {
+            let all = [init, containers, ephemeral].concat().join(" ");
+            Err(ApiError::bad_request(format!(
+                "a container name must be specified for pod {pod_name}, choose one of: [{all}]"
+            )))
         }
-        _ => {}
     }
-    let mut message = format!(
-        "a container name must be specified for pod {pod_name}, choose one of: [{}]",
-        containers.join(" ")
-    );
-    if !init.is_empty() {
-        message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-    }
-    if !ephemeral.is_empty() {
-        message.push_str(&format!(
-            " or one of the ephemeral containers: [{}]",
-            ephemeral.join(" ")
-        ));
-    }
-    Err(ApiError::bad_request(message))
 }
 
 fn passed_on(query: &Query) -> String {
@@ -254,9 +254,7 @@ mod tests {
             (
                 pod(&["a", "b"], &["i"]),
                 "",
-                Err(
-                    "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]",
-                ),
+                Err("a container name must be specified for pod p, choose one of: [i a b]"),
             ),
             (pod(&["a"], &[]), "x", Err("container x is not valid for pod p")),
         ];
@@ -284,11 +282,21 @@ mod tests {
             error.to_string(),
             r#"PodLogOptions "p" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"#
         );
-        assert_eq!(
-            validate(&Query::parse(Some("tailLines=x")), "p")
-                .unwrap_err()
-                .code(),
-            400
+        for (query, code) in [
+            ("tailLines=x", 400),
+            ("sinceTime=yesterday", 400),
+            ("stream=Both", 422),
+            ("stream=Stdout&tailLines=1", 422),
+        ] {
+            let error = validate(&Query::parse(Some(query)), "p").unwrap_err();
+            assert_eq!(error.code(), code, "{query}");
+        }
+        assert!(
+            validate(
+                &Query::parse(Some("stream=Stderr&sinceTime=2026-01-01T00:00:00Z")),
+                "p"
+            )
+            .is_ok()
         );
     }
 }

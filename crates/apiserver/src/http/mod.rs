@@ -13,7 +13,9 @@ mod observe;
 mod options;
 mod paths;
 mod pretty;
+mod proxy;
 pub(crate) mod query;
+mod relay;
 mod request_body;
 pub mod request_info;
 pub(crate) mod resources;
@@ -70,6 +72,10 @@ pub struct BodyError(pub BoxError);
 pub type Request = ::http::Request<RequestBody>;
 /// The whole path of a request.
 pub(crate) type RequestPath = BoxCloneSyncService<Request, Response, Infallible>;
+
+/// Where a request came from; one from within the process has none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub(crate) std::net::IpAddr);
 
 /// The path of every request, whichever way it came in.
 pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
@@ -172,6 +178,8 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
             user,
             body: Mutex::new(body),
             upgrade: Mutex::new(head.extensions.remove::<OnUpgrade>()),
+            uri: head.uri.clone(),
+            peer: head.extensions.remove::<PeerAddress>(),
         };
         if call.info.is_resource {
             resources::handle(call).await

@@ -1,20 +1,28 @@
-//! The way to a node: HTTPS to its kubelet with the server's own certificate.
+//! The way to a node: HTTPS to its kubelet with the server's own certificate, HTTP to what else it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
 use http::{Request, Response};
-use http_body_util::Empty;
+use http_body::Body;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Node;
+use rustls::client::WantsClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::config::KubeletClient;
+use crate::http::BoxError;
 
 /// Where a node's kubelet listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +64,10 @@ impl Endpoint {
     }
 }
 
-/// Why a node did not answer.
+/// Why nobody answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NodeError {
-    #[error("dial tcp {0}: connect: {1}")]
+    #[error("dial tcp {0}: {1}")]
     Connect(String, String),
     #[error("tls: {0}")]
     Tls(String),
@@ -67,10 +75,28 @@ pub(crate) enum NodeError {
     Http(String),
 }
 
-/// Makes connections to kubelets.
+/// How a connection is secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Not at all.
+    Plain,
+    /// TLS with the server's own certificate, to a kubelet that shows one of its authority.
+    Kubelet,
+    /// The same, whatever the kubelet shows (`insecureSkipTLSVerifyBackend`).
+    AnyKubelet,
+    /// TLS, whatever the other side shows: what pods and services serve is signed by anybody.
+    Anybody,
+}
+
+/// How long a connection may take to be made (Go's default for what upstream dials).
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes connections to kubelets, and to what runs on nodes.
 #[derive(Clone)]
 pub(crate) struct NodeClient {
-    connector: TlsConnector,
+    kubelet: TlsConnector,
+    any_kubelet: TlsConnector,
+    anybody: TlsConnector,
 }
 
 impl NodeClient {
@@ -88,66 +114,142 @@ impl NodeClient {
             .map_err(text)?;
         let key = PrivateKeyDer::from_pem_slice(&settings.key_pem).map_err(text)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| error.to_string())?;
+        let builder = || {
+            ClientConfig::builder_with_provider(provider.clone())
+                .with_safe_default_protocol_versions()
+                .map_err(|error| error.to_string())
+        };
+        let blind = || Arc::new(Blind(provider.signature_verification_algorithms));
+        let with_identity = |builder: ConfigBuilder<ClientConfig, WantsClientCert>| {
+            builder
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .map_err(|error| error.to_string())
+        };
+        let kubelet = with_identity(builder()?.with_root_certificates(roots))?;
+        let any_kubelet = with_identity(builder()?.dangerous().with_custom_certificate_verifier(blind()))?;
+        let anybody = builder()?
+            .dangerous()
+            .with_custom_certificate_verifier(blind())
+            .with_no_client_auth();
+        let connector = |config| TlsConnector::from(Arc::new(config));
         Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
+            kubelet: connector(kubelet),
+            any_kubelet: connector(any_kubelet),
+            anybody: connector(anybody),
         })
     }
 
-    /// Sends a GET over a connection of its own, which lasts as long as the response's body is read.
-    pub(crate) async fn get(
+    /// Sends a request over a connection of its own, which lasts as long as the response's body is read, and may be
+    /// upgraded. A `Host` that the request does not have is the endpoint's.
+    pub(crate) async fn send<B>(
         &self,
         endpoint: &Endpoint,
-        path_and_query: &str,
-    ) -> Result<Response<Incoming>, NodeError> {
-        let request = Request::get(path_and_query)
-            .body(Empty::new())
-            .map_err(|error| NodeError::Http(error.to_string()))?;
-        self.send(endpoint, request).await
-    }
-
-    /// Sends a request over a connection of its own, which may be upgraded.
-    pub(crate) async fn send(
-        &self,
-        endpoint: &Endpoint,
-        mut request: Request<Empty<Bytes>>,
-    ) -> Result<Response<Incoming>, NodeError> {
+        trust: Trust,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, NodeError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let authority = endpoint.authority();
-        let connect = |error: std::io::Error| {
-            let text = match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => "connection refused".to_string(),
-                _ => error.to_string(),
-            };
-            NodeError::Connect(authority.clone(), text)
+        let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
+        let stream = match tokio::time::timeout(PATIENCE, connect).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(NodeError::Connect(authority, told(&error))),
+            Err(_) => return Err(NodeError::Connect(authority, "i/o timeout".into())),
         };
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-            .await
-            .map_err(connect)?;
+        let _ = stream.set_nodelay(true);
+        let connector = match trust {
+            Trust::Plain => return exchange(stream, &authority, request).await,
+            Trust::Kubelet => &self.kubelet,
+            Trust::AnyKubelet => &self.any_kubelet,
+            Trust::Anybody => &self.anybody,
+        };
         let name =
             ServerName::try_from(endpoint.host.clone()).map_err(|error| NodeError::Tls(error.to_string()))?;
-        let stream = self
-            .connector
-            .connect(name, stream)
-            .await
-            .map_err(|error| NodeError::Tls(error.to_string()))?;
-        let http = |error: &dyn std::fmt::Display| NodeError::Http(error.to_string());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| http(&error))?;
-        // Ends when the response has been read or dropped.
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "connection to a kubelet");
-            }
-        });
-        let host = http::HeaderValue::from_str(&endpoint.authority()).map_err(|error| http(&error))?;
-        request.headers_mut().insert(http::header::HOST, host);
-        sender.send_request(request).await.map_err(|error| http(&error))
+        let stream = match tokio::time::timeout(PATIENCE, connector.connect(name, stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(NodeError::Tls(error.to_string())),
+            Err(_) => return Err(NodeError::Http("net/http: TLS handshake timeout".into())),
+        };
+        exchange(stream, &authority, request).await
+    }
+}
+
+/// A failed connection in Go's words.
+fn told(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".into(),
+        ErrorKind::HostUnreachable => "connect: no route to host".into(),
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable".into(),
+        _ => error.to_string(),
+    }
+}
+
+async fn exchange<S, B>(
+    stream: S,
+    authority: &str,
+    mut request: Request<B>,
+) -> Result<Response<Incoming>, NodeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let http = |error: &dyn std::fmt::Display| NodeError::Http(error.to_string());
+    let body = |error: B::Error| -> BoxError { error.into() };
+    let host = HeaderValue::from_str(authority).map_err(|error| http(&error))?;
+    request.headers_mut().entry(HOST).or_insert(host);
+    let request = request.map(|its| its.map_err(body).boxed_unsync());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| http(&error))?;
+    // Ends when the response has been read or dropped.
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a node");
+        }
+    });
+    sender.send_request(request).await.map_err(|error| http(&error))
+}
+
+/// Takes every certificate, but wants it to be the other side's own.
+#[derive(Debug)]
+struct Blind(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Blind {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
     }
 }
 

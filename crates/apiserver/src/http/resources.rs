@@ -18,8 +18,8 @@ use crate::http::request_info::RequestInfo;
 use crate::http::reviews::Review;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
-    RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty, request_body, respond,
-    reviews, scale, token_request, tunnel, watch,
+    PeerAddress, RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty, proxy,
+    request_body, respond, reviews, scale, token_request, tunnel, watch,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -37,6 +37,10 @@ pub(crate) struct Call {
     pub(crate) body: Mutex<RequestBody>,
     /// The connection itself, if it may be upgraded.
     pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
+    /// As the client wrote it.
+    pub(crate) uri: http::Uri,
+    /// Where the client is.
+    pub(crate) peer: Option<PeerAddress>,
 }
 
 impl Call {
@@ -93,7 +97,8 @@ async fn route(call: Call) -> ApiResult<Response> {
 fn placed(call: &Call, resource: &Resource) -> ApiResult<()> {
     let info = &call.info;
     let (named, in_namespace) = (!info.path_name().is_empty(), !info.namespace.is_empty());
-    if info.parts.len() > 3 || info.verb == "proxy" {
+    let is_proxy = info.subresource == Subresource::Proxy.name();
+    if (info.parts.len() > 3 && !is_proxy) || info.verb == "proxy" {
         return Err(ApiError::no_such_path());
     }
     match resource.info().scope {
@@ -108,6 +113,7 @@ fn placed(call: &Call, resource: &Resource) -> ApiResult<()> {
         _ => {}
     }
     let fits = match call.method {
+        Method::DELETE | Method::HEAD | Method::OPTIONS if is_proxy => true,
         Method::GET => true,
         Method::POST => !named || !info.subresource.is_empty(),
         Method::PUT | Method::PATCH => named,
@@ -156,6 +162,7 @@ pub(crate) const SERVED: &[Subresource] = &[
     Subresource::Token,
     Subresource::Finalize,
     Subresource::Approval,
+    Subresource::Proxy,
 ];
 
 async fn subresource(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
@@ -169,6 +176,7 @@ async fn subresource(call: Call, resource: Arc<Resource>) -> ApiResult<Response>
     match (subresource, call.info.verb) {
         (Subresource::Scale, _) => scale::handle(call, resource).boxed().await,
         (Subresource::Binding, "create") => binding::pod(call).boxed().await,
+        (Subresource::Proxy, _) => proxy::handle(call).boxed().await,
         (Subresource::Log, "get") => logs::handle(call).boxed().await,
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
             tunnel::handle(call, subresource).boxed().await

@@ -18,9 +18,9 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::Encoding;
+use crate::http::relay::is_upgrade;
 use crate::http::resources::Call;
 use crate::http::transform::FRAME_LENGTH;
-use crate::http::tunnel::is_upgrade;
 use crate::http::{Response, ResponseBody};
 
 /// The largest message that a client may send, in bytes: it is read only to be ignored.

@@ -16,5 +16,6 @@ mod limits;
 mod objects;
 mod paths;
 mod pods;
+mod proxy;
 mod rights;
 mod watch;
