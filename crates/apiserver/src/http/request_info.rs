@@ -212,202 +212,53 @@ fn selected_name(selector: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// Method and URL; verb, prefix, group, version, namespace, resource, subresource, name, parts.
-    type Case = (
-        &'static str,
-        &'static str,
-        [&'static str; 8],
-        &'static [&'static str],
-    );
+    /// Method and URL; verb, prefix, group, version, namespace, resource, subresource, name; parts. A `-` is empty.
+    const RESOURCES: &str = "
+        GET    /api/v1/namespaces  list api - v1 - namespaces - -  namespaces
+        GET    /api/v1/namespaces/other  get api - v1 other namespaces - other  namespaces/other
+        GET    /api/v1/namespaces/other/pods  list api - v1 other pods - -  pods
+        GET    /api/v1/namespaces/other/pods/foo  get api - v1 other pods - foo  pods/foo
+        HEAD   /api/v1/namespaces/other/pods/foo  get api - v1 other pods - foo  pods/foo
+        GET    /api/v1/pods  list api - v1 - pods - -  pods
+        HEAD   /api/v1/pods  list api - v1 - pods - -  pods
+        GET    /api/v1/namespaces/other/pods/foo/status  get api - v1 other pods status foo  pods/foo/status
+        GET    /api/v1/proxy/namespaces/other/pods/foo  proxy api - v1 other pods - foo  pods/foo
+        GET    /api/v1/proxy/namespaces/other/pods/foo/subpath/not/a/subresource  proxy api - v1 other pods - foo  pods/foo/subpath/not/a/subresource
+        GET    /api/v1/watch/pods  watch api - v1 - pods - -  pods
+        GET    /api/v1/pods?watch=true  watch api - v1 - pods - -  pods
+        GET    /api/v1/pods?watch=false  list api - v1 - pods - -  pods
+        GET    /api/v1/watch/namespaces/other/pods  watch api - v1 other pods - -  pods
+        GET    /api/v1/namespaces/other/pods?watch=1  watch api - v1 other pods - -  pods
+        GET    /api/v1/namespaces/other/pods?watch=0  list api - v1 other pods - -  pods
+        GET    /api/v1/pods?fieldSelector=metadata.name%3Dfoo  list api - v1 - pods - foo  pods
+        PUT    /api/v1/namespaces/other/pods/foo  update api - v1 other pods - foo  pods/foo
+        DELETE /api/v1/namespaces/other/pods/foo  delete api - v1 other pods - foo  pods/foo
+        POST   /api/v1/namespaces/other/pods  create api - v1 other pods - -  pods
+        PATCH  /api/v1/namespaces/other/pods/foo  patch api - v1 other pods - foo  pods/foo
+        DELETE /api/v1/namespaces/other/pods  deletecollection api - v1 other pods - -  pods
+        PUT    /api/v1/namespaces/other/finalize  update api - v1 other namespaces finalize other  namespaces/other/finalize
+        PUT    /api/v1/namespaces/other/status  update api - v1 other namespaces status other  namespaces/other/status
+        GET    /apis/batch/v1/namespaces/other/jobs/a%20b  get apis batch v1 other jobs - a%20b  jobs/a%20b
+        GET    /apis/apps/v1/deployments  list apis apps v1 - deployments - -  deployments
+        POST   /apis/apps/v1/namespaces/n/deployments/d/scale  create apis apps v1 n deployments scale d  deployments/d/scale
+    ";
 
     #[test]
     fn resource_paths_are_read() {
-        let cases: &[Case] = &[
-            (
-                "GET",
-                "/api/v1/namespaces",
-                ["list", "api", "", "v1", "", "namespaces", "", ""],
-                &["namespaces"],
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other",
-                ["get", "api", "", "v1", "other", "namespaces", "", "other"],
-                &["namespaces", "other"],
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other/pods",
-                ["list", "api", "", "v1", "other", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other/pods/foo",
-                ["get", "api", "", "v1", "other", "pods", "", "foo"],
-                &["pods", "foo"],
-            ),
-            (
-                "HEAD",
-                "/api/v1/namespaces/other/pods/foo",
-                ["get", "api", "", "v1", "other", "pods", "", "foo"],
-                &["pods", "foo"],
-            ),
-            (
-                "GET",
-                "/api/v1/pods",
-                ["list", "api", "", "v1", "", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "HEAD",
-                "/api/v1/pods",
-                ["list", "api", "", "v1", "", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other/pods/foo/status",
-                ["get", "api", "", "v1", "other", "pods", "status", "foo"],
-                &["pods", "foo", "status"],
-            ),
-            (
-                "GET",
-                "/api/v1/proxy/namespaces/other/pods/foo",
-                ["proxy", "api", "", "v1", "other", "pods", "", "foo"],
-                &["pods", "foo"],
-            ),
-            (
-                "GET",
-                "/api/v1/proxy/namespaces/other/pods/foo/subpath/not/a/subresource",
-                ["proxy", "api", "", "v1", "other", "pods", "", "foo"],
-                &["pods", "foo", "subpath", "not", "a", "subresource"],
-            ),
-            (
-                "GET",
-                "/api/v1/watch/pods",
-                ["watch", "api", "", "v1", "", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "GET",
-                "/api/v1/pods?watch=true",
-                ["watch", "api", "", "v1", "", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "GET",
-                "/api/v1/pods?watch=false",
-                ["list", "api", "", "v1", "", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "GET",
-                "/api/v1/watch/namespaces/other/pods",
-                ["watch", "api", "", "v1", "other", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other/pods?watch=1",
-                ["watch", "api", "", "v1", "other", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/other/pods?watch=0",
-                ["list", "api", "", "v1", "other", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "GET",
-                "/api/v1/pods?fieldSelector=metadata.name%3Dfoo",
-                ["list", "api", "", "v1", "", "pods", "", "foo"],
-                &["pods"],
-            ),
-            (
-                "PUT",
-                "/api/v1/namespaces/other/pods/foo",
-                ["update", "api", "", "v1", "other", "pods", "", "foo"],
-                &["pods", "foo"],
-            ),
-            (
-                "DELETE",
-                "/api/v1/namespaces/other/pods/foo",
-                ["delete", "api", "", "v1", "other", "pods", "", "foo"],
-                &["pods", "foo"],
-            ),
-            (
-                "POST",
-                "/api/v1/namespaces/other/pods",
-                ["create", "api", "", "v1", "other", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "PATCH",
-                "/api/v1/namespaces/other/pods/foo",
-                ["patch", "api", "", "v1", "other", "pods", "", "foo"],
-                &["pods", "foo"],
-            ),
-            (
-                "DELETE",
-                "/api/v1/namespaces/other/pods",
-                ["deletecollection", "api", "", "v1", "other", "pods", "", ""],
-                &["pods"],
-            ),
-            (
-                "PUT",
-                "/api/v1/namespaces/other/finalize",
-                [
-                    "update",
-                    "api",
-                    "",
-                    "v1",
-                    "other",
-                    "namespaces",
-                    "finalize",
-                    "other",
-                ],
-                &["namespaces", "other", "finalize"],
-            ),
-            (
-                "PUT",
-                "/api/v1/namespaces/other/status",
-                [
-                    "update",
-                    "api",
-                    "",
-                    "v1",
-                    "other",
-                    "namespaces",
-                    "status",
-                    "other",
-                ],
-                &["namespaces", "other", "status"],
-            ),
-            (
-                "GET",
-                "/apis/batch/v1/namespaces/other/jobs/a%20b",
-                ["get", "apis", "batch", "v1", "other", "jobs", "", "a b"],
-                &["jobs", "a b"],
-            ),
-            (
-                "GET",
-                "/apis/apps/v1/deployments",
-                ["list", "apis", "apps", "v1", "", "deployments", "", ""],
-                &["deployments"],
-            ),
-            (
-                "POST",
-                "/apis/apps/v1/namespaces/n/deployments/d/scale",
-                ["create", "apis", "apps", "v1", "n", "deployments", "scale", "d"],
-                &["deployments", "d", "scale"],
-            ),
-        ];
-        for (
-            method,
-            url,
-            [
+        for case in RESOURCES.lines().filter(|line| !line.trim().is_empty()) {
+            let words: Vec<String> = case
+                .split_whitespace()
+                .map(|word| {
+                    if word == "-" {
+                        String::new()
+                    } else {
+                        word.replace("%20", " ")
+                    }
+                })
+                .collect();
+            let [
+                method,
+                _,
                 verb,
                 prefix,
                 group,
@@ -416,27 +267,30 @@ mod tests {
                 resource,
                 subresource,
                 name,
-            ],
-            parts,
-        ) in cases
-        {
+                parts,
+            ] = &words[..]
+            else {
+                panic!("eleven words: {case}");
+            };
             let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let url = case.split_whitespace().nth(1).unwrap();
             let info = RequestInfo::parse(&method, &url.parse().unwrap()).unwrap();
+            assert_eq!(info.verb, *verb, "{case}");
             let expected = RequestInfo {
                 is_resource: true,
                 path: info.path.clone(),
-                verb,
-                prefix: prefix.to_string(),
-                group: group.to_string(),
-                version: version.to_string(),
-                namespace: namespace.to_string(),
-                resource: resource.to_string(),
-                subresource: subresource.to_string(),
-                name: name.to_string(),
-                parts: parts.iter().map(ToString::to_string).collect(),
+                verb: info.verb,
+                prefix: prefix.clone(),
+                group: group.clone(),
+                version: version.clone(),
+                namespace: namespace.clone(),
+                resource: resource.clone(),
+                subresource: subresource.clone(),
+                name: name.clone(),
+                parts: parts.split('/').map(str::to_string).collect(),
                 field_selector: info.field_selector.clone(),
             };
-            assert_eq!(info, expected, "{method} {url}");
+            assert_eq!(info, expected, "{case}");
         }
     }
 

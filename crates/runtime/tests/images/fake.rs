@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use skiff_runtime::image::ImageError;
 
-use crate::fixture::{Image, MANIFEST, digest};
+use crate::fixture::{Image, MANIFEST, Place, digest};
 
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -117,6 +118,13 @@ impl Drop for Fake {
 }
 
 impl Fake {
+    /// The id of `box:1`, pulled from here by a store that is new.
+    pub async fn pulled_to(&self, place: &Place) -> Result<String, ImageError> {
+        let store = place.open().await;
+        let image = store.pull(&format!("{}/box:1", self.address), None).await?;
+        Ok(image.id.clone())
+    }
+
     pub fn serve(content: Content) -> Self {
         Self::start(move |request| content.get(request))
     }

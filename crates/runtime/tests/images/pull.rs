@@ -262,13 +262,7 @@ async fn a_registry_that_is_down_is_named() {
 async fn a_registry_that_is_broken_says_so() {
     let fake = Fake::start(|_| Response::status(503));
     let place = Place::new();
-    let error = place
-        .open()
-        .await
-        .pull(&format!("{}/box:1", fake.address), None)
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = fake.pulled_to(&place).await.unwrap_err().to_string();
     let wanted = format!(
         "unexpected status from HEAD request to http://{}/v2/box/manifests/1: 503 Service Unavailable",
         fake.address
@@ -325,13 +319,7 @@ async fn a_layer_that_unpacks_to_something_else_is_refused() {
     };
     let fake = Fake::serve(Content::default().image("box", "1", &Image::new("box", &[mixed])));
     let place = Place::new();
-    let error = place
-        .open()
-        .await
-        .pull(&format!("{}/box:1", fake.address), None)
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = fake.pulled_to(&place).await.unwrap_err().to_string();
     assert!(
         error.contains("wrong diff id calculated on extraction"),
         "{error}"
@@ -367,12 +355,8 @@ async fn a_download_that_breaks_off_goes_on_where_it_ended() {
             response
         });
         let place = Place::new();
-        let pulled = place
-            .open()
-            .await
-            .pull(&format!("{}/box:1", fake.address), None)
-            .await;
-        assert_eq!(pulled.unwrap().id, image.id(), "ranges: {knows_ranges}");
+        let pulled = fake.pulled_to(&place).await;
+        assert_eq!(pulled.unwrap(), image.id(), "ranges: {knows_ranges}");
         assert!(fake.count(&format!("GET {blob}")) > 1);
     }
 }
@@ -390,12 +374,7 @@ async fn a_download_that_never_ends_well_is_an_error() {
         response
     });
     let place = Place::new();
-    let error = place
-        .open()
-        .await
-        .pull(&format!("{}/box:1", fake.address), None)
-        .await
-        .unwrap_err();
+    let error = fake.pulled_to(&place).await.unwrap_err();
     assert!(matches!(error.root(), ImageError::Request { .. }), "{error}");
     place.assert_nothing_is_left_over();
 }
@@ -411,13 +390,7 @@ async fn a_blob_that_is_longer_than_it_says_is_cut_short() {
             .blob("box", &digest(layer), &longer),
     );
     let place = Place::new();
-    let error = place
-        .open()
-        .await
-        .pull(&format!("{}/box:1", fake.address), None)
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = fake.pulled_to(&place).await.unwrap_err().to_string();
     assert!(error.contains("failed size validation"), "{error}");
 }
 
