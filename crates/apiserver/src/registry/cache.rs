@@ -1,6 +1,7 @@
 //! The watch cache of one kind: its objects in the order of their keys, and its recent changes.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 
 use super::entry::{Entry, EventType, Facts, Head};
 use super::index::Index;
+use super::past::{KeyRange, Keyed, Past, borrowed, empty};
 use super::ring::{Change, Ring, TooOld};
 use super::routes::{Routes, Track};
 use super::selection::Selection;
@@ -25,6 +27,15 @@ pub(super) struct Snapshot {
     pub(super) revision: i64,
     /// Whether there were more than the limit, and how many, where that is known without asking each.
     pub(super) more: Option<Option<usize>>,
+}
+
+/// Which part of a list is wanted; all of it by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Page<'a> {
+    /// At most so many objects.
+    pub(super) limit: Option<usize>,
+    /// Those that come after this key, which is below the list's prefix.
+    pub(super) after: Option<&'a str>,
 }
 
 /// The watch cache of one kind.
@@ -145,58 +156,73 @@ impl Cache {
         self.state.read().entries.get(below).cloned()
     }
 
-    /// The objects that match, up to a limit.
-    pub(super) fn select(&self, selection: &Selection, limit: Option<usize>) -> Snapshot {
-        self.select_in(&self.state.read(), selection, limit)
+    /// A page of the objects that match.
+    pub(super) fn select(&self, selection: &Selection, page: Page<'_>) -> Snapshot {
+        self.select_in(&self.state.read(), selection, page, &Past::default())
     }
 
-    fn select_in(&self, state: &State, selection: &Selection, limit: Option<usize>) -> Snapshot {
-        let mut found = Found {
-            limit: limit.unwrap_or(usize::MAX),
-            items: Vec::new(),
-            full: false,
-        };
-        let mut remaining = None;
-        let namespace = selection.namespace.as_deref().filter(|name| !name.is_empty());
-        if let Some(name) = selection.name()
-            && (namespace.is_some() || self.info().scope == skiff_api::Scope::Cluster)
-        {
-            let key = self.key(namespace.unwrap_or_default(), name);
-            let entry = key
-                .strip_prefix(&self.prefix)
-                .and_then(|below| state.entries.get(below));
-            found.take_matching(entry, selection);
-        } else if let Some(candidates) = state.index.candidates(selection) {
-            let entries = candidates.filter_map(|key| state.entries.get(key));
-            found.take_matching(entries, selection);
+    /// A page of the objects that matched at a revision, which the cache has reached.
+    ///
+    /// # Errors
+    /// When the changes since then are no longer all known.
+    pub(super) fn select_at(
+        &self,
+        revision: i64,
+        selection: &Selection,
+        page: Page<'_>,
+    ) -> Result<Snapshot, TooOld> {
+        let state = self.state.read();
+        let past = Past::after(&state.ring, revision)?;
+        Ok(self.select_in(&state, selection, page, &past))
+    }
+
+    fn select_in(&self, state: &State, selection: &Selection, page: Page<'_>, past: &Past) -> Snapshot {
+        let limit = page.limit.unwrap_or(usize::MAX);
+        let range = range_of(selection, page.after);
+        let mut found = past.over(self.candidates(state, selection, &range), &range);
+        let (mut items, mut more) = (Vec::new(), None);
+        if selection.is_plain() {
+            items.extend(found.by_ref().take(limit).cloned());
+            more = Some(found.count()).filter(|&left| left > 0).map(Some);
         } else {
-            let range = || match namespace {
-                Some(namespace) => {
-                    // '0' follows '/', so this is the range of all keys that begin with `namespace/`.
-                    let (from, to) = (format!("{namespace}/"), format!("{namespace}0"));
-                    state.entries.range::<str, _>((
-                        std::ops::Bound::Included(from.as_str()),
-                        std::ops::Bound::Excluded(to.as_str()),
-                    ))
+            for entry in found.filter(|entry| selection.matches(entry.facts())) {
+                if items.len() == limit {
+                    more = Some(None);
+                    break;
                 }
-                None => state.entries.range::<str, _>(..),
-            };
-            if selection.is_plain() {
-                found.items = range()
-                    .take(found.limit)
-                    .map(|(_, entry)| entry.clone())
-                    .collect();
-                let left = range().count().saturating_sub(found.items.len());
-                found.full = left > 0;
-                remaining = Some(left);
-            } else {
-                found.take_matching(range().map(|(_, entry)| entry), selection);
+                items.push(entry.clone());
             }
         }
         Snapshot {
-            items: found.items,
+            items,
             revision: state.revision,
-            more: found.full.then_some(remaining),
+            more,
+        }
+    }
+
+    /// The objects in a range of keys that may match, in the order of their keys.
+    fn candidates<'a>(
+        &self,
+        state: &'a State,
+        selection: &'a Selection,
+        range: &'a KeyRange,
+    ) -> Box<dyn Iterator<Item = Keyed<'a>> + 'a> {
+        let keyed = |(key, entry): (&'a Arc<str>, &'a Arc<Entry>)| (&**key, entry);
+        let namespace = namespace_of(selection);
+        if empty(range) {
+            Box::new(std::iter::empty())
+        } else if let Some(name) = selection.name()
+            && (namespace.is_some() || self.info().scope == skiff_api::Scope::Cluster)
+        {
+            let key = self.key(namespace.unwrap_or_default(), name);
+            let below = key.strip_prefix(&self.prefix).unwrap_or_default();
+            let within = RangeBounds::<str>::contains(&borrowed(range), below);
+            let entry = state.entries.get_key_value(below).filter(|_| within);
+            Box::new(entry.into_iter().map(keyed))
+        } else if let Some(keys) = state.index.candidates(selection, range) {
+            Box::new(keys.filter_map(|key| state.entries.get_key_value(key)).map(keyed))
+        } else {
+            Box::new(state.entries.range::<str, _>(borrowed(range)).map(keyed))
         }
     }
 
@@ -272,7 +298,8 @@ impl Cache {
             backlog: Vec::new(),
             wake,
         };
-        (self.select_in(&state, selection, None), subscription)
+        let snapshot = self.select_in(&state, selection, Page::default(), &Past::default());
+        (snapshot, subscription)
     }
 
     fn track(&self, selection: &Selection) -> (Track, watch::Receiver<u64>) {
@@ -310,28 +337,20 @@ impl State {
     }
 }
 
-struct Found {
-    limit: usize,
-    items: Vec<Arc<Entry>>,
-    full: bool,
+fn namespace_of(selection: &Selection) -> Option<&str> {
+    selection.namespace.as_deref().filter(|name| !name.is_empty())
 }
 
-impl Found {
-    fn take_matching<'a>(
-        &mut self,
-        entries: impl IntoIterator<Item = &'a Arc<Entry>>,
-        selection: &Selection,
-    ) {
-        for entry in entries {
-            if !selection.matches(entry.facts()) {
-                continue;
-            }
-            if self.items.len() == self.limit {
-                self.full = true;
-                return;
-            }
-            self.items.push(entry.clone());
-        }
+/// The keys that a selection's namespace leaves, after one of them.
+fn range_of(selection: &Selection, after: Option<&str>) -> KeyRange {
+    // '0' follows '/', so what is between them is all keys that begin with `namespace/`.
+    match (namespace_of(selection), after) {
+        (None, None) => (Bound::Unbounded, Bound::Unbounded),
+        (None, Some(after)) => (Bound::Excluded(after.to_string()), Bound::Unbounded),
+        (Some(namespace), after) => (
+            Bound::Excluded(format!("{namespace}/{}", after.unwrap_or_default())),
+            Bound::Excluded(format!("{namespace}0")),
+        ),
     }
 }
 
@@ -384,9 +403,11 @@ mod tests {
                 "", "spec.nodeName=n1", "spec.nodeName!=n1", "spec.nodeName=", "metadata.name=p", "metadata.namespace=a",
             ]),
             limit in prop::option::of(1..5_usize),
+            past in prop::option::of(any::<prop::sample::Index>()),
         ) {
             let cache = cache();
             let mut model: BTreeMap<String, Arc<Entry>> = BTreeMap::new();
+            let mut states = vec![(0, model.clone())];
             for (index, (key, state)) in operations.iter().enumerate() {
                 let revision = index as i64 + 2;
                 let below = format!("{}/{}", key.0, key.1);
@@ -396,20 +417,42 @@ mod tests {
                     None => drop(model.remove(&below)),
                 }
                 cache.apply(vec![Incoming { key: below.into(), revision, entry }]);
+                states.push((revision, model.clone()));
             }
+            let (revision, model) = match past {
+                Some(past) => past.get(&states).clone(),
+                None => (i64::MAX, model),
+            };
             let selection = Selection::parse(cache.info(), namespace.as_deref(), labels, fields).unwrap();
             let expected: Vec<i64> = model
                 .values()
                 .filter(|entry| selection.matches(entry.facts()))
                 .map(|entry| entry.revision())
                 .collect();
-            let found = cache.select(&selection, limit);
-            let revisions: Vec<i64> = found.items.iter().map(|entry| entry.revision()).collect();
-            let most = limit.unwrap_or(usize::MAX).min(expected.len());
-            prop_assert_eq!(&revisions, &expected[..most]);
-            prop_assert_eq!(found.more.is_some(), expected.len() > most);
-            if let Some(Some(left)) = found.more {
-                prop_assert_eq!(left, expected.len() - most);
+            // Page by page, until there is no more.
+            let (mut left, mut after) = (&expected[..], None::<String>);
+            loop {
+                let page = Page { limit, after: after.as_deref() };
+                let found = match past {
+                    Some(_) => cache.select_at(revision, &selection, page).unwrap(),
+                    None => cache.select(&selection, page),
+                };
+                let revisions: Vec<i64> = found.items.iter().map(|entry| entry.revision()).collect();
+                let most = limit.unwrap_or(usize::MAX).min(left.len());
+                prop_assert_eq!(&revisions, &left[..most]);
+                left = &left[most..];
+                prop_assert_eq!(found.more.is_some(), !left.is_empty());
+                if let Some(Some(count)) = found.more {
+                    prop_assert_eq!(count, left.len());
+                }
+                if left.is_empty() {
+                    break;
+                }
+                let last = found.items.last().unwrap();
+                after = Some(match selection.namespace {
+                    Some(_) => last.name().to_string(),
+                    None => last.below(),
+                });
             }
         }
     }

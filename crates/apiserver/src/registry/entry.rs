@@ -261,6 +261,14 @@ impl Entry {
         &self.facts.name
     }
 
+    /// Its key below its kind's prefix: `namespace/name` or `name`.
+    pub(crate) fn below(&self) -> String {
+        match self.namespace() {
+            "" => self.name().to_string(),
+            namespace => format!("{namespace}/{}", self.name()),
+        }
+    }
+
     /// The revision that wrote it: its resource version. 0 in what a dry run did not write.
     pub fn revision(&self) -> i64 {
         self.revision

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use skiff_api::selector::Operator;
 
 use super::Facts;
+use super::past::{KeyRange, borrowed};
 use super::selection::Selection;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,8 +47,12 @@ impl Index {
         }
     }
 
-    /// The keys of the objects that may match, in order; `None` when any object may.
-    pub(super) fn candidates(&self, selection: &Selection) -> Option<impl Iterator<Item = &Arc<str>>> {
+    /// The keys of the objects in a range, which is not empty, that may match, in order; `None` when any object may.
+    pub(super) fn candidates(
+        &self,
+        selection: &Selection,
+        range: &KeyRange,
+    ) -> Option<impl Iterator<Item = &Arc<str>>> {
         let labels =
             selection
                 .labels
@@ -69,7 +74,8 @@ impl Index {
             .chain(fields)
             .map(|term| self.keys.get(&term))
             .min_by_key(|keys| keys.map_or(0, BTreeSet::len))?;
-        Some(fewest.into_iter().flatten())
+        let within = fewest.map(|keys| keys.range::<str, _>(borrowed(range)));
+        Some(within.into_iter().flatten())
     }
 }
 
@@ -91,6 +97,7 @@ mod tests {
     use super::*;
     use skiff_api::KindInfo;
     use std::collections::BTreeMap;
+    use std::ops::Bound;
 
     fn facts(app: &str, node: &str) -> Facts {
         Facts {
@@ -107,7 +114,7 @@ mod tests {
             ..KindInfo::of::<k8s_openapi::api::core::v1::Pod>("pod")
         };
         let selection = Selection::parse(&info, None, labels, fields).unwrap();
-        let keys = index.candidates(&selection)?;
+        let keys = index.candidates(&selection, &(Bound::Unbounded, Bound::Unbounded))?;
         Some(keys.map(|key| key.to_string()).collect())
     }
 

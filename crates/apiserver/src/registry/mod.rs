@@ -20,6 +20,7 @@ mod index;
 mod leases;
 mod options;
 mod ownership;
+mod past;
 mod read;
 mod resource;
 mod ring;

@@ -7,6 +7,7 @@ use skiff_api::Errors;
 use skiff_api::field::Path;
 use skiff_store::{Error as StoreError, KeyValue, Range};
 
+use super::cache::{Page, Snapshot};
 use super::continuation::Continuation;
 use super::entry::Entry;
 use super::options::{List, ListOptions, WatchOptions};
@@ -217,49 +218,68 @@ impl Resource {
             .limit
             .filter(|&limit| limit > 0)
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        if let Some(token) = options.continue_.as_deref().filter(|token| !token.is_empty()) {
-            let from = Continuation::decode(token)?;
+        let from = match options.continue_.as_deref().filter(|token| !token.is_empty()) {
+            Some(token) => Some(Continuation::decode(token)?),
+            None => None,
+        };
+        let after = from.as_ref().map(|from| from.after.as_str());
+        let past = match (&from, as_of) {
+            (Some(from), _) => from.revision,
+            (None, AsOf::Exactly(revision)) => Some(revision),
+            _ => None,
+        };
+        if let Some(revision) = past {
+            let page = Page { limit, after };
+            // What this server has not heard of may be another one's past.
+            if revision <= self.feed.reached()
+                && let Ok(snapshot) = self.cache.select_at(revision, &selection, page)
+            {
+                return Ok(self.page(options, snapshot, revision));
+            }
             return self
-                .list_store(options, &selection, limit, Some(&from), from.revision)
-                .await;
-        }
-        if let AsOf::Exactly(revision) = as_of {
-            return self
-                .list_store(options, &selection, limit, None, Some(revision))
+                .list_store(options, &selection, limit, from.as_ref(), revision)
                 .await;
         }
         self.wait_until(as_of).await?;
         // Read before the objects: what they show is then at least this.
         let reached = self.feed.reached();
-        // Upstream answers `resourceVersion=0` from its cache as a whole, whatever the limit.
-        let limit = limit.filter(|_| as_of != AsOf::Any);
-        let snapshot = self.cache.select(&selection, limit);
+        let page = Page {
+            // Upstream answers `resourceVersion=0` from its cache as a whole, whatever the limit.
+            limit: limit.filter(|_| as_of != AsOf::Any || from.is_some()),
+            after,
+        };
+        let snapshot = self.cache.select(&selection, page);
         let revision = reached.max(snapshot.revision);
+        Ok(self.page(options, snapshot, revision))
+    }
+
+    fn page(&self, options: &ListOptions, snapshot: Snapshot, revision: i64) -> List {
         let last = snapshot.items.last().filter(|_| snapshot.more.is_some());
-        Ok(List {
-            continue_: last.map(|last| self.continue_after(options, last, Some(revision))),
+        List {
+            continue_: last.map(|last| self.continue_after(options, last, revision)),
             remaining: snapshot.more.flatten().and_then(|left| i64::try_from(left).ok()),
             items: snapshot.items,
             resource_version: revision,
-        })
+        }
     }
 
-    fn continue_after(&self, options: &ListOptions, last: &Entry, revision: Option<i64>) -> String {
+    fn continue_after(&self, options: &ListOptions, last: &Entry, revision: i64) -> String {
         let after = match options.namespace.as_deref().unwrap_or_default() {
-            "" if !last.namespace().is_empty() => format!("{}/{}", last.namespace(), last.name()),
+            "" => last.below(),
             _ => last.name().to_string(),
         };
+        let revision = Some(revision);
         Continuation { revision, after }.encode()
     }
 
-    /// A list that the cache does not have: of a past revision, or from the middle.
+    /// A list that the cache no longer has, of a revision that is long past.
     async fn list_store(
         &self,
         options: &ListOptions,
         selection: &Selection,
         limit: Option<usize>,
         from: Option<&Continuation>,
-        revision: Option<i64>,
+        revision: i64,
     ) -> ApiResult<List> {
         let prefix = self.cache.prefix_of(options.namespace.as_deref());
         let mut range = Range {
@@ -273,7 +293,7 @@ impl Resource {
                 }
             }),
             prefix,
-            revision,
+            revision: Some(revision),
         };
         let mut items = Vec::new();
         loop {
@@ -285,8 +305,7 @@ impl Resource {
                     });
                 }
                 Err(StoreError::FutureRevision { current }) => {
-                    let asked = revision.unwrap_or(current);
-                    return Err(ApiError::too_large_resource_version(asked, current));
+                    return Err(ApiError::too_large_resource_version(revision, current));
                 }
                 other => other?,
             };
@@ -310,7 +329,7 @@ impl Resource {
             if full || !more {
                 let last = items.last().filter(|_| full && more);
                 return Ok(List {
-                    continue_: last.map(|last| self.continue_after(options, last, Some(page.revision))),
+                    continue_: last.map(|last| self.continue_after(options, last, page.revision)),
                     remaining: last
                         .filter(|_| selection.is_plain())
                         .and_then(|_| i64::try_from(remaining).ok()),

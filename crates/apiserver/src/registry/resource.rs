@@ -9,7 +9,7 @@ use skiff_store::Expect;
 use tokio_util::sync::CancellationToken;
 
 use super::admit::Admission;
-use super::cache::Cache;
+use super::cache::{Cache, Page};
 use super::decode::Decoder;
 use super::entry::{Entry, EventType, Facts};
 use super::feed::{Feed, StoreRef};
@@ -71,7 +71,7 @@ impl Resource {
     pub(crate) fn all_at_hand(&self, namespace: &str) -> Vec<Arc<Entry>> {
         let namespace = (!namespace.is_empty()).then_some(namespace);
         match Selection::parse(self.info(), namespace, "", "") {
-            Ok(selection) => self.cache.select(&selection, None).items,
+            Ok(selection) => self.cache.select(&selection, Page::default()).items,
             Err(_) => Vec::new(),
         }
     }

@@ -108,6 +108,13 @@ impl Ring {
         Ok(self.first + before as u64)
     }
 
+    /// The changes after a revision.
+    pub(super) fn since(&self, revision: i64) -> Result<impl Iterator<Item = &Arc<Change>>, TooOld> {
+        let skip = self.place_after(revision)? - self.first;
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        Ok(self.changes.iter().skip(skip))
+    }
+
     /// At most `most` changes from a place on.
     pub(super) fn read(&self, place: u64, most: usize) -> Result<Vec<Arc<Change>>, TooOld> {
         let skip = place

@@ -51,6 +51,19 @@ impl Server {
         }
     }
 
+    /// Another server on the same store.
+    pub(crate) async fn another(&self) -> (Arc<Registry>, DropGuard) {
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone().drop_guard();
+        let registry = Registry::open(
+            self.store.clone(),
+            catalogue::builtin(),
+            Arc::new(AdmitAll),
+            shutdown,
+        );
+        (registry.await.unwrap(), stop)
+    }
+
     pub(crate) fn resource(&self, group: &str, plural: &str) -> Arc<Resource> {
         self.registry.resource(group, "v1", plural).unwrap().clone()
     }
