@@ -6,6 +6,7 @@
 
 mod deployment;
 mod discovered;
+mod disruption;
 mod endpoints;
 mod expectations;
 mod garbage;
@@ -15,9 +16,11 @@ mod ownership;
 mod pod_gc;
 mod pods;
 mod replica_set;
+mod resource_quota;
 mod role_aggregation;
 mod root_ca;
 mod service_account;
+mod storage_protection;
 mod worker;
 
 use std::net::IpAddr;
@@ -78,6 +81,7 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     let parts = node::parts(&config)?;
     let pods_by_node = node::pods_by_node(&informers);
     let vacancies = namespace::Vacancies::default();
+    let releases = resource_quota::Releases::new(&informers);
     let ipam = {
         let (informers, shutdown) = (informers.clone(), shutdown.clone());
         async move {
@@ -88,8 +92,14 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
     };
     tokio::join!(
         deployment::run(informers.clone(), shutdown.clone()),
+        disruption::run(informers.clone(), shutdown.clone()),
         endpoints::run(informers.clone(), shutdown.clone()),
-        garbage::run(vacancies.clone(), informers.clone(), shutdown.clone()),
+        garbage::run(
+            vacancies.clone(),
+            releases.clone(),
+            informers.clone(),
+            shutdown.clone()
+        ),
         namespace::run(vacancies, informers.clone(), shutdown.clone()),
         ipam,
         node::run_lifecycle(
@@ -105,9 +115,11 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
             shutdown.clone()
         ),
         replica_set::run(informers.clone(), shutdown.clone()),
+        resource_quota::run(releases, informers.clone(), shutdown.clone()),
         role_aggregation::run(informers.clone(), shutdown.clone()),
         root_ca::run(config.root_ca_pem, informers.clone(), shutdown.clone()),
-        service_account::run(informers, shutdown),
+        service_account::run(informers.clone(), shutdown.clone()),
+        storage_protection::run(informers, shutdown),
     );
     Ok(())
 }

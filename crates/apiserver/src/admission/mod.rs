@@ -7,7 +7,7 @@ mod default_storage_class;
 mod default_toleration_seconds;
 mod escalation;
 mod limit_ranger;
-mod namespace_lifecycle;
+pub(crate) mod namespace_lifecycle;
 pub(crate) mod node_restriction;
 mod persistent_volume_claim_resize;
 mod pod_security;

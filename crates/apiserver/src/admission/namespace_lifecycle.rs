@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusCause};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize;
 use skiff_api::{KindInfo, Object, Scope};
 
@@ -53,21 +53,8 @@ impl Plugin for NamespaceLifecycle {
         if request.info.scope != Scope::Namespaced || request.operation != Operation::Create {
             return Ok(());
         }
-        let info = KindInfo::of::<Namespace>("namespace");
-        let namespaces = registry
-            .resource("", "v1", "namespaces")
-            .ok_or_else(|| ApiError::not_found(&info, request.namespace))?;
-        // The cache's word is enough that it is there; that it is not is asked of the store.
-        let entry = match namespaces.get_not_older("", request.namespace, Some("0")).await {
-            Err(error) if error.code() == 404 => namespaces.get("", request.namespace).await?,
-            found => found?,
-        };
-        let state: State = serde_json::from_slice(entry.json()).map_err(ApiError::internal)?;
-        if state.is_terminating() {
-            Err(terminating(request, object.metadata()))
-        } else {
-            Ok(())
-        }
+        let shown = shown_name(request, object.metadata());
+        check_active(registry, request.info, request.namespace, &shown).await
     }
 
     async fn check_delete(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
@@ -83,10 +70,35 @@ impl Plugin for NamespaceLifecycle {
     }
 }
 
-fn terminating(request: &AdmissionRequest<'_>, meta: &ObjectMeta) -> ApiError {
-    let namespace = request.namespace;
+/// Whether something can be created in a namespace; `info` and `shown` say what.
+///
+/// # Errors
+/// 404 when there is no such namespace, 403 when it is going.
+pub(crate) async fn check_active(
+    registry: &Registry,
+    info: &KindInfo,
+    namespace: &str,
+    shown: &str,
+) -> ApiResult<()> {
+    let namespaces = registry
+        .resource("", "v1", "namespaces")
+        .ok_or_else(|| ApiError::not_found(&KindInfo::of::<Namespace>("namespace"), namespace))?;
+    // The cache's word is enough that it is there; that it is not is asked of the store.
+    let entry = match namespaces.at_hand("", namespace) {
+        Some(entry) => entry,
+        None => namespaces.get("", namespace).await?,
+    };
+    let state: State = serde_json::from_slice(entry.json()).map_err(ApiError::internal)?;
+    if state.is_terminating() {
+        Err(terminating(info, namespace, shown))
+    } else {
+        Ok(())
+    }
+}
+
+fn terminating(info: &KindInfo, namespace: &str, shown: &str) -> ApiError {
     let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-    let mut error = ApiError::forbidden(request.info, &shown_name(request, meta), &why);
+    let mut error = ApiError::forbidden(info, shown, &why);
     let details = error.0.details.get_or_insert_default();
     details.causes = Some(vec![StatusCause {
         reason: Some("NamespaceTerminating".into()),
@@ -139,8 +151,7 @@ mod tests {
                 "{json}"
             );
         }
-        let (info, user) = (KindInfo::of::<Pod>("pod"), UserInfo::anonymous());
-        let error = terminating(&creation(&info, &user), &ObjectMeta::default());
+        let error = terminating(&KindInfo::of::<Pod>("pod"), "default", "x");
         assert_eq!(
             error.to_string(),
             "pods \"x\" is forbidden: unable to create new content in namespace default because it is being terminated"

@@ -270,7 +270,11 @@ impl Resource {
         ))))
     }
 
-    fn check_preconditions(&self, meta: &ObjectMeta, options: &DeleteOptions) -> ApiResult<()> {
+    /// Whether an object is the one, and in the version, that a delete is meant for.
+    ///
+    /// # Errors
+    /// 409 when it is not.
+    pub(crate) fn check_preconditions(&self, meta: &ObjectMeta, options: &DeleteOptions) -> ApiResult<()> {
         let name = meta.name.as_deref().unwrap_or_default();
         // Upstream's quirk: here the message names the kind, not the resource.
         let conflict = |detail: String| {

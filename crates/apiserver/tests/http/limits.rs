@@ -458,6 +458,7 @@ async fn a_namespaces_security_standard_is_enforced_and_warned_of() {
         .status,
         201
     );
+    assert_eq!(get(&client, PODS).await.status, 200);
     let label = |labels: Value| json!({ "metadata": { "labels": labels } });
     let wrong = label(json!({ "pod-security.kubernetes.io/enforce": "strict" }));
     assert_eq!(

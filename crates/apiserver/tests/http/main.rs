@@ -10,6 +10,7 @@
 
 mod access;
 mod admission;
+mod evictions;
 mod harness;
 mod kubectl;
 mod limits;

@@ -28,6 +28,7 @@ use crate::worker::{
     Failure, Reconcile, api_message, is_already_exists, is_namespace_terminating, unless_gone, work,
 };
 use plan::{Change, Plan, plan};
+pub(crate) use sizes::{Round, scaled};
 
 const WORKERS: usize = 5;
 const KIND: &str = "Deployment";

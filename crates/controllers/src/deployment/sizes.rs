@@ -22,14 +22,15 @@ pub(super) fn is_rolling(deployment: &Deployment) -> bool {
     strategy != Some("Recreate")
 }
 
+/// What becomes of a share that is not a whole number.
 #[derive(Clone, Copy)]
-enum Round {
+pub(crate) enum Round {
     Up,
     Down,
 }
 
 /// A number, or a share of `total`; what is neither counts as none (the API refuses it).
-fn scaled(value: Option<&IntOrString>, total: i32, round: Round) -> i32 {
+pub(crate) fn scaled(value: Option<&IntOrString>, total: i32, round: Round) -> i32 {
     match value {
         None => 0,
         Some(IntOrString::Int(number)) => *number,

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::discovered::{Discovered, Kinds};
 use crate::namespace::Vacancies;
+use crate::resource_quota::Releases;
 use crate::worker::{Failure, Reconcile, unless_gone, work};
 use graph::{FOREGROUND, Graph, Identity, ORPHAN, Work};
 use verdict::{OwnerState, Verdict, verdict};
@@ -47,6 +48,7 @@ struct Sink {
     graph: Mutex<Graph>,
     queue: Arc<WorkQueue<Work>>,
     vacancies: Vacancies,
+    releases: Releases,
     kinds_changed: Notify,
 }
 
@@ -56,10 +58,12 @@ impl Sink {
         work.into_iter().for_each(|work| self.queue.add(work));
     }
 
-    fn gone(&self, meta: &ObjectMeta) {
+    /// An object of this resource (`deployments.apps`) is gone.
+    fn gone(&self, resource: &str, meta: &ObjectMeta) {
         self.absent(meta.uid.as_deref().unwrap_or_default());
         if let Some(namespace) = &meta.namespace {
             self.vacancies.object_gone(namespace);
+            self.releases.object_gone(resource, namespace);
         }
     }
 
@@ -96,13 +100,19 @@ struct Collector {
     absent: Mutex<Absent>,
 }
 
-/// Runs the collector until `shutdown`. It tells `vacancies` of every object that goes.
-pub(crate) async fn run(vacancies: Vacancies, informers: Informers, shutdown: CancellationToken) {
+/// Runs the collector until `shutdown`. It tells `vacancies` and `releases` of every object that goes.
+pub(crate) async fn run(
+    vacancies: Vacancies,
+    releases: Releases,
+    informers: Informers,
+    shutdown: CancellationToken,
+) {
     let queue: Arc<WorkQueue<Work>> = Arc::default();
     let sink = Arc::new(Sink {
         graph: Mutex::default(),
         queue: queue.clone(),
         vacancies,
+        releases,
         kinds_changed: Notify::new(),
     });
     let kinds: Arc<RwLock<Kinds>> = Arc::default();
@@ -247,12 +257,13 @@ fn share<K>(
     let informer: Informer<K> = informers.all();
     let sink = sink.clone();
     let (api_version, kind) = (K::api_version(&()), K::kind(&()));
+    let resource = group_resource(&K::plural(&()), &K::group(&()));
     informer.on_change(move |old, new| {
         let meta = |object: &Arc<K>| k8s_openapi::Metadata::metadata(&**object).clone();
         if let Some(old) = old.map(meta)
             && new.map(meta).is_none_or(|new| new.uid != old.uid)
         {
-            sink.gone(&old);
+            sink.gone(&resource, &old);
         }
         if let Some(new) = new {
             sink.observe(&api_version, &kind, k8s_openapi::Metadata::metadata(&**new));
@@ -269,6 +280,15 @@ fn share<K>(
     });
 }
 
+/// A resource's name with its group, as `deployments.apps`.
+fn group_resource(plural: &str, group: &str) -> String {
+    if group.is_empty() {
+        plural.to_string()
+    } else {
+        format!("{plural}.{group}")
+    }
+}
+
 async fn watch_metadata(
     sink: Arc<Sink>,
     kind: Discovered,
@@ -282,6 +302,7 @@ async fn watch_metadata(
         kind.resource.kind.as_str(),
         "CustomResourceDefinition" | "APIService"
     );
+    let resource = group_resource(&kind.resource.plural, &kind.resource.group);
     // What this watch has shown, by key: a list after a gap shows what is missing by then.
     let mut shown: HashMap<ObjectKey, ObjectMeta> = HashMap::new();
     let mut listed: HashSet<ObjectKey> = HashSet::new();
@@ -298,7 +319,7 @@ async fn watch_metadata(
         let mut show = |meta: &ObjectMeta| {
             let old = shown.insert(ObjectKey::of(meta), small(meta));
             if let Some(old) = old.filter(|old| old.uid != meta.uid) {
-                sink.gone(&old);
+                sink.gone(&resource, &old);
             }
             sink.observe(&kind.resource.api_version, &kind.resource.kind, meta);
         };
@@ -317,7 +338,7 @@ async fn watch_metadata(
                 shown.retain(|key, meta| {
                     let is_there = listed.contains(key);
                     if !is_there {
-                        sink.gone(meta);
+                        sink.gone(&resource, meta);
                     }
                     is_there
                 });
@@ -327,7 +348,7 @@ async fn watch_metadata(
             Some(Ok(watcher::Event::Apply(object))) => show(&object.metadata),
             Some(Ok(watcher::Event::Delete(object))) => {
                 shown.remove(&ObjectKey::of(&object.metadata));
-                sink.gone(&object.metadata);
+                sink.gone(&resource, &object.metadata);
             }
         }
         if defines_kinds && *synced.borrow() {
@@ -336,7 +357,7 @@ async fn watch_metadata(
     }
     // The kind is gone, and its objects with it.
     if stop.is_cancelled() {
-        shown.values().for_each(|meta| sink.gone(meta));
+        shown.values().for_each(|meta| sink.gone(&resource, meta));
     }
 }
 
