@@ -78,6 +78,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     macro_rules! add {
         ($($kind:ty,)*) => {{ $(collector.kind::<$kind>();)* }};
     }
+    macro_rules! serve {
+        ($($version:ty,)*) => {{ $(collector.kind::<$version>();)* }};
+    }
     include!("../src/kinds.rs");
     // What is sent and never stored.
     collector.body::<k8s_openapi::api::authentication::v1::SelfSubjectReview>();

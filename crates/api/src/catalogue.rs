@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::kind::{Kind, KindInfo, Strategy, Typed};
 use crate::sent;
+use crate::version::Converted;
 
 /// The kinds of a server.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +51,12 @@ impl Catalogue {
         })
     }
 
+    /// All versions of a kind, of which this is one: those that are kept in the store under the same keys.
+    pub fn versions<'a>(&'a self, of: &'a dyn Strategy) -> impl Iterator<Item = &'a Arc<dyn Strategy>> {
+        self.iter()
+            .filter(|strategy| strategy.info().store_prefix == of.info().store_prefix)
+    }
+
     /// All kinds, by group, version and plural name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Strategy>> {
         self.resources.values()
@@ -71,6 +78,9 @@ pub fn builtin() -> Catalogue {
     let mut catalogue = Catalogue::new();
     macro_rules! add {
         ($($kind:ty,)*) => {{ $(catalogue.add::<$kind>();)* }};
+    }
+    macro_rules! serve {
+        ($($version:ty,)*) => {{ $(catalogue.register(Arc::new(Converted::<$version>::new()));)* }};
     }
     include!("kinds.rs");
     catalogue.sent = sent::kinds();

@@ -16,6 +16,7 @@ use crate::field::Errors;
 use crate::names;
 use crate::object::Object;
 use crate::schema;
+use crate::version::Conversion;
 
 /// Whether the objects of a kind live in namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,6 +371,12 @@ pub fn human_duration(seconds: i64) -> String {
 pub trait Strategy: Debug + Send + Sync {
     /// The plain facts.
     fn info(&self) -> &KindInfo;
+    /// How objects of this version are made of those in the store; `None` where the store has this very version.
+    fn conversion(&self) -> Option<&dyn Conversion> {
+        None
+    }
+    /// The strategy of the version that is in the store: this one, or the one that it is converted from.
+    fn stored(&self) -> &dyn Strategy;
     /// Reads an object from JSON. Unknown fields are dropped; [`crate::schema`](crate) finds them beforehand.
     ///
     /// # Errors
@@ -388,6 +395,10 @@ pub trait Strategy: Debug + Send + Sync {
     fn prepare_for_update(&self, object: &mut dyn Object, old: &dyn Object, target: Target);
     /// See [`Kind::validate`].
     fn validate(&self, object: &dyn Object, errors: &mut Errors);
+    /// Checks a new object: [`Kind::validate`], and what the version that it was made in demands beside.
+    fn validate_create(&self, object: &dyn Object, errors: &mut Errors) {
+        self.validate(object, errors);
+    }
     /// See [`Kind::validate_update`].
     fn validate_update(&self, object: &dyn Object, old: &dyn Object, target: Target, errors: &mut Errors);
     /// See [`Kind::grace_period`].
@@ -447,6 +458,10 @@ fn typed<K: Kind>(object: &dyn Object) -> Option<&K> {
 impl<K: Kind> Strategy for Typed<K> {
     fn info(&self) -> &KindInfo {
         &self.info
+    }
+
+    fn stored(&self) -> &dyn Strategy {
+        self
     }
 
     fn decode(&self, json: &[u8]) -> Result<Box<dyn Object>, serde_json::Error> {

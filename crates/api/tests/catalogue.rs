@@ -58,7 +58,10 @@ fn every_reference_of_a_document_leads_somewhere() {
 
 #[test]
 fn a_defaulted_object_comes_back_the_same() {
-    for strategy in builtin().iter() {
+    for strategy in builtin()
+        .iter()
+        .filter(|strategy| strategy.conversion().is_none())
+    {
         let kind = &strategy.info().kind;
         let value = json!({"metadata": {"name": "a", "namespace": "b"}});
         let mut object = strategy.decode_value(value).unwrap();

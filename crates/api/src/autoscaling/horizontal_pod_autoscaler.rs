@@ -7,7 +7,7 @@ use k8s_openapi::api::autoscaling::v2::{
 };
 use serde_json::Value;
 
-use super::metrics;
+use super::{metrics, v1};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::quantity::{self, Quantity};
@@ -58,6 +58,10 @@ impl Kind for HorizontalPodAutoscaler {
     }
 
     fn default(&mut self) {
+        // They carry to other versions what those have no fields for; here they would only go stale.
+        if let Some(annotations) = &mut self.metadata.annotations {
+            annotations.retain(|name, _| !v1::ROUND_TRIP.contains(&name.as_str()));
+        }
         let spec = &mut self.spec;
         spec.min_replicas.get_or_insert(1);
         if spec.metrics.as_ref().is_none_or(Vec::is_empty) {

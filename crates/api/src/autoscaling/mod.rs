@@ -2,3 +2,5 @@
 
 mod horizontal_pod_autoscaler;
 mod metrics;
+mod v1;
+mod v1_metrics;

@@ -84,10 +84,11 @@ impl Kind for Event {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let about = self.involved_object.namespace.as_deref().unwrap_or_default();
         // An object of the whole cluster has its events in `default`.
-        let in_place = if about.is_empty() {
-            namespace == "default"
-        } else {
-            namespace == about
+        let in_place = match (self.event_time.is_some(), about) {
+            (false, "") => matches!(namespace, "" | "default"),
+            (false, about) => namespace == about,
+            (true, "") => matches!(namespace, "default" | "kube-system"),
+            (true, _) => true,
         };
         if !in_place {
             errors.invalid(
@@ -96,45 +97,14 @@ impl Kind for Event {
                 "does not match event.namespace",
             );
         }
-        if self.event_time.is_none() {
-            return;
+        if self.event_time.is_some() {
+            self.validate_newer(errors);
         }
-        // What follows holds for events of the newer form only.
-        let reporting = self.reporting_component.as_deref().unwrap_or_default();
-        let path = Path::new("reportingComponent");
-        if reporting.is_empty() {
-            errors.required(&Path::new("reportingController"), "");
-        } else {
-            for message in names::qualified_name(reporting) {
-                errors.invalid(&path, reporting, message);
-            }
-        }
-        match self.reporting_instance.as_deref().unwrap_or_default() {
-            "" => errors.required(&Path::new("reportingInstance"), ""),
-            name if name.len() > 128 => errors.invalid(
-                &Path::new("reportingIntance"),
-                "",
-                "can have at most 128 characters",
-            ),
-            _ => {}
-        }
-        match self.action.as_deref().unwrap_or_default() {
-            "" => errors.required(&Path::new("action"), ""),
-            action if action.len() > 128 => {
-                errors.invalid(&Path::new("action"), "", "can have at most 128 characters");
-            }
-            _ => {}
-        }
-        match self.reason.as_deref().unwrap_or_default() {
-            "" => errors.required(&Path::new("reason"), ""),
-            reason if reason.len() > 128 => {
-                errors.invalid(&Path::new("reason"), "", "can have at most 128 characters");
-            }
-            _ => {}
-        }
-        if self.message.as_ref().is_some_and(|message| message.len() > 1024) {
-            errors.invalid(&Path::new("message"), "", "can have at most 1024 characters");
-        }
+        errors.invalid_each(
+            &Path::new("namespace"),
+            namespace,
+            names::dns_subdomain(namespace, false),
+        );
     }
 
     fn check_name(name: &str, prefix: bool) -> Vec<String> {
@@ -203,11 +173,38 @@ impl Kind for Event {
     }
 }
 
-trait Reporter {
+trait Reported {
     fn reporter(&self) -> String;
+    fn validate_newer(&self, errors: &mut Errors);
 }
 
-impl Reporter for Event {
+impl Reported for Event {
+    /// What holds for events of the newer form only: those with an `eventTime`.
+    fn validate_newer(&self, errors: &mut Errors) {
+        let reporting = self.reporting_component.as_deref().unwrap_or_default();
+        let path = Path::new("reportingController");
+        if reporting.is_empty() {
+            errors.required(&path, "");
+        }
+        errors.invalid_each(&path, reporting, names::qualified_name(reporting));
+        for (field, text) in [
+            ("reportingInstance", &self.reporting_instance),
+            ("action", &self.action),
+            ("reason", &self.reason),
+        ] {
+            match text.as_deref().unwrap_or_default() {
+                "" => errors.required(&Path::new(field), ""),
+                text if text.len() > 128 => {
+                    errors.invalid(&Path::new(field), "", "can have at most 128 characters");
+                }
+                _ => {}
+            }
+        }
+        if self.message.as_ref().is_some_and(|message| message.len() > 1024) {
+            errors.invalid(&Path::new("message"), "", "can have at most 1024 characters");
+        }
+    }
+
     /// The component and, if known, its instance or host.
     fn reporter(&self) -> String {
         let source = self.source.as_ref();

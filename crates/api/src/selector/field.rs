@@ -67,6 +67,20 @@ impl FieldSelector {
         &self.terms
     }
 
+    /// The same selector of fields that have other names.
+    ///
+    /// # Errors
+    /// The first field for which there is no name.
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        for term in &mut self.terms {
+            match name(&term.field) {
+                Some(name) => term.field = name,
+                None => return Err(std::mem::take(&mut term.field)),
+            }
+        }
+        Ok(self)
+    }
+
     /// Whether everything is selected.
     pub fn is_everything(&self) -> bool {
         self.terms.is_empty()

@@ -10,11 +10,12 @@ use skiff_api::catalogue::builtin;
 use skiff_api::field::Errors;
 use skiff_api::{Object, Strategy, Target, meta};
 
-/// The strategy of a built-in kind: `Pod`, `apps/Deployment`.
+/// The strategy of a built-in kind in its stored version: `Pod`, `apps/Deployment`.
 pub(crate) fn strategy(kind: &str) -> Arc<dyn Strategy> {
     let (group, kind) = kind.split_once('/').unwrap_or(("", kind));
     builtin()
         .iter()
+        .filter(|strategy| strategy.conversion().is_none())
         .find(|strategy| strategy.info().group == group && strategy.info().kind == kind)
         .unwrap_or_else(|| panic!("no kind {group}/{kind}"))
         .clone()

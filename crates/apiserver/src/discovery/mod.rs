@@ -170,8 +170,7 @@ pub(crate) fn resource_list(catalogue: &Catalogue, group: &str, version: &str) -
             namespaced: info.scope == Scope::Namespaced,
             short_names: some(info.short_names),
             singular_name: info.singular.to_string(),
-            // What is never stored has none.
-            storage_version_hash: (info.verbs != ["create"]).then(|| storage_version_hash(info)),
+            storage_version_hash: storage_version_hash(catalogue, info),
             verbs: owned(info.verbs),
             ..APIResource::default()
         });
@@ -297,11 +296,14 @@ pub(crate) fn served(info: &KindInfo) -> impl Iterator<Item = Subresource> {
     served.into_iter()
 }
 
-/// Changes when the stored form does, which it never has.
-fn storage_version_hash(info: &KindInfo) -> String {
+/// Changes when the stored form does, which it never has: all versions of a kind have the stored one's. What is never
+/// stored has none.
+fn storage_version_hash(catalogue: &Catalogue, info: &KindInfo) -> Option<String> {
     use base64::Engine;
-    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
-    base64::engine::general_purpose::STANDARD.encode(digest.get(..8).unwrap_or_default())
+    let strategy = catalogue.resource(&info.group, &info.version, &info.plural)?;
+    let stored = strategy.stored().info();
+    let digest = Sha256::digest(format!("{}/{}/{}", stored.group, stored.version, stored.kind));
+    Some(base64::engine::general_purpose::STANDARD.encode(digest.get(..8)?))
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! The paths that are no resources: discovery, documents, health, version, metrics, keys.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, Method, StatusCode};
@@ -13,7 +15,7 @@ use crate::http::accept::{negotiate, ranges};
 use crate::http::resources::{Call, not_allowed};
 use crate::http::{Response, respond};
 use crate::openapi::{Document, GNOSTIC};
-use crate::registry::ListOptions;
+use crate::registry::{ListOptions, Resource};
 
 /// Serves a request that is for no resource.
 pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
@@ -264,7 +266,10 @@ async fn health(call: &Call, parts: &[&str], rest: &[&str]) -> ApiResult<Respons
 
 async fn metrics(call: &Call) -> ApiResult<Response> {
     let mut objects = Vec::new();
-    for resource in call.shared.registry.resources() {
+    let registry = &call.shared.registry;
+    // Another version of a kind has the same objects.
+    let stored = |resource: &&Arc<Resource>| resource.strategy().conversion().is_none();
+    for resource in registry.resources().filter(stored) {
         let from_cache = ListOptions {
             resource_version: Some("0".into()),
             ..ListOptions::default()

@@ -12,7 +12,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{Encoding, Transform};
 use crate::http::query::Query;
 use crate::http::respond;
-use crate::registry::{Entry, EventType, Form, Frame, Framed, List};
+use crate::registry::{Entry, EventType, Form, Frame, Framed, List, serve};
 
 /// What a row of a table holds besides its cells (`TableOptions.includeObject`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,9 +71,12 @@ impl View<'_> {
     /// One object.
     pub(crate) fn object(&self, entry: &Entry) -> ApiResult<Bytes> {
         match self.transform {
-            Transform::Whole if self.is_protobuf() => Ok(self.form(entry)?.object),
+            Transform::Whole if self.is_shared() => self.encoded(entry.json().clone()),
+            Transform::Whole => match self.encoding {
+                Encoding::Yaml => self.encoded(serve(self.strategy, entry.json())?),
+                _ => Ok(self.form(entry)?.object),
+            },
             Transform::Partial if self.is_protobuf() => Ok(self.form(entry)?.object),
-            Transform::Whole => self.encoded(entry.json().clone()),
             Transform::Partial => self.encoded(partial(entry)?),
             Transform::Table => {
                 let mut table = self.table_head(entry.revision(), None, None, true)?;
@@ -98,7 +101,7 @@ impl View<'_> {
             return self.protobuf_list(list);
         }
         let segments = match self.transform {
-            Transform::Whole => self.whole_list(list),
+            Transform::Whole => self.whole_list(list)?,
             Transform::Partial => {
                 let mut segments = list_frame("PartialObjectMetadataList", "meta.k8s.io/v1", list);
                 for (index, entry) in list.items.iter().enumerate() {
@@ -151,7 +154,7 @@ impl View<'_> {
 
     /// A walk over the cache's bytes: each item without the `apiVersion` and `kind` that it begins with, which the
     /// list's own imply.
-    fn whole_list(&self, list: &List) -> Vec<Bytes> {
+    fn whole_list(&self, list: &List) -> ApiResult<Vec<Bytes>> {
         let info = self.info();
         let api_version = info.api_version();
         let implied = format!(r#"{{"apiVersion":"{api_version}","kind":"{}","#, info.kind);
@@ -159,7 +162,10 @@ impl View<'_> {
         segments.reserve(list.items.len() * 2 + 1);
         for (index, entry) in list.items.iter().enumerate() {
             segments.push(Bytes::from_static(if index > 0 { b",{" } else { b"{" }));
-            let json = entry.json();
+            let json = match self.is_shared() {
+                true => entry.json().clone(),
+                false => self.version(entry, false)?.object,
+            };
             let from = if json.starts_with(implied.as_bytes()) {
                 implied.len()
             } else {
@@ -168,7 +174,7 @@ impl View<'_> {
             segments.push(json.slice(from..));
         }
         segments.push(Bytes::from_static(b"]}"));
-        segments
+        Ok(segments)
     }
 
     /// The form that this view shows of an entry: of all that is not its JSON as it stands, made once for everyone.
@@ -176,15 +182,34 @@ impl View<'_> {
         let form = match (self.transform, self.is_protobuf()) {
             (Transform::Partial, true) => Form::PartialProtobuf,
             (Transform::Partial, false) => Form::Partial,
+            (_, is_protobuf) if self.strategy.conversion().is_some() => {
+                return self.version(entry, is_protobuf);
+            }
             _ => Form::Protobuf,
         };
+        self.made(entry, form)
+    }
+
+    /// The whole in a version that is not the stored one.
+    fn version(&self, entry: &Entry, is_protobuf: bool) -> ApiResult<Framed> {
+        self.made(entry, Form::Version(self.info().version.clone(), is_protobuf))
+    }
+
+    /// Whether what this view shows as a whole in JSON is the entry's own bytes.
+    fn is_shared(&self) -> bool {
+        self.strategy.conversion().is_none() && !self.is_protobuf()
+    }
+
+    fn made(&self, entry: &Entry, form: Form) -> ApiResult<Framed> {
+        let as_json = matches!(form, Form::Partial | Form::Version(_, false));
+        let of_metadata = matches!(form, Form::Partial | Form::PartialProtobuf);
         entry.form(form, || {
-            let json = match form {
-                Form::Protobuf => entry.json().clone(),
-                _ => partial(entry)?,
+            let json = match of_metadata {
+                true => partial(entry)?,
+                false => serve(self.strategy, entry.json())?,
             };
             let type_ = entry.announced().name();
-            if form == Form::Partial {
+            if as_json {
                 let frame = line(type_, &json);
                 let from = frame.len() - json.len() - LINE_END.len();
                 let object = frame.slice(from..from + json.len());
@@ -219,7 +244,7 @@ impl View<'_> {
             }
         };
         match (self.transform, self.is_protobuf()) {
-            (Transform::Whole, false) => Ok(entry.line(type_)),
+            (Transform::Whole, false) if self.is_shared() => Ok(entry.line(type_)),
             (Transform::Table, _) => {
                 let now = Timestamp::now();
                 let cells = || Ok(Framed::from(self.cells(entry, now)?));
@@ -312,7 +337,8 @@ impl View<'_> {
 
     /// What an object's row shows, as a list in JSON.
     fn cells(&self, entry: &Entry, now: Timestamp) -> ApiResult<Bytes> {
-        let object = self.strategy.decode(entry.json()).map_err(ApiError::internal)?;
+        let stored = self.strategy.stored();
+        let object = stored.decode(entry.json()).map_err(ApiError::internal)?;
         let cells = Value::Array(self.strategy.cells(object.as_ref(), now));
         Ok(cells.to_string().into())
     }
@@ -324,7 +350,7 @@ impl View<'_> {
         match self.include {
             IncludeObject::None => table.put_slice(b"null"),
             IncludeObject::Metadata => table.put_slice(&partial(entry)?),
-            IncludeObject::Object => table.put_slice(entry.json()),
+            IncludeObject::Object => table.put_slice(&serve(self.strategy, entry.json())?),
         }
         table.put_u8(b'}');
         Ok(())

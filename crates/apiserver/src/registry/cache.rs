@@ -97,6 +97,7 @@ impl Cache {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn strategy(&self) -> &Arc<dyn Strategy> {
         &self.strategy
     }

@@ -10,7 +10,7 @@ use skiff_api::{Errors, Object, Strategy};
 use skiff_store::Expect;
 
 use super::admit::{AdmissionRequest, Operation};
-use super::entry::{Entry, Facts};
+use super::entry::Entry;
 use super::options::{DeleteOptions, Deleted, List, ListOptions, Propagation, WriteOptions};
 use super::resource::{Put, Resource};
 use super::write::{encode, now};
@@ -210,7 +210,7 @@ impl Resource {
     ) -> ApiResult<Attempt> {
         let (info, strategy) = (self.info(), self.strategy());
         let dry_run = options.dry_run || write.dry_run;
-        let old = strategy.decode(entry.json()).map_err(ApiError::internal)?;
+        let old = self.object(entry)?;
         self.check_preconditions(old.metadata(), options)?;
         let admission = AdmissionRequest {
             info,
@@ -228,7 +228,7 @@ impl Resource {
         let mut last = entry.revision();
         let mut shown = None;
         if matches!(plan, Plan::Mark | Plan::MarkAndRemove | Plan::Pending) {
-            let facts = Facts::of(strategy.as_ref(), new.as_ref());
+            let facts = self.facts(new.as_ref());
             let value = encode(new.as_mut())?;
             let unchanged = plan == Plan::Pending || dry_run || entry.holds(&value);
             let marked = if unchanged {

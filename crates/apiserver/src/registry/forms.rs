@@ -1,5 +1,6 @@
 //! The forms of an entry beside its JSON, each made once and shared by everyone who reads or watches in that form.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use crate::error::ApiResult;
 
 /// A form of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// The whole in protobuf.
     Protobuf,
@@ -16,13 +17,15 @@ pub(crate) enum Form {
     Partial,
     /// The metadata in protobuf.
     PartialProtobuf,
+    /// The whole in a version that is not the stored one, in JSON or, where that is said, in protobuf.
+    Version(Cow<'static, str>, bool),
     /// The cells of its row in a table, as of a second: they tell ages.
     Cells(i64),
 }
 
 impl Form {
     /// Whether one takes the other's place: the cells of another second.
-    fn replaces(self, other: Self) -> bool {
+    fn replaces(&self, other: &Self) -> bool {
         self == other || matches!((self, other), (Self::Cells(_), Self::Cells(_)))
     }
 }
@@ -63,7 +66,7 @@ impl Forms {
             return Ok(framed.clone());
         }
         let framed = make()?;
-        made.retain(|(its, _)| !form.replaces(*its));
+        made.retain(|(its, _)| !form.replaces(its));
         made.push((form, framed.clone()));
         Ok(framed)
     }

@@ -33,7 +33,8 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skiff_api::Catalogue;
+use bytes::Bytes;
+use skiff_api::{Catalogue, Strategy};
 use skiff_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -49,11 +50,23 @@ pub use options::{
 pub use resource::Resource;
 pub use watch::Frame;
 
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
+use crate::patch::apply::Versions;
 
 use cache::Cache;
 use decode::Decoder;
 use feed::{Feed, StoreRef};
+
+/// Stored JSON in the version of a strategy: the same bytes where that is the stored one.
+pub(crate) fn serve(strategy: &dyn Strategy, stored: &Bytes) -> ApiResult<Bytes> {
+    match strategy.conversion() {
+        None => Ok(stored.clone()),
+        Some(conversion) => {
+            let json = conversion.serve(stored).map_err(ApiError::internal)?;
+            Ok(json.into())
+        }
+    }
+}
 
 /// All resources of a server, by group, version and plural name.
 #[derive(Debug)]
@@ -77,23 +90,29 @@ impl Registry {
     ) -> ApiResult<Arc<Self>> {
         let store = StoreRef(store);
         let catalogue = Arc::new(catalogue);
-        let caches: Vec<Arc<Cache>> = catalogue
+        // One cache a kind, whatever the number of its versions.
+        let caches: BTreeMap<String, Arc<Cache>> = catalogue
             .iter()
+            .filter(|strategy| strategy.conversion().is_none())
             .map(|strategy| Arc::new(Cache::new(strategy.clone())))
+            .map(|cache| (cache.info().store_prefix.to_string(), cache))
             .collect();
-        let feed = Arc::new(Feed::new(store.clone(), caches.iter().cloned()));
+        let feed = Arc::new(Feed::new(store.clone(), caches.values().cloned()));
         let leases = Arc::default();
-        let resources = caches
-            .into_iter()
-            .map(|cache| {
-                let info = cache.info();
+        let resources = catalogue
+            .iter()
+            .filter_map(|served| {
+                let info = served.info();
+                let cache = caches.get(info.store_prefix.as_ref())?.clone();
                 let path = (
                     info.group.to_string(),
                     info.version.to_string(),
                     info.plural.to_string(),
                 );
                 let resource = Resource {
-                    decoder: Decoder::of(cache.strategy().as_ref()),
+                    decoder: Decoder::of(served.as_ref()),
+                    served: served.clone(),
+                    versions: Versions::of(&catalogue, served.as_ref()),
                     cache,
                     feed: feed.clone(),
                     store: store.clone(),
@@ -102,7 +121,7 @@ impl Registry {
                     catalogue: catalogue.clone(),
                     shutdown: shutdown.clone(),
                 };
-                (path, Arc::new(resource))
+                Some((path, Arc::new(resource)))
             })
             .collect();
         let revision = feed.list().await?;

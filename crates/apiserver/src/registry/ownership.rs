@@ -26,8 +26,18 @@ fn tree(json: &[u8]) -> ApiResult<Value> {
 }
 
 impl Resource {
+    /// An object as a tree, in the version that is served here, without its owners.
+    fn tree_of(&self, object: &dyn Object) -> ApiResult<Value> {
+        let tree = tree(&object.encode().map_err(ApiError::internal)?)?;
+        Ok(match self.strategy().conversion() {
+            Some(conversion) => conversion.of_stored(tree),
+            None => tree,
+        })
+    }
+
     fn rules(&self, target: Target, options: &WriteOptions) -> Rules {
-        let rules = Rules::new(self.info(), self.decoder.definition(), target);
+        let rules =
+            Rules::new(self.info(), self.decoder.definition(), target).with_versions(self.versions.clone());
         match options.tracked_as {
             Some(subresource) => rules.tracked_as(subresource),
             None => rules,
@@ -40,7 +50,7 @@ impl Resource {
             return Ok(());
         };
         let nothing = Value::Object(Map::new());
-        let new = tree(&object.encode().map_err(ApiError::internal)?)?;
+        let new = self.tree_of(object)?;
         let managed =
             self.rules(Target::Main, options)
                 .update(&nothing, &new, Managed::default(), manager, &now());
@@ -66,8 +76,8 @@ impl Resource {
         let owners = rules.owners(old.metadata(), new.metadata());
         new.metadata_mut().managed_fields = None;
         if !owners.is_empty() {
-            let new_tree = tree(&new.encode().map_err(ApiError::internal)?)?;
-            let managed = rules.update(&tree(entry.json())?, &new_tree, owners, manager, &now());
+            let new_tree = self.tree_of(new)?;
+            let managed = rules.update(&tree(&self.json(entry)?)?, &new_tree, owners, manager, &now());
             new.metadata_mut().managed_fields = managed.write();
         }
         Ok(())
@@ -156,7 +166,7 @@ impl Resource {
                 let entries = old.metadata().managed_fields.as_deref().unwrap_or_default();
                 let managed = Managed::read(entries)
                     .ok_or_else(|| ApiError::unclassified("failed to decode managed fields"))?;
-                (tree(entry.json())?, managed)
+                (tree(&self.json(entry)?)?, managed)
             }
             None => (Value::Object(Map::new()), Managed::default()),
         };

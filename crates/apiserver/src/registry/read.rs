@@ -208,8 +208,8 @@ impl Resource {
     /// reached in time.
     pub async fn list(&self, options: &ListOptions) -> ApiResult<List> {
         let as_of = list_as_of(options)?;
-        let selection = Selection::parse(
-            self.info(),
+        let selection = Selection::of(
+            self.strategy().as_ref(),
             options.namespace.as_deref(),
             &options.label_selector,
             &options.field_selector,
@@ -355,8 +355,8 @@ impl Resource {
     /// 400 or 422 for options that make no sense. A resource version that is too old is a [`Frame::Error`].
     pub async fn watch(&self, options: WatchOptions) -> ApiResult<BoxStream<'static, Frame>> {
         let beginning = beginning(&options)?;
-        let selection = Selection::parse(
-            self.info(),
+        let selection = Selection::of(
+            self.strategy().as_ref(),
             options.namespace.as_deref(),
             &options.label_selector,
             &options.field_selector,

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use skiff_api::{Catalogue, KindInfo, Strategy};
+use bytes::Bytes;
+use skiff_api::{Catalogue, KindInfo, Object, Strategy};
 use skiff_store::Expect;
 use tokio_util::sync::CancellationToken;
 
@@ -16,9 +17,14 @@ use super::feed::{Feed, StoreRef};
 use super::leases::Leases;
 use super::selection::Selection;
 use crate::error::{ApiError, ApiResult};
+use crate::patch::apply::Versions;
 
 /// The verbs of one kind.
 pub struct Resource {
+    /// The version that is served here; the cache has the stored one.
+    pub(super) served: Arc<dyn Strategy>,
+    /// All of the kind's versions, where there are several.
+    pub(super) versions: Versions,
     pub(super) cache: Arc<Cache>,
     pub(super) feed: Arc<Feed>,
     pub(super) store: StoreRef,
@@ -47,14 +53,30 @@ pub(super) enum Put {
 }
 
 impl Resource {
-    /// What is particular about the kind.
+    /// What is particular about the kind, in the version that is served here.
     pub fn strategy(&self) -> &Arc<dyn Strategy> {
-        self.cache.strategy()
+        &self.served
     }
 
-    /// The plain facts of the kind.
+    /// The plain facts of the kind, in the version that is served here.
     pub fn info(&self) -> &KindInfo {
-        self.cache.info()
+        self.served.info()
+    }
+
+    /// The object of an entry.
+    pub(super) fn object(&self, entry: &Entry) -> ApiResult<Box<dyn Object>> {
+        let object = self.served.stored().decode(entry.json());
+        object.map_err(ApiError::internal)
+    }
+
+    /// The JSON of an entry in the version that is served here: the entry's own bytes where that is the stored one.
+    pub(super) fn json(&self, entry: &Entry) -> ApiResult<Bytes> {
+        super::serve(self.served.as_ref(), entry.json())
+    }
+
+    /// The facts of an object, as the cache keeps them.
+    pub(super) fn facts(&self, object: &dyn Object) -> Facts {
+        Facts::of(self.served.stored(), object)
     }
 
     /// The entry that the cache has for a key of the store; it may be behind.
@@ -106,7 +128,7 @@ impl Resource {
             Expect::Absent => EventType::Added,
             Expect::Any | Expect::Revision(_) => EventType::Modified,
         };
-        let value = bytes::Bytes::from(value);
+        let value = Bytes::from(value);
         let mut second = false;
         loop {
             let lease = match self.info().ttl {

@@ -1,7 +1,7 @@
 //! Which objects of a kind a list or a watch is about: a namespace, a label selector and a field selector.
 
-use skiff_api::KindInfo;
 use skiff_api::selector::{FieldSelector, LabelSelector};
+use skiff_api::{Conversion, KindInfo, Strategy};
 
 use super::Facts;
 use crate::error::{ApiError, ApiResult};
@@ -17,8 +17,29 @@ pub(super) struct Selection {
 }
 
 impl Selection {
+    /// What a request for a version of a kind selects.
+    pub(super) fn of(
+        strategy: &dyn Strategy,
+        namespace: Option<&str>,
+        labels: &str,
+        fields: &str,
+    ) -> ApiResult<Self> {
+        Self::read(strategy.info(), strategy.conversion(), namespace, labels, fields)
+    }
+
+    #[cfg(test)]
     pub(super) fn parse(
         info: &KindInfo,
+        namespace: Option<&str>,
+        labels: &str,
+        fields: &str,
+    ) -> ApiResult<Self> {
+        Self::read(info, None, namespace, labels, fields)
+    }
+
+    fn read(
+        info: &KindInfo,
+        conversion: Option<&dyn Conversion>,
         namespace: Option<&str>,
         labels: &str,
         fields: &str,
@@ -43,6 +64,16 @@ impl Selection {
             };
             return Err(ApiError::bad_request(message));
         }
+        // Objects are found by the stored version's names of their fields.
+        let fields = match conversion {
+            None => fields,
+            Some(conversion) => fields
+                .renamed(|name| match name {
+                    "metadata.name" | "metadata.namespace" => Some(name.into()),
+                    name => conversion.stored_field(name).map(String::from),
+                })
+                .map_err(|name| ApiError::bad_request(format!("field label not supported: {name}")))?,
+        };
         let indexed_fields = info
             .indexed_fields
             .iter()

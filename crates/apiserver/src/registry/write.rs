@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::admit::{AdmissionRequest, Operation};
 use super::decode::Decoded;
-use super::entry::{Entry, Facts};
+use super::entry::Entry;
 use super::options::{FieldValidation, PatchType, WriteOptions, Written};
 use super::resource::{Put, Resource};
 use crate::error::{ApiError, ApiResult};
@@ -207,15 +207,19 @@ impl Resource {
             object.metadata(),
             &mut errors,
         );
-        strategy.validate(object, &mut errors);
+        strategy.validate_create(object, &mut errors);
         if !errors.is_empty() {
-            return Err(ApiError::invalid(info, text(&object.metadata().name), &errors));
+            return Err(ApiError::invalid(
+                self.cache.info(),
+                text(&object.metadata().name),
+                &errors,
+            ));
         }
         let warnings = self.admission.validate(admission, object).await?;
         for _ in 0..NAME_ATTEMPTS {
             let name = text(&object.metadata().name).to_string();
             let key = self.cache.key(namespace, &name);
-            let facts = Facts::of(strategy.as_ref(), object);
+            let facts = self.facts(object);
             let value = encode(object)?;
             let there = if options.dry_run {
                 match self.stored(&key).await? {
@@ -245,7 +249,7 @@ impl Resource {
     }
 
     fn is_deleting(&self, entry: &Entry) -> bool {
-        let object = self.strategy().decode(entry.json());
+        let object = self.object(entry);
         object.is_ok_and(|object| object.metadata().deletion_timestamp.is_some())
     }
 
@@ -333,7 +337,7 @@ impl Resource {
         };
         let info = self.info();
         let produce = |entry: &Entry, _: &dyn Object| {
-            let patched = patch.apply(entry.json(), self.decoder.definition())?;
+            let patched = patch.apply(&self.json(entry)?, self.decoder.definition())?;
             let version = patched.type_meta("apiVersion");
             if version != info.api_version() || patched.type_meta("kind") != info.kind {
                 return Err(ApiError::bad_request(format!(
@@ -421,7 +425,7 @@ impl Resource {
                 _ => ApiError::not_found(info, request.name),
             });
         };
-        let old = strategy.decode(entry.json()).map_err(ApiError::internal)?;
+        let old = self.object(entry)?;
         if let Some(asked) = &request.uid
             && asked != text(&old.metadata().uid)
         {
@@ -455,7 +459,7 @@ impl Resource {
         warnings.extend(self.admission.validate(&admission, new.as_ref()).await?);
         warnings.extend(strategy.warnings(new.as_ref(), Some(old.as_ref())));
 
-        let facts = Facts::of(strategy.as_ref(), new.as_ref());
+        let facts = self.facts(new.as_ref());
         let done = |entry| {
             let created = false;
             Written {
@@ -530,7 +534,7 @@ impl Resource {
         if errors.is_empty() {
             Ok(())
         } else {
-            Err(ApiError::invalid(self.info(), request.name, &errors))
+            Err(ApiError::invalid(self.cache.info(), request.name, &errors))
         }
     }
 

@@ -19,4 +19,5 @@ mod paths;
 mod pods;
 mod proxy;
 mod rights;
+mod versions;
 mod watch;

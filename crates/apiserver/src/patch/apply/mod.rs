@@ -10,6 +10,7 @@ mod set;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::sync::LazyLock;
 
@@ -22,8 +23,10 @@ use compare::Change;
 use managed::{BEFORE_APPLY, Operation, Owner};
 use set::FieldSet;
 use shape::Shape;
+use versions::Changes;
 
 pub(crate) use managed::{Managed, Manager, same_but_times};
+pub(crate) use versions::Versions;
 
 /// The annotation in which `kubectl apply` keeps what it applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -59,6 +62,7 @@ static STRIPPED: LazyLock<FieldSet> = LazyLock::new(|| {
 pub(crate) struct Rules {
     shape: Shape,
     api_version: String,
+    versions: Versions,
     subresource: &'static str,
     /// What a write to this target does not change, so nobody comes to own it.
     reset: FieldSet,
@@ -89,9 +93,16 @@ impl Rules {
         Self {
             shape: Shape::of_kind(definition),
             api_version: info.api_version(),
+            versions: Versions::default(),
             subresource,
             reset,
         }
+    }
+
+    /// The same rules for a kind of which others write other versions.
+    pub(crate) fn with_versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
     }
 
     /// The same rules for fields that are tracked as another subresource's than the one written to (`scale`).
@@ -135,10 +146,8 @@ impl Rules {
         let mut change = Change::between(old, new, self.shape);
         change.ignore(&self.reset);
         let mut own = change.set();
-        for owner in &mut managed.0 {
-            owner.set.subtract(&own);
-            owner.set.subtract(&change.removed);
-        }
+        Changes::new(&self.versions, (old, new), &self.api_version, &self.reset, change)
+            .take_from(&mut managed.0);
         own.subtract(&STRIPPED);
         if !own.is_empty() {
             let manager = self.manager(name, Operation::Update);
@@ -216,7 +225,7 @@ impl Rules {
         // What was owned in a version that is not served cannot be told.
         managed
             .0
-            .retain(|owner| owner.manager.api_version == self.api_version);
+            .retain(|owner| self.shape_in(&owner.manager.api_version).is_some());
         let mut object = live.clone();
         merge::merge(&mut object, config, self.shape);
         let mut own = wanted.clone();
@@ -227,24 +236,25 @@ impl Rules {
             .position(|owner| owner.manager.is(&manager))
             .map(|place| managed.0.swap_remove(place));
         if let Some(last) = &last {
-            self.prune(&mut object, &last.set, &own, &managed);
+            self.prune(&mut object, last, &own, &managed);
         }
         let mut change = Change::between(live, &object, self.shape);
         change.ignore(&self.reset);
-        let changed = change.set();
+        let states = (live, &object);
+        let mut changes = Changes::new(&self.versions, states, &self.api_version, &self.reset, change);
         let conflicts: Vec<(Manager, FieldSet)> = managed
             .0
             .iter()
-            .map(|owner| (owner.manager.clone(), owner.set.intersection(&changed)))
+            .filter_map(|owner| {
+                let changed = changes.in_version(&owner.manager.api_version)?.set();
+                Some((owner.manager.clone(), owner.set.intersection(&changed)))
+            })
             .filter(|(_, set)| !set.is_empty())
             .collect();
         if !force && !conflicts.is_empty() {
             return Err(Refusal::Conflicts(Conflicts(conflicts)));
         }
-        for owner in &mut managed.0 {
-            owner.set.subtract(&changed);
-            owner.set.subtract(&change.removed);
-        }
+        changes.take_from(&mut managed.0);
         own.subtract(&STRIPPED);
         let unchanged = *live == object && last.as_ref().is_some_and(|last| last.set == own);
         let time = match last {
@@ -261,32 +271,74 @@ impl Rules {
         Ok(Applied { object, managed })
     }
 
+    /// The shape of the kind in a version; `None` where it is not served.
+    fn shape_in(&self, api_version: &str) -> Option<Shape> {
+        if api_version == self.api_version {
+            Some(self.shape)
+        } else {
+            self.versions.shape(api_version)
+        }
+    }
+
     /// Removes what the applier applied last, does not apply now, and nobody else owns.
-    fn prune(&self, object: &mut Value, last: &FieldSet, own: &FieldSet, others: &Managed) {
-        if last.is_within(own) {
+    fn prune(&self, object: &mut Value, last: &Owner, own: &FieldSet, others: &Managed) {
+        let version = last.manager.api_version.as_str();
+        if version == self.api_version && last.set.is_within(own) {
             return;
         }
-        let shape = self.shape;
-        let all_of =
-            |value: &Value| merge::with_parents(&merge::fields_of(value, shape, &mut Vec::new()), shape);
-        let last = merge::with_parents(last, shape);
-        let merged = all_of(object);
-        let mut owned = own.clone();
-        for owner in &others.0 {
-            owned.unite(owner.set.clone());
+        // What each version's owners own. The version that was applied last comes first: what others own in it may be
+        // needed for there to be anything to convert.
+        let mut owned: Vec<(&str, FieldSet)> = vec![(version, FieldSet::default())];
+        let sets = others
+            .0
+            .iter()
+            .map(|owner| (owner.manager.api_version.as_str(), &owner.set));
+        for (version, set) in sets.chain([(self.api_version.as_str(), own)]) {
+            match owned.iter_mut().find(|(known, _)| *known == version) {
+                Some((_, known)) => known.unite(set.clone()),
+                None => owned.push((version, set.clone())),
+            }
         }
-        let owned = merge::with_parents(&owned, shape);
+        if let Some(pruned) = self.pruned(object, last, &owned) {
+            *object = pruned;
+        }
+    }
+
+    /// `None` where a version is not served.
+    fn pruned(&self, object: &Value, last: &Owner, owned: &[(&str, FieldSet)]) -> Option<Value> {
+        let version = last.manager.api_version.as_str();
+        let convert = |object: &Value, from: &str, to: &str| {
+            if from == to {
+                Some(object.clone())
+            } else {
+                self.versions.convert(object, from, to)
+            }
+        };
+        let all_of = |value: &Value, shape| {
+            merge::with_parents(&merge::fields_of(value, shape, &mut Vec::new()), shape)
+        };
+        let shape = self.shape_in(version)?;
+        let last = merge::with_parents(&last.set, shape);
+        let merged = convert(object, &self.api_version, version)?;
         // Without everything applied last; then with all of that which somebody owns; then with what was never applied.
-        let mut pruned = object.clone();
-        merge::remove(&mut pruned, &last, shape);
-        let mut gone = merged.clone();
-        gone.subtract(&all_of(&pruned));
-        gone.subtract(&owned);
-        let mut pruned = object.clone();
-        merge::remove(&mut pruned, &gone, shape);
-        let mut gone = merged;
-        gone.subtract(&all_of(&pruned));
-        merge::remove(object, &gone.intersection(&last), shape);
+        let mut pruned = (version, merged.clone());
+        merge::remove(&mut pruned.1, &last, shape);
+        for (version, set) in owned {
+            let shape = self.shape_in(version)?;
+            let merged = convert(object, &self.api_version, version)?;
+            let without = convert(&pruned.1, pruned.0, version)?;
+            let mut gone = all_of(&merged, shape);
+            gone.subtract(&all_of(&without, shape));
+            gone.subtract(&merge::with_parents(set, shape));
+            pruned = (version, merged);
+            merge::remove(&mut pruned.1, &gone, shape);
+        }
+        let without = convert(&pruned.1, pruned.0, version)?;
+        let mut gone = all_of(&merged, shape);
+        gone.subtract(&all_of(&without, shape));
+        let mut left = merged;
+        merge::remove(&mut left, &gone.intersection(&last), shape);
+        convert(&left, version, &self.api_version)
     }
 
     /// The fields that `kubectl apply` applied last and that still are as it applied them: a conflict about them is

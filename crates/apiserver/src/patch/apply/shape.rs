@@ -35,7 +35,7 @@ const EMBEDDED: &[(&str, &[&str])] = &[
     ("CronJobSpec", &["jobTemplate"]),
     ("DaemonSetSpec", &["template", "updateStrategy"]),
     ("DeploymentSpec", &["strategy", "template"]),
-    ("Event", &["source"]),
+    ("Event", &["deprecatedSource", "source"]),
     ("IngressStatus", &["loadBalancer"]),
     ("JobSpec", &["template"]),
     ("JobTemplateSpec", &["metadata", "spec"]),
