@@ -1,5 +1,11 @@
 //! Versions that are served and not kept: what becomes of an object on its way to the store and back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may; the lint knows only functions marked as one"
+)]
+
 mod support;
 
 use proptest::prelude::{Strategy as Generate, prop_assert_eq, prop_oneof, proptest};
