@@ -92,7 +92,7 @@ impl Resource {
     /// All objects of a namespace (empty for all) as the cache has them.
     pub(crate) fn all_at_hand(&self, namespace: &str) -> Vec<Arc<Entry>> {
         let namespace = (!namespace.is_empty()).then_some(namespace);
-        match Selection::parse(self.info(), namespace, "", "") {
+        match Selection::of(self.strategy().as_ref(), namespace, "", "") {
             Ok(selection) => self.cache.select(&selection, Page::default()).items,
             Err(_) => Vec::new(),
         }
