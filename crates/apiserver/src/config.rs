@@ -27,9 +27,15 @@ pub struct Config {
     pub node_port_range: RangeInclusive<u16>,
     /// How the server reaches a node's kubelet.
     pub kubelet: KubeletClient,
+    /// How many requests are handled at once, besides those that last as long as the client likes; priority levels
+    /// divide them.
+    pub max_requests_in_flight: usize,
     /// What `/version` answers.
     pub version: VersionInfo,
 }
+
+/// How many requests upstream handles at once: `--max-requests-inflight` and `--max-mutating-requests-inflight`.
+pub const MAX_REQUESTS_IN_FLIGHT: usize = 400 + 200;
 
 /// How service-account tokens are signed and known.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod config;
 mod discovery;
 pub mod error;
+mod flow;
 mod follow;
 pub mod http;
 mod objects;
@@ -20,7 +21,9 @@ pub mod server;
 mod startup;
 pub mod user;
 
-pub use config::{Config, KubeletClient, ServiceAccountKeys, VersionInfo, kubernetes_version};
+pub use config::{
+    Config, KubeletClient, MAX_REQUESTS_IN_FLIGHT, ServiceAccountKeys, VersionInfo, kubernetes_version,
+};
 pub use error::{ApiError, ApiResult};
 pub use server::{ApiServer, LocalService, ServeError, StartError};
 pub use user::UserInfo;

@@ -33,9 +33,10 @@ use crate::auth::tokens::Tokens;
 use crate::auth::x509::ClientAuthority;
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::flow::{self, Flow};
 use crate::http::{
-    BodyError, BoxError, InFlight, Metrics, NodeClient, PeerAddress, Request, RequestPath, Response,
-    ResponseFuture, request_path,
+    BodyError, BoxError, Metrics, NodeClient, PeerAddress, Request, RequestPath, Response, ResponseFuture,
+    request_path,
 };
 use crate::openapi::Documents;
 use crate::registry::Registry;
@@ -89,7 +90,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) tokens: Tokens,
     pub(crate) authorizer: Arc<Union>,
-    pub(crate) in_flight: InFlight,
+    pub(crate) flow: Flow,
     pub(crate) metrics: Metrics,
     pub(crate) documents: Documents,
     pub(crate) nodes: NodeClient,
@@ -179,12 +180,22 @@ impl ApiServer {
         startup::bootstrap(&registry, &config, &own)
             .await
             .map_err(|(what, cause)| StartError::Bootstrap { what, cause })?;
-        rbac::bootstrap::reconcile(&registry, policy, &startup::options())
+        let made = |what: &str| {
+            let what = what.to_string();
+            move |cause| StartError::Bootstrap { what, cause }
+        };
+        let options = startup::options();
+        let (roles_made, levels_made) = tokio::join!(
+            rbac::bootstrap::reconcile(&registry, policy, &options),
+            flow::bootstrap(&registry),
+        );
+        roles_made.map_err(made("roles"))?;
+        levels_made.map_err(made("priority levels"))?;
+        let flow = Flow::new(config.max_requests_in_flight);
+        flow::Keeper::new(flow.clone())
+            .follow(&registry, &shutdown)
             .await
-            .map_err(|cause| StartError::Bootstrap {
-                what: "roles".into(),
-                cause,
-            })?;
+            .map_err(StartError::State)?;
         roles
             .follow(&registry, &shutdown)
             .await
@@ -201,7 +212,7 @@ impl ApiServer {
             store,
             tokens,
             authorizer,
-            in_flight: InFlight::default(),
+            flow,
             metrics: Metrics::default(),
             documents: Documents::default(),
             nodes,

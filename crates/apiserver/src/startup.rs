@@ -66,17 +66,21 @@ fn labelled(meta: ObjectMeta, labels: &[(&str, &str)]) -> ObjectMeta {
 }
 
 /// An object of the server's own: made when it is missing, and brought back to this when it differs.
-struct Wanted<K> {
-    object: K,
+pub(crate) struct Wanted<K> {
+    pub(crate) object: K,
     /// Makes a found object as the wanted one; what others may add stays.
-    repair: fn(&K, &mut K),
+    pub(crate) repair: fn(&K, &mut K),
 }
 
 impl<K> Wanted<K>
 where
     K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + Serialize + Send + Sync + 'static,
 {
-    async fn ensure(&self, registry: &Registry) -> ApiResult<()> {
+    /// Makes or repairs the object.
+    ///
+    /// # Errors
+    /// What the registry says against it.
+    pub(crate) async fn ensure(&self, registry: &Registry) -> ApiResult<()> {
         let Some(resource) = registry.resource(K::GROUP, K::VERSION, K::URL_PATH_SEGMENT) else {
             return Ok(());
         };

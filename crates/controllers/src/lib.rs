@@ -4,6 +4,7 @@
 //! and carries the decision out through the API. Informer callbacks put keys into a work queue; a conflict or an error
 //! puts the key back with back-off, so every pass starts from what the cluster looks like now.
 
+mod certificates;
 mod deployment;
 mod discovered;
 mod disruption;
@@ -34,6 +35,9 @@ use tokio_util::sync::CancellationToken;
 pub struct Config {
     /// The certificates that clients in pods trust, published as ConfigMap `kube-root-ca.crt`.
     pub root_ca_pem: String,
+    /// The certificate and the key, PEM, by which requests of Kubernetes' own signers are signed; `None` leaves them to
+    /// somebody else.
+    pub signing_authority: Option<SigningAuthority>,
     /// The pod network, of which each node gets a part in `spec.podCIDR`; `None` leaves `spec.podCIDR` alone.
     pub cluster_cidr: Option<(IpAddr, u8)>,
     /// The prefix length of a node's part of an IPv4 `cluster_cidr`.
@@ -46,11 +50,28 @@ pub struct Config {
     pub terminated_pod_threshold: usize,
 }
 
+/// A certificate authority.
+#[derive(Clone)]
+pub struct SigningAuthority {
+    /// The certificate, PEM.
+    pub certificate_pem: String,
+    /// Its key, PEM.
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for SigningAuthority {
+    /// The key is nobody's to read.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningAuthority").finish_non_exhaustive()
+    }
+}
+
 impl Default for Config {
     /// kube-controller-manager's defaults, with the pod network 10.244.0.0/16.
     fn default() -> Self {
         Self {
             root_ca_pem: String::new(),
+            signing_authority: None,
             cluster_cidr: Some((IpAddr::from([10, 244, 0, 0]), 16)),
             node_cidr_mask_ipv4: 24,
             node_cidr_mask_ipv6: 64,
@@ -71,6 +92,9 @@ pub enum Error {
         /// The prefix length of a node's part.
         mask: u8,
     },
+    /// The certificate or the key of the signing authority cannot be used.
+    #[error("the signing authority: {0}")]
+    SigningAuthority(String),
 }
 
 /// Runs all controllers until `shutdown`.
@@ -79,6 +103,11 @@ pub enum Error {
 /// When the configuration makes no sense. Errors of the API are retried, not returned.
 pub async fn run(config: Config, informers: Informers, shutdown: CancellationToken) -> Result<(), Error> {
     let parts = node::parts(&config)?;
+    let authority = config
+        .signing_authority
+        .map(|pair| certificates::Authority::new(&pair.certificate_pem, &pair.key_pem))
+        .transpose()
+        .map_err(Error::SigningAuthority)?;
     let pods_by_node = node::pods_by_node(&informers);
     let vacancies = namespace::Vacancies::default();
     let releases = resource_quota::Releases::new(&informers);
@@ -91,6 +120,7 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
         }
     };
     tokio::join!(
+        certificates::run(authority, informers.clone(), shutdown.clone()),
         deployment::run(informers.clone(), shutdown.clone()),
         disruption::run(informers.clone(), shutdown.clone()),
         endpoints::run(informers.clone(), shutdown.clone()),

@@ -18,12 +18,20 @@ pub(crate) enum Failure {
     /// What was read is not ready to be acted on, as when a kind is not yet known.
     #[error("{0}")]
     NotYet(String),
+    /// Somebody may not do what they asked for; it is looked at again, for rights change.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Failure {
-    /// Whether somebody else was faster, so that the next pass will see what he did.
-    fn is_conflict(&self) -> bool {
-        matches!(self, Self::Api(error) if status_code(error) == Some(409))
+    /// Whether this is nothing to tell anybody: somebody else was faster, and the next pass will see what he did, or
+    /// somebody's request was refused.
+    fn is_usual(&self) -> bool {
+        match self {
+            Self::Api(error) => status_code(error) == Some(409),
+            Self::Refused(_) => true,
+            Self::NotYet(_) => false,
+        }
     }
 }
 
@@ -98,7 +106,7 @@ pub(crate) async fn work<Key>(
                 match reconciler.reconcile(&key).await {
                     Ok(()) => queue.forget(&key),
                     Err(failure) => {
-                        if failure.is_conflict() {
+                        if failure.is_usual() {
                             tracing::debug!(controller = name, %key, %failure, "trying again");
                         } else {
                             tracing::warn!(controller = name, %key, %failure, "trying again");

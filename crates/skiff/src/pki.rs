@@ -37,6 +37,8 @@ pub(crate) struct Pair {
 pub(crate) struct Pki {
     /// The authority's certificate.
     pub(crate) ca: String,
+    /// The authority's key.
+    pub(crate) ca_key: String,
     /// The API server's serving certificate.
     pub(crate) apiserver: Pair,
     /// What the API server shows to kubelets.
@@ -110,6 +112,7 @@ impl Pki {
             kubelet: leaf(directory, &issuer, &kubelet)?,
             admin: leaf(directory, &issuer, &client("admin", "kubernetes-admin"))?,
             service_account_key: key_file(&directory.join("sa.key"))?,
+            ca_key: issuer.key().serialize_pem(),
             ca,
         })
     }

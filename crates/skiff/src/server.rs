@@ -222,6 +222,10 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
     tokio::spawn(control_plane::mark(admin, nodes.clone(), node_name.clone()));
     let controllers = skiff_controllers::Config {
         root_ca_pem: pki.ca.clone(),
+        signing_authority: Some(skiff_controllers::SigningAuthority {
+            certificate_pem: pki.ca.clone(),
+            key_pem: pki.ca_key.clone(),
+        }),
         cluster_cidr: Some((
             settings.cluster_cidr.network().into(),
             settings.cluster_cidr.prefix_len(),
@@ -400,6 +404,7 @@ fn api_config(settings: &Settings, pki: &Pki, node_ip: std::net::IpAddr) -> skif
             key_pem: pki.apiserver_kubelet_client.key.clone().into_bytes(),
             ca_pem: pki.ca.clone().into_bytes(),
         },
+        max_requests_in_flight: skiff_apiserver::MAX_REQUESTS_IN_FLIGHT,
         version: skiff_apiserver::kubernetes_version(),
     }
 }

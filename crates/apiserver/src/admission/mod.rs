@@ -2,6 +2,7 @@
 //! as upstream names them.
 
 mod certificate_requester;
+mod certificate_signers;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
@@ -27,6 +28,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use skiff_api::{KindInfo, Object};
 
 use crate::admission::certificate_requester::CertificateRequester;
+use crate::admission::certificate_signers::CertificateSigners;
 use crate::admission::default_ingress_class::DefaultIngressClass;
 use crate::admission::default_storage_class::DefaultStorageClass;
 use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
@@ -104,6 +106,7 @@ impl Chain {
                 Box::new(PersistentVolumeClaimResize),
                 Box::new(RuntimeClass),
                 Box::new(CertificateRequester),
+                Box::new(CertificateSigners(authorizer.clone())),
                 Box::new(Escalation(authorizer)),
                 Box::new(DefaultIngressClass),
                 Box::new(PodTopologyLabels),

@@ -10,10 +10,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 
-/// A place among the requests in flight.
-pub(crate) type Place = Arc<OwnedSemaphorePermit>;
+use crate::flow::Seat;
 
 /// The body of a response.
 ///
@@ -21,8 +19,8 @@ pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 #[derive(Default)]
 pub struct ResponseBody {
     content: Content,
-    /// The request's place among those in flight, given back when the body has been written.
-    place: Option<Place>,
+    /// The request's seat, given back when the body has been written.
+    seat: Option<Arc<Seat>>,
 }
 
 enum Content {
@@ -70,7 +68,7 @@ impl ResponseBody {
         let size = segments.iter().map(|segment| segment.len() as u64).sum();
         Self {
             content: Content::Segments(segments, size),
-            place: None,
+            seat: None,
         }
     }
 
@@ -78,7 +76,7 @@ impl ResponseBody {
     pub fn stream(stream: BoxStream<'static, Bytes>) -> Self {
         Self {
             content: Content::Stream(stream),
-            place: None,
+            seat: None,
         }
     }
 
@@ -86,13 +84,13 @@ impl ResponseBody {
     pub fn relayed(stream: BoxStream<'static, Result<Bytes, std::io::Error>>) -> Self {
         Self {
             content: Content::Relayed(stream),
-            place: None,
+            seat: None,
         }
     }
 
-    /// Keeps a place among the requests in flight until the body has been written.
-    pub(crate) fn hold(&mut self, place: Place) {
-        self.place = Some(place);
+    /// Keeps the request's seat until the body has been written.
+    pub(crate) fn hold(&mut self, seat: Arc<Seat>) {
+        self.seat = Some(seat);
     }
 
     /// The segments, when the size is known; the body is empty afterwards.
@@ -106,7 +104,7 @@ impl ResponseBody {
         }
     }
 
-    /// Replaces the content, keeping the place among the requests in flight.
+    /// Replaces the content, keeping the request's seat.
     pub(crate) fn replace(&mut self, other: ResponseBody) {
         self.content = other.content;
     }

@@ -5,7 +5,6 @@ mod binding;
 pub(crate) mod body;
 mod compress;
 mod eviction;
-mod in_flight;
 mod logs;
 mod metrics;
 mod node;
@@ -43,6 +42,7 @@ use crate::auth::authorize::{Attributes, Authorizer, Decision, forbidden};
 use crate::auth::impersonation::impersonate;
 use crate::auth::{Caller, PeerIdentity, authenticate};
 use crate::error::{ApiError, ApiResult};
+use crate::flow::Turn;
 use crate::http::observe::ObserveLayer;
 use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
@@ -51,7 +51,6 @@ use crate::http::stage::StageLayer;
 use crate::server::Shared;
 
 pub use body::ResponseBody;
-pub(crate) use in_flight::InFlight;
 pub(crate) use metrics::Metrics;
 pub(crate) use node::NodeClient;
 
@@ -102,7 +101,7 @@ pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
         // On whose behalf.
         .layer(stage(|shared, request| Box::pin(act_as(shared, request))))
         // The audit log takes its place here, where it is known who asks and not yet whether they may.
-        // How many at once.
+        // How many at once, and whose turn it is.
         .layer(stage(|shared, request| Box::pin(take_place(shared, request))))
         // May they.
         .layer(stage(|shared, request| Box::pin(permit(shared, request))))
@@ -147,8 +146,10 @@ async fn act_as(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request>
 async fn take_place(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
     let Caller(user) = found(&request)?;
     let info: Arc<RequestInfo> = found(&request)?;
-    if let Some(place) = shared.in_flight.place(&info, &user).await? {
-        request.extensions_mut().insert(Arc::new(place));
+    // What lasts as long as the client likes would keep its seat as long.
+    if !info.is_long_running() {
+        let turn = shared.flow.turn(&info, &user).await?;
+        request.extensions_mut().insert(turn);
     }
     Ok(request)
 }
@@ -163,8 +164,21 @@ async fn permit(shared: Arc<Shared>, request: Request) -> ApiResult<Request> {
     }
 }
 
+/// Tells the client by which schema and level its request was handled.
+fn name_turn(response: &mut Response, turn: &Turn) {
+    let headers = [
+        ("x-kubernetes-pf-flowschema-uid", &turn.uids.0),
+        ("x-kubernetes-pf-prioritylevel-uid", &turn.uids.1),
+    ];
+    for (name, uid) in headers {
+        if let Ok(uid) = ::http::HeaderValue::from_str(uid) {
+            response.headers_mut().insert(name, uid);
+        }
+    }
+}
+
 async fn handle(shared: Arc<Shared>, request: Request) -> Response {
-    let place = request.extensions().get::<body::Place>().cloned();
+    let turn = request.extensions().get::<Turn>().cloned();
     let answer = async {
         let Caller(user) = found(&request)?;
         let info: Arc<RequestInfo> = found(&request)?;
@@ -188,8 +202,11 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
         }
     };
     let mut response = answer.await.unwrap_or_else(|error| respond::error(&error));
-    if let Some(place) = place {
-        response.body_mut().hold(place);
+    if let Some(turn) = turn {
+        name_turn(&mut response, &turn);
+        if let Some(seat) = turn.seat {
+            response.body_mut().hold(seat);
+        }
     }
     response
 }

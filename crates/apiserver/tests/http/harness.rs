@@ -15,7 +15,10 @@ use kube::config::Kubeconfig;
 use kube::{Client, Config as ClientConfig};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
-use skiff_apiserver::{ApiServer, Config, KubeletClient, ServiceAccountKeys, UserInfo, kubernetes_version};
+use skiff_apiserver::{
+    ApiServer, Config, KubeletClient, MAX_REQUESTS_IN_FLIGHT, ServiceAccountKeys, UserInfo,
+    kubernetes_version,
+};
 use skiff_store::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -142,12 +145,18 @@ pub(crate) fn config(authority: &Authority, port: u16) -> Config {
             key_pem: kubelet.key.into_bytes(),
             ca_pem: authority.pem.clone().into_bytes(),
         },
+        max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,
         version: kubernetes_version(),
     }
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same, with another configuration.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -155,9 +164,9 @@ impl Server {
         let authority = Authority::new();
         let shutdown = CancellationToken::new();
         let store = open(directory.path());
-        let api = ApiServer::start(config(&authority, port), store, shutdown.clone())
-            .await
-            .unwrap();
+        let mut config = config(&authority, port);
+        change(&mut config);
+        let api = ApiServer::start(config, store, shutdown.clone()).await.unwrap();
         let serving = api.clone();
         let until = shutdown.clone();
         tokio::spawn(async move { serving.serve(listener, until).await.unwrap() });

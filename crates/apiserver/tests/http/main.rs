@@ -11,6 +11,7 @@
 mod access;
 mod admission;
 mod evictions;
+mod flow;
 mod harness;
 mod kubectl;
 mod limits;

@@ -291,6 +291,68 @@ async fn reviews_answer_who_and_whether() {
     assert_eq!(get(&admin, tokens).await.status, 405);
 }
 
+/// A request for a certificate, as a client sends it.
+fn wish(name: &str, group: &str, signer: &str) -> Value {
+    use base64::Engine;
+    let mut params = rcgen::CertificateParams::default();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, group);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    let request = base64::engine::general_purpose::STANDARD.encode(pem);
+    json!({
+        "metadata": { "name": name },
+        "spec": { "request": request, "signerName": signer, "usages": ["client auth"] },
+    })
+}
+
+#[tokio::test]
+async fn a_certificate_is_approved_and_signed_by_whom_its_signer_lets() {
+    const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let client = "kubernetes.io/kube-apiserver-client";
+    let server = Server::start().await;
+    let (admin, jane) = (server.admin().await, user(&server, "jane", &[]).await);
+    assert_eq!(
+        post(&admin, REQUESTS, &wish("a", "system:masters", client)).await.failure(),
+        (403, r#"certificatesigningrequests.certificates.k8s.io "a" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"#.into())
+    );
+    let rules = json!([
+        { "verbs": ["update", "get"], "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/approval", "certificatesigningrequests/status"] },
+        { "verbs": ["approve", "sign"], "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["example.com/*"] },
+    ]);
+    made(
+        &admin,
+        CLUSTER_ROLES,
+        &json!({ "metadata": { "name": "approver" }, "rules": rules }),
+    )
+    .await;
+    made(
+        &admin,
+        CLUSTER_BINDINGS,
+        &binding("approver", "ClusterRole", "approver", "jane"),
+    )
+    .await;
+    let mut theirs = made(&admin, REQUESTS, &wish("a", "dev", client)).await;
+    answers(&jane, &format!("{REQUESTS}/a/approval"), 200).await;
+    let approved =
+        json!({ "conditions": [{ "type": "Approved", "status": "True", "reason": "r", "message": "m" }] });
+    theirs["status"] = approved.clone();
+    assert_eq!(
+        put(&jane, &format!("{REQUESTS}/a/approval"), &theirs).await.failure(),
+        (403, r#"certificatesigningrequests.certificates.k8s.io "a" is forbidden: user not permitted to approve requests with signerName "kubernetes.io/kube-apiserver-client""#.into())
+    );
+    theirs["status"] = json!({ "certificate": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==" });
+    assert_eq!(
+        put(&jane, &format!("{REQUESTS}/a/status"), &theirs).await.failure(),
+        (403, r#"certificatesigningrequests.certificates.k8s.io "a" is forbidden: user not permitted to sign requests with signerName "kubernetes.io/kube-apiserver-client""#.into())
+    );
+    let mut own = made(&admin, REQUESTS, &wish("b", "dev", "example.com/signer")).await;
+    own["status"] = approved;
+    let answer = put(&jane, &format!("{REQUESTS}/b/approval"), &own).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
 #[tokio::test]
 async fn a_bootstrap_token_is_a_credential() {
     let server = Server::start().await;

@@ -17,7 +17,8 @@ fn has(texts: &[String], wanted: &str) -> bool {
     texts.iter().any(|text| text == wanted)
 }
 
-fn has_or_all(texts: &[String], wanted: &str) -> bool {
+/// Whether a list has a text, or stands for everything.
+pub(crate) fn has_or_all(texts: &[String], wanted: &str) -> bool {
     texts.iter().any(|text| text == ALL || text == wanted)
 }
 
@@ -50,7 +51,8 @@ fn resource_covers(resource: &str, wanted: &str) -> bool {
     }
 }
 
-fn url_covers(url: &str, wanted: &str) -> bool {
+/// Whether a path is a URL of a rule, or begins as one that ends with a star does.
+pub(crate) fn url_covers(url: &str, wanted: &str) -> bool {
     url == wanted || (url.ends_with('*') && wanted.starts_with(url.trim_end_matches('*')))
 }
 

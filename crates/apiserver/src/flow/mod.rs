@@ -1,0 +1,277 @@
+//! API priority and fairness: how many requests are handled at once, and whose turn it is.
+//!
+//! A flow schema says which level a request belongs to, a level says how many of the server's seats are its own and who
+//! waits. The objects are those of `flowcontrol.apiserver.k8s.io`, followed as they change.
+
+mod builtin;
+mod keep;
+mod schema;
+mod seats;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{ApiError, ApiResult};
+use crate::http::request_info::RequestInfo;
+use crate::user::UserInfo;
+use schema::Schema;
+use seats::{LevelConfig, Outcome, Seats};
+
+pub(crate) use keep::{Keeper, bootstrap};
+pub(crate) use seats::Seat;
+
+/// How long a request waits for its turn, at most: a quarter of the time that it may take.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// Where a request belongs.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    /// The uid of its schema, and that of its level, as the response's headers tell.
+    pub(crate) uids: (Arc<str>, Arc<str>),
+    /// Given back when the last of its clones is dropped; `None`: the level is exempt.
+    pub(crate) seat: Option<Arc<Seat>>,
+}
+
+/// Gives requests their turns; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow {
+    rules: Arc<RwLock<Arc<Rules>>>,
+    seats: Arc<Mutex<Seats>>,
+    longest_wait: Duration,
+}
+
+/// The objects, made ready to be asked.
+#[derive(Debug, Default)]
+struct Rules {
+    /// By precedence; those whose level is not there are left out.
+    schemas: Vec<Schema>,
+    /// By name: the uid, and whether the level is limited.
+    levels: HashMap<Arc<str>, (Arc<str>, bool)>,
+}
+
+impl Flow {
+    /// So many seats, divided as every server divides them until the objects are known.
+    pub(crate) fn new(seats: usize) -> Self {
+        let flow = Self {
+            rules: Arc::default(),
+            seats: Arc::new(Mutex::new(Seats::new(seats))),
+            longest_wait: LONGEST_WAIT,
+        };
+        flow.configure(&[], &[]);
+        flow
+    }
+
+    /// Takes other objects. Those that no server may be without count even when they are not there.
+    fn configure(&self, schemas: &[FlowSchema], levels: &[PriorityLevelConfiguration]) {
+        let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
+        let mut levels = levels.to_vec();
+        for level in builtin::levels().into_iter().filter(builtin::is_mandatory_level) {
+            if !levels
+                .iter()
+                .any(|present| present.metadata.name == level.metadata.name)
+            {
+                levels.push(level);
+            }
+        }
+        let mut schemas = schemas.to_vec();
+        for schema in builtin::schemas()
+            .into_iter()
+            .filter(builtin::is_mandatory_schema)
+        {
+            if !schemas
+                .iter()
+                .any(|present| present.metadata.name == schema.metadata.name)
+            {
+                schemas.push(schema);
+            }
+        }
+        let known: HashMap<Arc<str>, (Arc<str>, bool)> = levels
+            .iter()
+            .map(|level| {
+                let uid = level.metadata.uid.clone().unwrap_or_default();
+                (
+                    name(&level.metadata).into(),
+                    (uid.into(), level.spec.type_ != "Exempt"),
+                )
+            })
+            .collect();
+        let mut compiled: Vec<Schema> = schemas
+            .into_iter()
+            .map(Schema::of)
+            .filter(|schema| known.contains_key(&schema.level))
+            .collect();
+        compiled.sort_by(|a, b| (a.precedence, &a.name).cmp(&(b.precedence, &b.name)));
+        self.seats
+            .lock()
+            .configure(levels.iter().filter_map(LevelConfig::of));
+        *self.rules.write() = Arc::new(Rules {
+            schemas: compiled,
+            levels: known,
+        });
+    }
+
+    /// A request's turn, waited for if need be.
+    ///
+    /// # Errors
+    /// 429 when its level has no room, or none in time.
+    pub(crate) async fn turn(&self, info: &RequestInfo, user: &UserInfo) -> ApiResult<Turn> {
+        let rules = self.rules.read().clone();
+        let found = rules.schemas.iter().find(|schema| schema.matches(info, user));
+        // The last schema takes everybody; nobody gets here without it.
+        let Some(schema) = found else { return Err(busy()) };
+        let (level_uid, limited) = match rules.levels.get(&schema.level) {
+            Some((uid, limited)) => (uid.clone(), *limited),
+            None => return Err(busy()),
+        };
+        let seat = if limited {
+            Some(Arc::new(self.seat(&schema.level, schema.flow(info, user)).await?))
+        } else {
+            None
+        };
+        Ok(Turn {
+            uids: (schema.uid.clone(), level_uid),
+            seat,
+        })
+    }
+
+    async fn seat(&self, level: &Arc<str>, flow: u64) -> ApiResult<Seat> {
+        let outcome = Seats::ask(&self.seats, level, flow);
+        match outcome {
+            Outcome::Now(seat) => Ok(seat),
+            Outcome::Full => Err(busy()),
+            Outcome::Wait(turn) => match tokio::time::timeout(self.longest_wait, turn).await {
+                Ok(Ok(seat)) => Ok(seat),
+                // Not in time, or the level is gone.
+                Ok(Err(_)) | Err(_) => Err(busy()),
+            },
+        }
+    }
+}
+
+fn busy() -> ApiError {
+    ApiError::too_many_requests(
+        "Too many requests, please try again later.",
+        Duration::from_secs(1),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Method;
+
+    fn info(method: &Method, path: &str) -> RequestInfo {
+        RequestInfo::parse(method, &path.parse().unwrap()).unwrap()
+    }
+
+    fn builtin_flow(seats: usize) -> Flow {
+        let flow = Flow::new(seats);
+        flow.configure(&builtin::schemas(), &builtin::levels());
+        flow
+    }
+
+    #[test]
+    fn requests_belong_where_upstream_puts_them() {
+        let flow = builtin_flow(600);
+        let rules = flow.rules.read().clone();
+        let node = UserInfo::new("system:node:n", ["system:nodes"]);
+        let manager = UserInfo::new("system:kube-controller-manager", [""; 0]);
+        let account = |namespace: &str| UserInfo::service_account(namespace, "a", "1");
+        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+        let cases = [
+            (UserInfo::master("admin"), Method::GET, "/api/v1/pods", "exempt"),
+            (UserInfo::anonymous(), Method::GET, "/readyz", "probes"),
+            (node.clone(), Method::PUT, lease, "system-node-high"),
+            (
+                node.clone(),
+                Method::PATCH,
+                "/api/v1/nodes/n/status",
+                "system-node-high",
+            ),
+            (node, Method::GET, "/api/v1/pods", "system-nodes"),
+            (manager.clone(), Method::PUT, lease, "system-leader-election"),
+            (
+                manager.clone(),
+                Method::PUT,
+                "/api/v1/namespaces/a/endpoints/b",
+                "endpoint-controller",
+            ),
+            (manager, Method::GET, "/api/v1/pods", "kube-controller-manager"),
+            (
+                account("kube-system"),
+                Method::GET,
+                "/api/v1/namespaces/a/configmaps/b",
+                "workload-leader-election",
+            ),
+            (
+                account("kube-system"),
+                Method::GET,
+                "/api/v1/pods",
+                "kube-system-service-accounts",
+            ),
+            (
+                account("default"),
+                Method::GET,
+                "/api/v1/pods",
+                "service-accounts",
+            ),
+            (
+                UserInfo::new("jane", [""; 0]),
+                Method::GET,
+                "/api",
+                "global-default",
+            ),
+            (UserInfo::default(), Method::GET, "/api", ""),
+        ];
+        for (user, method, path, expected) in cases {
+            let info = info(&method, path);
+            let found = rules.schemas.iter().find(|schema| schema.matches(&info, &user));
+            assert_eq!(
+                found.map_or("", |schema| &schema.name),
+                expected,
+                "{} {path}",
+                user.name
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_of_one_level_leaves_the_others_their_seats() {
+        let flow = builtin_flow(60);
+        let jane = UserInfo::new("jane", [""; 0]);
+        let node = UserInfo::new("system:node:n", ["system:nodes"]);
+        let get = info(&Method::GET, "/api/v1/namespaces/a/pods/b");
+        let mut held = Vec::new();
+        let refusal = loop {
+            match flow.turn(&get, &jane).await {
+                Ok(turn) => held.push(turn),
+                Err(refusal) => break refusal,
+            }
+        };
+        // More than its own five, for nobody else needs theirs now, and yet not all.
+        assert!((6..60).contains(&held.len()), "{}", held.len());
+        assert_eq!(refusal.code(), 429);
+        assert_eq!(refusal.0.details.as_ref().unwrap().retry_after_seconds, Some(1));
+        let lease = info(
+            &Method::PUT,
+            "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n",
+        );
+        let began = tokio::time::Instant::now();
+        flow.turn(&lease, &node).await.unwrap();
+        flow.turn(&get, &UserInfo::master("admin")).await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO, "neither had to wait");
+
+        let waiting = tokio::spawn({
+            let (flow, jane, get) = (flow.clone(), jane.clone(), get.clone());
+            async move { flow.turn(&get, &jane).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        held.pop();
+        waiting.await.unwrap().unwrap();
+    }
+}
