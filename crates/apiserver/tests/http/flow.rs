@@ -149,14 +149,35 @@ async fn clients_that_never_finish_do_not_keep_a_node_from_renewing_its_lease() 
     let member = |number: usize| UserInfo::new(format!("member-{number}"), ["crowd"]);
     let client = |user: UserInfo| Client::new(server.api.local(user), "default");
     becomes(&client(member(0)), CONFIG_MAPS, "allowed", |_| true).await;
-    let level = format!("{LEVELS}/global-default");
-    let annotation = json!({ "apf.kubernetes.io/autoupdate-spec": "false" });
-    let reject = json!({
-        "metadata": { "annotations": annotation },
-        "spec": { "limited": { "limitResponse": { "type": "Reject", "queuing": null } } },
+    let level = json!({
+        "metadata": { "name": "crowd" },
+        "spec": {
+            "type": "Limited",
+            "limited": { "nominalConcurrencyShares": 20, "limitResponse": { "type": "Reject" } },
+        },
     });
-    let answer = patch(&admin, &level, "merge-patch", &reject).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(post(&admin, LEVELS, &level).await.status, 201);
+    let schema = json!({
+        "metadata": { "name": "crowd" },
+        "spec": {
+            "priorityLevelConfiguration": { "name": "crowd" },
+            "rules": [{
+                "subjects": [{ "kind": "Group", "group": { "name": "crowd" } }],
+                "resourceRules": [{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"] }],
+            }],
+        },
+    });
+    let schema = post(&admin, SCHEMAS, &schema).await.json();
+    // A response says by which schema it was handled.
+    let counts = async {
+        let handled_by = |answer: Answer| answer.headers["x-kubernetes-pf-flowschema-uid"].clone();
+        while handled_by(get(&client(member(0)), CONFIG_MAPS).await)
+            != *schema["metadata"]["uid"].as_str().unwrap()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, counts).await.unwrap();
 
     let mut crowd = JoinSet::new();
     // More than there are seats; those who find none are told so.
