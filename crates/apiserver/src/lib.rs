@@ -13,6 +13,7 @@ pub mod error;
 mod flow;
 mod follow;
 pub mod http;
+mod members;
 mod objects;
 mod openapi;
 mod patch;

@@ -150,7 +150,8 @@ impl ApiServer {
         let (address, prefix) = config.service_cidr;
         let cidr = Cidr::new(address, prefix)
             .ok_or_else(|| StartError::ServiceRange(format!("{address}/{prefix}")))?;
-        let addresses = Arc::new(ServiceAddresses::new(cidr, config.node_port_range.clone()));
+        let addresses =
+            Arc::new(ServiceAddresses::new(cidr, config.node_port_range.clone()).claiming_in(&store));
         let own = addresses
             .own()
             .ok_or_else(|| StartError::ServiceRange(cidr.to_string()))?;
@@ -176,7 +177,7 @@ impl ApiServer {
             .follow(&registry, shutdown.clone())
             .await
             .map_err(StartError::State)?;
-        let own = OwnService::new(own, &config);
+        let own = OwnService::new(own, &config, store.clone());
         startup::bootstrap(&registry, &config, &own)
             .await
             .map_err(|(what, cause)| StartError::Bootstrap { what, cause })?;

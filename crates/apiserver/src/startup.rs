@@ -1,6 +1,7 @@
 //! What every cluster has: the objects that the server makes when it starts, and makes again when they are deleted.
 
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +18,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use skiff_api::Target;
 use skiff_api::scheduling::priority_class::SYSTEM_CLASSES;
+use skiff_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::ApiResult;
+use crate::members::{Members, SPEAKS_EVERY};
 use crate::registry::{Frame, Registry, Resource, WatchOptions, WriteOptions};
 use crate::user::UserInfo;
 
@@ -108,20 +111,44 @@ where
     }
 }
 
-/// The server's own service and where it leads.
+/// The service of the cluster's API, and where it leads: to every server.
 pub(crate) struct OwnService {
+    cluster_ip: IpAddr,
+    members: Members,
+}
+
+const HTTPS_PORT: i32 = 443;
+
+/// What the service consists of.
+struct Parts {
     service: Wanted<Service>,
     endpoints: Wanted<Endpoints>,
     slice: Wanted<discovery::EndpointSlice>,
 }
 
-const HTTPS_PORT: i32 = 443;
-
 impl OwnService {
-    /// The service at an address, in front of the server that the configuration describes.
-    pub(crate) fn new(cluster_ip: IpAddr, config: &Config) -> Self {
-        let (address, port) = (config.advertise_address, i32::from(config.port));
+    /// The service at an address, in front of the server that the configuration describes and those that share its store.
+    pub(crate) fn new(cluster_ip: IpAddr, config: &Config, store: Arc<dyn Store>) -> Self {
+        let own = SocketAddr::new(config.advertise_address, config.port);
+        Self {
+            cluster_ip,
+            members: Members::new(store, own),
+        }
+    }
+
+    /// The three objects, of these servers. They are the same whichever server makes them.
+    fn parts(&self, members: &BTreeSet<SocketAddr>) -> Parts {
         let (https, tcp) = ("https".to_string(), "TCP".to_string());
+        let mut by_port: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
+        for member in members {
+            by_port.entry(member.port()).or_default().push(member.ip());
+        }
+        // A slice has one port for all, and so has the service; servers usually have the same.
+        let (port, addresses) = by_port
+            .first_key_value()
+            .map(|(port, addresses)| (i32::from(*port), addresses.clone()))
+            .unwrap_or_default();
+        let is_v4 = addresses.first().is_none_or(IpAddr::is_ipv4);
         let service = Service {
             metadata: labelled(
                 named("default", OWN),
@@ -129,8 +156,8 @@ impl OwnService {
             ),
             spec: Some(ServiceSpec {
                 type_: Some("ClusterIP".into()),
-                cluster_ip: Some(cluster_ip.to_string()),
-                cluster_ips: Some(vec![cluster_ip.to_string()]),
+                cluster_ip: Some(self.cluster_ip.to_string()),
+                cluster_ips: Some(vec![self.cluster_ip.to_string()]),
                 ports: Some(vec![ServicePort {
                     name: Some(https.clone()),
                     port: HTTPS_PORT,
@@ -143,44 +170,35 @@ impl OwnService {
             }),
             status: None,
         };
+        let subset = |(port, addresses): (&u16, &Vec<IpAddr>)| EndpointSubset {
+            addresses: Some(addresses.iter().map(endpoint_address).collect()),
+            ports: Some(vec![EndpointPort {
+                name: Some(https.clone()),
+                port: i32::from(*port),
+                protocol: Some(tcp.clone()),
+                ..EndpointPort::default()
+            }]),
+            ..EndpointSubset::default()
+        };
         let endpoints = Endpoints {
             metadata: labelled(
                 named("default", OWN),
                 &[("endpointslice.kubernetes.io/skip-mirror", "true")],
             ),
-            subsets: Some(vec![EndpointSubset {
-                addresses: Some(vec![EndpointAddress {
-                    ip: address.to_string(),
-                    ..EndpointAddress::default()
-                }]),
-                ports: Some(vec![EndpointPort {
-                    name: Some(https.clone()),
-                    port,
-                    protocol: Some(tcp.clone()),
-                    ..EndpointPort::default()
-                }]),
-                ..EndpointSubset::default()
-            }]),
+            subsets: Some(by_port.iter().map(subset).collect()),
         };
         let slice = discovery::EndpointSlice {
             metadata: labelled(named("default", OWN), &[("kubernetes.io/service-name", OWN)]),
-            address_type: if address.is_ipv4() { "IPv4" } else { "IPv6" }.into(),
-            endpoints: Some(vec![discovery::Endpoint {
-                addresses: vec![address.to_string()],
-                conditions: Some(discovery::EndpointConditions {
-                    ready: Some(true),
-                    ..discovery::EndpointConditions::default()
-                }),
-                ..discovery::Endpoint::default()
-            }]),
+            address_type: if is_v4 { "IPv4" } else { "IPv6" }.into(),
+            endpoints: Some(addresses.iter().map(slice_endpoint).collect()),
             ports: Some(vec![discovery::EndpointPort {
-                name: Some(https),
+                name: Some(https.clone()),
                 port: Some(port),
-                protocol: Some(tcp),
+                protocol: Some(tcp.clone()),
                 ..discovery::EndpointPort::default()
             }]),
         };
-        Self {
+        Parts {
             service: Wanted {
                 object: service,
                 repair: |wanted, found| {
@@ -210,9 +228,10 @@ impl OwnService {
     }
 
     async fn ensure(&self, registry: &Registry) -> ApiResult<()> {
-        self.service.ensure(registry).await?;
-        self.endpoints.ensure(registry).await?;
-        self.slice.ensure(registry).await
+        let parts = self.parts(&self.members.all().await?);
+        parts.service.ensure(registry).await?;
+        parts.endpoints.ensure(registry).await?;
+        parts.slice.ensure(registry).await
     }
 
     /// Brings the three objects back whenever somebody deletes or changes one, until `shutdown`.
@@ -226,6 +245,7 @@ impl OwnService {
         .filter_map(|(group, plural)| registry.resource(group, "v1", plural).cloned())
         .collect();
         tokio::spawn(async move {
+            let mut speaks = tokio::time::interval(SPEAKS_EVERY);
             while !shutdown.is_cancelled() {
                 let mut watches = Vec::new();
                 for resource in &resources {
@@ -242,13 +262,23 @@ impl OwnService {
                 let mut frames = futures::stream::select_all(watches)
                     .take_until(shutdown.clone().cancelled_owned())
                     .boxed();
-                while let Some(frame) = frames.next().await {
-                    if matches!(frame, Frame::Deleted(_) | Frame::Modified(_))
+                loop {
+                    let frame = tokio::select! {
+                        frame = frames.next() => frame,
+                        // Leases end by the clock, one's own and those of servers that were killed.
+                        _ = speaks.tick(), if self.members.may_be_several() => {
+                            if let Err(error) = self.announce(&registry).await {
+                                tracing::warn!(%error, "announcing this server");
+                            }
+                            continue;
+                        }
+                    };
+                    if matches!(frame, Some(Frame::Deleted(_) | Frame::Modified(_)))
                         && let Err(error) = self.ensure(&registry).await
                     {
                         tracing::warn!(%error, "bringing the server's own service back");
                     }
-                    if matches!(frame, Frame::Error(_)) {
+                    if matches!(frame, None | Some(Frame::Error(_))) {
                         break;
                     }
                 }
@@ -260,7 +290,31 @@ impl OwnService {
                     }
                 }
             }
+            self.members.leave().await;
         });
+    }
+
+    async fn announce(&self, registry: &Registry) -> ApiResult<()> {
+        self.members.announce().await?;
+        self.ensure(registry).await
+    }
+}
+
+fn endpoint_address(address: &IpAddr) -> EndpointAddress {
+    EndpointAddress {
+        ip: address.to_string(),
+        ..EndpointAddress::default()
+    }
+}
+
+fn slice_endpoint(address: &IpAddr) -> discovery::Endpoint {
+    discovery::Endpoint {
+        addresses: vec![address.to_string()],
+        conditions: Some(discovery::EndpointConditions {
+            ready: Some(true),
+            ..discovery::EndpointConditions::default()
+        }),
+        ..discovery::Endpoint::default()
     }
 }
 
@@ -322,6 +376,6 @@ pub(crate) async fn bootstrap(
             error,
         )
     })?;
-    let made = own.ensure(registry).await;
+    let made = own.announce(registry).await;
     made.map_err(|error| ("service default/kubernetes".to_string(), error))
 }

@@ -151,6 +151,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// before it was called.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Whether others may write to the same keys: other servers on the same etcd.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// The store's revision.
     async fn revision(&self) -> Result<Revision>;
 

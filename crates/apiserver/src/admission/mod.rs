@@ -138,7 +138,7 @@ impl Admission for Chain {
         for plugin in &self.plugins {
             plugin.admit(request, object, &registry).await?;
         }
-        self.addresses.admit(request, object)
+        self.addresses.admit(request, object, &registry).await
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>, object: &dyn Object) -> ApiResult<Vec<String>> {

@@ -21,19 +21,27 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    /// The entry of the object, which was written at this revision. Made by whoever asks first.
+    /// The entry of the object, as it was written at this revision. Made by whoever asks first.
+    ///
+    /// The first to ask may have another write in hand than the next: another server of the cluster may have put the
+    /// same bytes under the same key, so that the feed took its write for the one that was announced.
     pub(super) fn entry(&self, revision: i64) -> ApiResult<Arc<Entry>> {
-        if let Some(entry) = self.entry.get() {
+        if let Some(entry) = self.entry.get().filter(|entry| entry.revision() == revision) {
             return Ok(entry.clone());
         }
-        let entry = Entry::new(
+        let entry = Arc::new(Entry::new(
             &self.head,
             self.facts.clone(),
             &self.value,
             revision,
             self.announced,
-        )?;
-        Ok(self.entry.get_or_init(|| Arc::new(entry)).clone())
+        )?);
+        let first = self.entry.get_or_init(|| entry.clone());
+        Ok(if first.revision() == revision {
+            first.clone()
+        } else {
+            entry
+        })
     }
 }
 
@@ -113,5 +121,27 @@ impl Drop for Ticket {
         {
             parcels.remove(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skiff_api::catalogue;
+
+    #[test]
+    fn the_same_bytes_of_another_server_do_not_pass_for_ones_own_write() {
+        let catalogue = catalogue::builtin();
+        let head = Head::of(catalogue.resource("", "v1", "configmaps").unwrap().info());
+        let value = Bytes::from_static(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#);
+        let handoff = Arc::new(Handoff::default());
+        let ticket = handoff.announce("k", &head, Facts::default(), value.clone(), EventType::Modified);
+        // The feed sees the other server's write first, and takes what was announced for it.
+        let parcel = handoff.take("k", &Bytes::copy_from_slice(&value)).unwrap();
+        assert_eq!(parcel.entry(7).unwrap().revision(), 7);
+        let own = ticket.written(9).unwrap();
+        assert_eq!(own.revision(), 9);
+        assert!(own.json().windows(3).any(|text| text == b"\"9\""));
+        assert!(Arc::ptr_eq(&parcel.entry(7).unwrap(), &parcel.entry(7).unwrap()));
     }
 }

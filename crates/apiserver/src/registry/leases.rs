@@ -22,13 +22,13 @@ struct Lease {
 
 /// The newest lease for each time to live.
 #[derive(Debug, Default)]
-pub(super) struct Leases {
+pub(crate) struct Leases {
     newest: Mutex<HashMap<Duration, Lease>>,
 }
 
 impl Leases {
     /// A lease under which an object stays at least `ttl`.
-    pub(super) async fn lease(&self, store: &dyn Store, ttl: Duration) -> ApiResult<LeaseId> {
+    pub(crate) async fn lease(&self, store: &dyn Store, ttl: Duration) -> ApiResult<LeaseId> {
         if let Some(id) = self.share(ttl, Instant::now()) {
             return Ok(id);
         }
@@ -54,7 +54,7 @@ impl Leases {
     }
 
     /// A lease was not there: it is not shared again.
-    pub(super) fn forget(&self, ttl: Duration) {
+    pub(crate) fn forget(&self, ttl: Duration) {
         self.newest.lock().remove(&ttl);
     }
 }

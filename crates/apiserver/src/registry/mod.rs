@@ -43,6 +43,7 @@ pub use admit::{Admission, AdmissionRequest, AdmitAll, Operation};
 pub(crate) use entry::entry_of;
 pub use entry::{Entry, EventType, Facts};
 pub(crate) use forms::{Form, Framed};
+pub(crate) use leases::Leases;
 pub use options::{
     DeleteOptions, Deleted, FieldValidation, List, ListOptions, PatchType, Propagation, WatchOptions,
     WriteOptions, Written,

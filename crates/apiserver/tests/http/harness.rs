@@ -157,13 +157,22 @@ impl Server {
 
     /// The same, with another configuration.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        Self::on(store, directory, change).await
+    }
+
+    /// A server on a store.
+    pub(crate) async fn on(
+        store: Arc<dyn skiff_store::Store>,
+        directory: TempDir,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let authority = Authority::new();
         let shutdown = CancellationToken::new();
-        let store = open(directory.path());
         let mut config = config(&authority, port);
         change(&mut config);
         let api = ApiServer::start(config, store, shutdown.clone()).await.unwrap();

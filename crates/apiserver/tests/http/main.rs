@@ -10,6 +10,8 @@
 
 mod access;
 mod admission;
+#[path = "../../../store/tests/etcd_server/mod.rs"]
+mod etcd_server;
 mod evictions;
 mod flow;
 mod harness;
@@ -20,5 +22,6 @@ mod paths;
 mod pods;
 mod proxy;
 mod rights;
+mod servers;
 mod versions;
 mod watch;

@@ -143,6 +143,10 @@ fn error(failure: Failure) -> Error {
 
 #[async_trait]
 impl Store for EtcdStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn revision(&self) -> Result<Revision> {
         read::revision(&self.members).await
     }

@@ -4,6 +4,7 @@
 //! have been given. So nothing has to be stored, and nothing leaks for longer than such a request may take.
 
 mod cidr;
+mod claims;
 mod taken;
 
 use std::net::IpAddr;
@@ -16,9 +17,11 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use parking_lot::Mutex;
 use rand::Rng;
 use skiff_api::{Errors, Object, Path};
+use skiff_store::Store;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use cidr::Cidr;
+use claims::Claims;
 use taken::{Owner, Taken};
 
 use crate::error::{ApiError, ApiResult};
@@ -36,7 +39,12 @@ pub(crate) struct ServiceAddresses {
     cidr: Cidr,
     ports: RangeInclusive<u16>,
     state: Mutex<State>,
+    /// When other servers give from the same range.
+    claims: Option<Arc<Claims>>,
 }
+
+/// How often another address is tried when another server was faster.
+const ATTEMPTS: usize = 16;
 
 impl ServiceAddresses {
     /// None is taken.
@@ -45,7 +53,14 @@ impl ServiceAddresses {
             cidr,
             ports,
             state: Mutex::default(),
+            claims: None,
         }
+    }
+
+    /// Gives nothing that another server on the same store gives.
+    pub(crate) fn claiming_in(mut self, store: &Arc<dyn Store>) -> Self {
+        self.claims = store.is_shared().then(|| Arc::new(Claims::new(store.clone())));
+        self
     }
 
     /// The address of the server's own service: the range's first.
@@ -125,9 +140,19 @@ impl ServiceAddresses {
         };
         let spec = service.spec.unwrap_or_default();
         let owner = owner(entry);
-        let mut state = self.state.lock();
-        state.ips.hold(&owner, &ips(&spec));
-        state.ports.hold(&owner, &node_ports(&spec));
+        let (ips, ports) = (ips(&spec), node_ports(&spec));
+        {
+            let mut state = self.state.lock();
+            state.ips.hold(&owner, &ips);
+            state.ports.hold(&owner, &ports);
+        }
+        self.drop_claims(&ips, &ports);
+    }
+
+    fn drop_claims(&self, ips: &[IpAddr], ports: &[u16]) {
+        if let Some(claims) = &self.claims {
+            claims.drop_soon(things(ips, ports).into_iter().map(|(thing, ..)| thing));
+        }
     }
 
     fn forget(&self, owner: &Owner) {
@@ -137,7 +162,121 @@ impl ServiceAddresses {
     }
 
     /// Gives a service what it needs and has not. See [`crate::registry::Admission::admit`].
-    pub(crate) fn admit(&self, request: &AdmissionRequest<'_>, object: &mut dyn Object) -> ApiResult<()> {
+    pub(crate) async fn admit(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &mut dyn Object,
+        registry: &Registry,
+    ) -> ApiResult<()> {
+        let Some(claims) = self.claims.as_ref().filter(|_| !request.dry_run) else {
+            return self.give(request, object);
+        };
+        let Some(before) = spec_of(object).cloned() else {
+            return Ok(());
+        };
+        let had = request.old.and_then(spec_of);
+        let (had_ips, had_ports) = (
+            had.map(ips).unwrap_or_default(),
+            had.map(node_ports).unwrap_or_default(),
+        );
+        let mut refused = Vec::new();
+        let outcome = loop {
+            if let Err(error) = self.give(request, object) {
+                break Err(error);
+            }
+            let Some(spec) = spec_of(object) else { break Ok(()) };
+            let (mut ips, mut ports) = (ips(spec), node_ports(spec));
+            ips.retain(|ip| !had_ips.contains(ip));
+            ports.retain(|port| !had_ports.contains(port));
+            let given = things(&ips, &ports);
+            match self.claim_all(claims, &given, request, registry).await {
+                Ok(None) => break Ok(()),
+                Ok(Some(taken)) if refused.len() < ATTEMPTS => {
+                    // The next try finds it taken, as it is, and takes another or is refused.
+                    self.unless(&ips, &ports, &taken);
+                    refused.push(taken);
+                    if let Some(spec) = spec_mut(object) {
+                        *spec = before.clone();
+                    }
+                }
+                Ok(Some(_)) => {
+                    self.unless(&ips, &ports, &(String::new(), None, None));
+                    break Err(ApiError::conflict(
+                        request.info,
+                        request.name,
+                        "other servers were faster",
+                    ));
+                }
+                Err(error) => {
+                    self.unless(&ips, &ports, &(String::new(), None, None));
+                    break Err(error);
+                }
+            }
+        };
+        let mut state = self.state.lock();
+        for (_, ip, port) in refused {
+            ip.map(|ip| state.ips.given.remove(&ip));
+            port.map(|port| state.ports.given.remove(&port));
+        }
+        outcome
+    }
+
+    /// Gives back what was given, but for one.
+    fn unless(&self, ips: &[IpAddr], ports: &[u16], (_, ip, port): &Thing) {
+        let mut state = self.state.lock();
+        for its in ips.iter().filter(|its| Some(**its) != *ip) {
+            state.ips.given.remove(its);
+        }
+        for its in ports.iter().filter(|its| Some(**its) != *port) {
+            state.ports.given.remove(its);
+        }
+        drop(state);
+        self.drop_claims(ips, ports);
+    }
+
+    /// Claims everything; what is not to be had, if anything.
+    async fn claim_all(
+        &self,
+        claims: &Claims,
+        given: &[Thing],
+        request: &AdmissionRequest<'_>,
+        registry: &Registry,
+    ) -> ApiResult<Option<Thing>> {
+        let mut seen_up_to = 0;
+        for thing in given {
+            match claims.claim(&thing.0).await? {
+                Some(revision) => seen_up_to = seen_up_to.max(revision),
+                None => return Ok(Some(thing.clone())),
+            }
+        }
+        let services = registry.resource("", "v1", "services");
+        let Some(services) = services.filter(|_| !given.is_empty()) else {
+            return Ok(None);
+        };
+        let list = services
+            .list(&ListOptions {
+                resource_version: Some(seen_up_to.to_string()),
+                ..ListOptions::default()
+            })
+            .await?;
+        let held =
+            |entry: &&Arc<Entry>| (entry.namespace(), entry.name()) != (request.namespace, request.name);
+        for entry in list.items.iter().filter(held) {
+            let service: Service = serde_json::from_slice(entry.json()).map_err(ApiError::internal)?;
+            let spec = service.spec.unwrap_or_default();
+            let (ips, ports) = (ips(&spec), node_ports(&spec));
+            let holds = |thing: &&Thing| {
+                thing.1.is_some_and(|ip| ips.contains(&ip))
+                    || thing.2.is_some_and(|port| ports.contains(&port))
+            };
+            if let Some(thing) = given.iter().find(holds) {
+                return Ok(Some(thing.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn give(&self, request: &AdmissionRequest<'_>, object: &mut dyn Object) -> ApiResult<()> {
         if request.operation == Operation::Delete || request.subresource.is_some() {
             return Ok(());
         }
@@ -398,14 +537,28 @@ impl ServiceAddresses {
     }
 
     fn give_back(&self, spec: &ServiceSpec) {
-        let mut state = self.state.lock();
-        for address in ips(spec) {
-            state.ips.given.remove(&address);
-        }
-        for port in node_ports(spec) {
-            state.ports.given.remove(&port);
-        }
+        let (ips, ports) = (ips(spec), node_ports(spec));
+        self.unless(&ips, &ports, &(String::new(), None, None));
     }
+}
+
+/// What is given: as a claim names it, and the address or the port that it is.
+type Thing = (String, Option<IpAddr>, Option<u16>);
+
+fn things(ips: &[IpAddr], ports: &[u16]) -> Vec<Thing> {
+    let ips = ips.iter().map(|ip| (format!("ip/{ip}"), Some(*ip), None));
+    let ports = ports
+        .iter()
+        .map(|port| (format!("port/{port}"), None, Some(*port)));
+    ips.chain(ports).collect()
+}
+
+fn spec_of(object: &dyn Object) -> Option<&ServiceSpec> {
+    object.as_any().downcast_ref::<Service>()?.spec.as_ref()
+}
+
+fn spec_mut(object: &mut dyn Object) -> Option<&mut ServiceSpec> {
+    object.as_any_mut().downcast_mut::<Service>()?.spec.as_mut()
 }
 
 /// How many of the first places are left to those who ask for them: a sixteenth (or so), within bounds.
