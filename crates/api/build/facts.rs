@@ -32,6 +32,11 @@ const TYPE: Merge = by(&["type"]);
 /// Fields by definition (without `io.k8s.`) and name.
 pub(crate) const FIELDS: &[(&str, &str, Merge)] = &[
     (
+        "api.admissionregistration.v1.MutatingAdmissionPolicySpec",
+        "matchConditions",
+        NAME,
+    ),
+    (
         "api.admissionregistration.v1.MutatingWebhook",
         "matchConditions",
         NAME,
@@ -97,6 +102,11 @@ pub(crate) const FIELDS: &[(&str, &str, Merge)] = &[
         "api.certificates.v1.CertificateSigningRequestStatus",
         "conditions",
         apply_by(&["type"]),
+    ),
+    (
+        "api.certificates.v1.PodCertificateRequestStatus",
+        "conditions",
+        TYPE,
     ),
     ("api.core.v1.ComponentStatus", "conditions", TYPE),
     ("api.core.v1.Container", "env", NAME),
@@ -240,11 +250,28 @@ pub(crate) const FIELDS: &[(&str, &str, Merge)] = &[
     ("api.node.v1.Scheduling", "nodeSelector", Merge::Atomic),
     ("api.policy.v1.PodDisruptionBudgetStatus", "conditions", TYPE),
     (
+        "api.resource.v1.AllocatedDeviceStatus",
+        "conditions",
+        apply_by(&["type"]),
+    ),
+    ("api.resource.v1.DeviceTaintRuleStatus", "conditions", TYPE),
+    (
+        "api.resource.v1.ResourceClaimStatus",
+        "devices",
+        apply_by(&["driver", "device", "pool", "shareID"]),
+    ),
+    ("api.resource.v1.ResourceClaimStatus", "reservedFor", by(&["uid"])),
+    (
         "api.storage.v1.CSIDriverSpec",
         "volumeLifecycleModes",
         Merge::ApplySet,
     ),
     ("api.storage.v1.CSINodeSpec", "drivers", NAME),
+    (
+        "api.storagemigration.v1.StorageVersionMigrationStatus",
+        "conditions",
+        TYPE,
+    ),
     (
         "apimachinery.pkg.apis.meta.v1.ObjectMeta",
         "finalizers",
@@ -271,6 +298,10 @@ pub(crate) const RETAIN_KEYS: &[(&str, &str)] = &[
 
 /// The objects that server-side apply replaces as a whole, wherever they stand.
 pub(crate) const ATOMIC: &[&str] = &[
+    "api.admissionregistration.v1.MatchResources",
+    "api.admissionregistration.v1.NamedRuleWithOperations",
+    "api.admissionregistration.v1.ParamKind",
+    "api.admissionregistration.v1.ParamRef",
     "api.core.v1.ConfigMapKeySelector",
     "api.core.v1.EndpointAddress",
     "api.core.v1.EndpointPort",

@@ -7,6 +7,16 @@ use std::fmt::Write as _;
 /// they hold.
 type Messages<'a> = BTreeMap<String, Vec<(&'a str, u32, Option<&'a str>)>>;
 
+/// The versions that a stable type may have had before, the latest first.
+const EARLIER: [&str; 6] = [
+    ".v1beta2.",
+    ".v1beta1.",
+    ".v1alpha4.",
+    ".v1alpha3.",
+    ".v1alpha2.",
+    ".v1alpha1.",
+];
+
 /// The numbers of all messages, from `protobuf_fields.txt` (written by `tools/protobuf-fields`).
 pub(crate) struct Numbers<'a> {
     messages: Messages<'a>,
@@ -39,18 +49,23 @@ impl<'a> Numbers<'a> {
             .is_some_and(|fields| fields.as_slice() == [("items", 1, None)])
     }
 
+    /// The fields of a message. One that the source has in an earlier version only has the numbers that it had there: a
+    /// type that is promoted is copied as it is.
+    fn fields(&self, message: &str) -> Option<&Vec<(&'a str, u32, Option<&'a str>)>> {
+        let name = message.to_lowercase().replace('-', "_");
+        let earlier = EARLIER.iter().map(|version| name.replace(".v1.", version));
+        std::iter::once(name.clone())
+            .chain(earlier)
+            .find_map(|name| self.messages.get(&name))
+    }
+
     /// The wire table of a definition, whose fields are given by name and place.
     ///
     /// JSON inlines some messages (a volume's source, a probe's handler) that protobuf nests: such a message is a branch
     /// whose leaves are fields of the definition too.
     pub(crate) fn table(&self, message: &str, fields: &BTreeMap<String, usize>) -> String {
         let mut rows: Vec<(u32, String)> = Vec::new();
-        for (name, number, inner) in self
-            .messages
-            .get(&message.to_lowercase().replace("-", "_"))
-            .into_iter()
-            .flatten()
-        {
+        for (name, number, inner) in self.fields(message).into_iter().flatten() {
             if let Some(index) = fields.get(*name) {
                 let wrapped = inner.is_some_and(|inner| self.is_list(inner));
                 let wire = if wrapped { "Wrapped" } else { "Field" };

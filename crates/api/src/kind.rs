@@ -283,6 +283,9 @@ pub trait Kind:
     /// Checks a new object; the metadata has been checked already.
     fn validate(&self, _errors: &mut Errors) {}
 
+    /// Checks a new object, beside [`Kind::validate`]: what holds of those that are made, and is not asked again.
+    fn validate_create(&self, _errors: &mut Errors) {}
+
     /// Checks a change; [`Kind::validate`] is called as well, by the registry, for [`Target::Main`].
     fn validate_update(&self, _old: &Self, _target: Target, _errors: &mut Errors) {}
 
@@ -395,10 +398,8 @@ pub trait Strategy: Debug + Send + Sync {
     fn prepare_for_update(&self, object: &mut dyn Object, old: &dyn Object, target: Target);
     /// See [`Kind::validate`].
     fn validate(&self, object: &dyn Object, errors: &mut Errors);
-    /// Checks a new object: [`Kind::validate`], and what the version that it was made in demands beside.
-    fn validate_create(&self, object: &dyn Object, errors: &mut Errors) {
-        self.validate(object, errors);
-    }
+    /// See [`Kind::validate_create`]; [`Kind::validate`] is part of it.
+    fn validate_create(&self, object: &dyn Object, errors: &mut Errors);
     /// See [`Kind::validate_update`].
     fn validate_update(&self, object: &dyn Object, old: &dyn Object, target: Target, errors: &mut Errors);
     /// See [`Kind::grace_period`].
@@ -500,6 +501,13 @@ impl<K: Kind> Strategy for Typed<K> {
     fn validate(&self, object: &dyn Object, errors: &mut Errors) {
         if let Some(object) = typed::<K>(object) {
             object.validate(errors);
+        }
+    }
+
+    fn validate_create(&self, object: &dyn Object, errors: &mut Errors) {
+        if let Some(object) = typed::<K>(object) {
+            object.validate(errors);
+            object.validate_create(errors);
         }
     }
 

@@ -8,6 +8,7 @@
 //! *Architecture invariants:* nothing here does I/O or is async. No code outside a kind's own file asks which kind it
 //! has in hand.
 
+mod admissionregistration;
 mod apiextensions;
 mod apiregistration;
 pub mod apps;
@@ -16,6 +17,7 @@ pub mod batch;
 pub mod catalogue;
 pub mod cell;
 mod certificates;
+mod conditions;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -34,14 +36,17 @@ pub mod policy;
 pub mod quantity;
 pub mod quota;
 mod rbac;
+mod resource;
 mod same;
 pub mod scheduling;
 pub mod schema;
 pub mod selector;
 mod sent;
 pub mod storage;
+mod storagemigration;
 pub mod toleration;
 pub mod version;
+mod webhook;
 mod workload;
 
 pub use catalogue::Catalogue;

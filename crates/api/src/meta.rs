@@ -139,6 +139,17 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta, errors: &mut Errors) 
     validate_managed_fields(new, &path.child("managedFields"), errors);
 }
 
+/// Takes over what a write of the status may not change (`metav1.ResetObjectMetaForStatus`).
+pub fn reset_for_status(new: &mut ObjectMeta, old: &ObjectMeta) {
+    new.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    new.generation = old.generation;
+    new.self_link.clone_from(&old.self_link);
+    new.labels.clone_from(&old.labels);
+    new.annotations.clone_from(&old.annotations);
+    new.finalizers.clone_from(&old.finalizers);
+    new.owner_references.clone_from(&old.owner_references);
+}
+
 /// The generation after an update that changes what is desired, or does not.
 pub fn generation_after(old: &ObjectMeta, changed: bool) -> Option<i64> {
     match (old.generation, changed) {

@@ -10,6 +10,7 @@ use super::versions;
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target};
+use crate::webhook::{self, Client, Service};
 use crate::{meta, names};
 
 impl Kind for CustomResourceDefinition {
@@ -257,11 +258,18 @@ fn validate_conversion(conversion: Option<&CustomResourceConversion>, path: &Pat
                     &path.child("webhookClientConfig"),
                     "required when strategy is set to Webhook",
                 ),
-                Some(config) if config.url.is_some() == config.service.is_some() => errors.required(
-                    &path.child("webhookClientConfig"),
-                    "exactly one of url or service is required",
-                ),
-                Some(_) => {}
+                Some(config) => {
+                    let client = Client {
+                        url: config.url.as_deref(),
+                        service: config.service.as_ref().map(|service| Service {
+                            name: &service.name,
+                            namespace: &service.namespace,
+                            path: service.path.as_deref(),
+                            port: service.port.unwrap_or(0),
+                        }),
+                    };
+                    webhook::validate(&client, &path.child("webhookClientConfig"), errors);
+                }
             }
         }
         ("", _) => errors.required(&path.child("strategy"), ""),

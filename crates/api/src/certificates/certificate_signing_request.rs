@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::request;
+use super::signer;
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age, human_duration};
@@ -128,7 +129,7 @@ impl Kind for CertificateSigningRequest {
                 errors.duplicate(&path, usage);
             }
         }
-        check_signer(&spec.signer_name, &path.child("signerName"), errors);
+        signer::check(&spec.signer_name, &path.child("signerName"), errors);
         if spec.signer_name == "kubernetes.io/legacy-unknown" {
             errors.invalid(
                 &path.child("signerName"),
@@ -304,44 +305,5 @@ fn validate_certificate(
             "<certificate data>",
             "must contain at least one CERTIFICATE PEM block",
         );
-    }
-}
-
-/// Checks the name of a signer: a domain, a slash and a path.
-fn check_signer(name: &str, path: &Path, errors: &mut Errors) {
-    const LONGEST: usize = names::MAX_SUBDOMAIN + 1 + names::MAX_SUBDOMAIN;
-    if name.is_empty() {
-        return errors.required(path, "");
-    }
-    let parts: Vec<&str> = name.split('/').collect();
-    let [domain, rest] = parts.as_slice() else {
-        return errors.invalid(
-            path,
-            name,
-            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
-        );
-    };
-    if domain.is_empty() || rest.is_empty() {
-        return errors.invalid(
-            path,
-            name,
-            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
-        );
-    }
-    for message in names::dns_subdomain(domain, false) {
-        errors.invalid(path, domain, format!("validating label {domain:?}: {message}"));
-    }
-    if domain.split('.').count() < 2 {
-        errors.invalid(
-            path,
-            domain,
-            "should be a domain with at least two segments separated by dots",
-        );
-    }
-    for message in names::dns_subdomain(rest, false) {
-        errors.invalid(path, rest, format!("validating label {rest:?}: {message}"));
-    }
-    if name.len() > LONGEST {
-        errors.too_long(path, LONGEST);
     }
 }

@@ -1,4 +1,8 @@
-//! The kinds of the certificates.k8s.io group.
+//! The kinds of the group `certificates.k8s.io`.
 
 mod certificate_signing_request;
+mod cluster_trust_bundle;
+mod pod_certificate_request;
 mod request;
+mod signer;
+mod x509;

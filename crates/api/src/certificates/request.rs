@@ -3,6 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::x509;
+
 const BEGIN: &str = "-----BEGIN CERTIFICATE REQUEST-----";
 const END: &str = "-----END CERTIFICATE REQUEST-----";
 const NOT_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
@@ -23,48 +25,9 @@ pub(super) fn parse(pem: &[u8]) -> Result<Vec<u8>, String> {
         .filter(|c| !c.is_whitespace())
         .collect();
     let der = STANDARD.decode(body).map_err(|_| NOT_PEM)?;
-    if is_request(&der) {
+    if x509::signed(&der).is_some() {
         Ok(der)
     } else {
         Err("asn1: structure error: tags don't match".into())
     }
-}
-
-/// Whether the bytes have a request's shape: a sequence of what is to be signed, the algorithm and the signature.
-fn is_request(der: &[u8]) -> bool {
-    const SEQUENCE: u8 = 0x30;
-    const BIT_STRING: u8 = 0x03;
-    let Some((SEQUENCE, request, [])) = element(der) else {
-        return false;
-    };
-    let Some((SEQUENCE, _, rest)) = element(request) else {
-        return false;
-    };
-    let Some((SEQUENCE, _, rest)) = element(rest) else {
-        return false;
-    };
-    matches!(element(rest), Some((BIT_STRING, _, [])))
-}
-
-/// The first DER element: its tag, its contents, and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        let count = usize::from(first & 0x7f);
-        if count == 0 || count > 4 || rest.len() < count {
-            return None;
-        }
-        let (bytes, rest) = rest.split_at(count);
-        let length = bytes
-            .iter()
-            .fold(0_usize, |length, &byte| length << 8 | usize::from(byte));
-        (length, rest)
-    };
-    (length <= rest.len()).then(|| {
-        let (contents, rest) = rest.split_at(length);
-        (tag, contents, rest)
-    })
 }

@@ -52,7 +52,7 @@ pub(crate) fn create_errors(kind: &str, value: Value) -> Vec<String> {
         object.metadata(),
         &mut errors,
     );
-    strategy.validate(object.as_ref(), &mut errors);
+    strategy.validate_create(object.as_ref(), &mut errors);
     errors.iter().map(ToString::to_string).collect()
 }
 

@@ -15,6 +15,7 @@ mod etcd_server;
 mod evictions;
 mod flow;
 mod harness;
+mod kinds;
 mod kubectl;
 mod limits;
 mod objects;

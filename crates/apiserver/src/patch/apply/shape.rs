@@ -156,6 +156,8 @@ impl Shape {
             let value = match (map.get(*key), *key) {
                 (Some(value), _) => value.clone(),
                 (None, "protocol") => "TCP".into(),
+                // Only a device that several claims share has one.
+                (None, "shareID") => continue,
                 (None, key) => {
                     return Err(format!(
                         "associative list with keys has an element that omits key field {key:?} (and doesn't have \

@@ -1,0 +1,246 @@
+//! PodCertificateRequest: a kubelet asks a signer for a certificate for one of its pods.
+
+use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::{PodCertificateRequest, PodCertificateRequestStatus};
+use serde_json::Value;
+
+use super::signer;
+use super::x509::{blocks, is_authority};
+use crate::conditions;
+use crate::field::{Errors, Path};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::meta::{self, reset_for_status};
+use crate::names;
+use crate::same::same;
+
+/// How long a certificate may be valid, in seconds: by default, at least, and at most by Kubernetes' own signers and
+/// by others.
+const DEFAULT: i32 = 86_400;
+const LEAST: i32 = 3_600;
+const MOST_BY_KUBERNETES: i32 = 86_400;
+const MOST: i32 = 91 * 86_400;
+const MAX_UID: usize = 128;
+/// The most bytes of a chain of certificates.
+const MAX_CHAIN: usize = 100 * 1024;
+const OUTCOMES: [&str; 3] = ["Issued", "Denied", "Failed"];
+
+impl Kind for PodCertificateRequest {
+    fn info() -> KindInfo {
+        KindInfo {
+            subresources: &[Subresource::Status],
+            columns: vec![
+                Column::object_name(),
+                Column::new(
+                    "PodName",
+                    "string",
+                    "podName is the name of the pod into which the certificate will be mounted.",
+                ),
+                Column::new(
+                    "ServiceAccountName",
+                    "string",
+                    "serviceAccountName is the name of the service account the pod is running as.",
+                ),
+                Column::new(
+                    "NodeName",
+                    "string",
+                    "nodeName is the name of the node the pod is assigned to.",
+                ),
+                Column::new(
+                    "SignerName",
+                    "string",
+                    "signerName indicates the requested signer.",
+                ),
+                Column::new(
+                    "State",
+                    "string",
+                    "Is the request Pending, Issued, Denied, or Failed?",
+                ),
+                Column::age(),
+            ],
+            selectable_fields: &["spec.nodeName", "spec.podName", "spec.signerName"],
+            ..KindInfo::of::<Self>("podcertificaterequest")
+        }
+    }
+
+    fn default(&mut self) {
+        self.spec.max_expiration_seconds.get_or_insert(DEFAULT);
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Main {
+            self.status.clone_from(&old.status);
+        } else {
+            self.spec.clone_from(&old.spec);
+            reset_for_status(&mut self.metadata, &old.metadata);
+        }
+    }
+
+    fn validate_create(&self, errors: &mut Errors) {
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        signer::check(&spec.signer_name, &path.child("signerName"), errors);
+        let at = path.child("unverifiedUserAnnotations");
+        meta::validate_annotations(spec.unverified_user_annotations.as_ref(), &at, errors);
+        for (name_field, name, uid_field, uid) in [
+            ("podName", &spec.pod_name, "podUID", &spec.pod_uid),
+            (
+                "serviceAccountName",
+                &spec.service_account_name,
+                "serviceAccountUID",
+                &spec.service_account_uid,
+            ),
+            ("nodeName", &spec.node_name, "nodeUID", &spec.node_uid),
+        ] {
+            errors.invalid_each(&path.child(name_field), name, names::dns_subdomain(name, false));
+            let at = path.child(uid_field);
+            if uid.is_empty() {
+                errors.invalid(&at, uid, "must not be empty");
+            }
+            if uid.len() > MAX_UID {
+                errors.too_long(&at, MAX_UID);
+            }
+        }
+        let by_kubernetes = spec.signer_name.starts_with("kubernetes.io/");
+        let most = if by_kubernetes { MOST_BY_KUBERNETES } else { MOST };
+        let at = path.child("maxExpirationSeconds");
+        match spec.max_expiration_seconds {
+            None => errors.required(&at, "must be set"),
+            Some(seconds) if !(LEAST..=most).contains(&seconds) => {
+                errors.invalid(&at, seconds, format!("must be in the range [{LEAST}, {most}]"));
+            }
+            Some(_) => {}
+        }
+        let at = path.child("stubPKCS10Request");
+        let request = &spec.stub_pkc_s10_request.0;
+        if request.is_empty() {
+            errors.required(&at, "");
+        } else if super::x509::signed(request).is_none() {
+            errors.invalid(
+                &at,
+                &spec.stub_pkc_s10_request,
+                "must be a valid PKCS#10 certificate signing request",
+            );
+        }
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target == Target::Main {
+            if !same(&self.spec, &old.spec) {
+                errors.invalid(&Path::new("spec"), &self.spec, meta::IMMUTABLE);
+            }
+            return;
+        }
+        let (status, before) = (
+            self.status.clone().unwrap_or_default(),
+            old.status.clone().unwrap_or_default(),
+        );
+        validate_status(&status, &before, errors);
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let outcome = self.status.as_ref().and_then(outcome);
+        vec![
+            self.metadata.name.clone().into(),
+            self.spec.pod_name.clone().into(),
+            self.spec.service_account_name.clone().into(),
+            self.spec.node_name.clone().into(),
+            self.spec.signer_name.clone().into(),
+            outcome.unwrap_or("Pending").into(),
+            age(&self.metadata, now),
+        ]
+    }
+
+    fn field(&self, name: &str) -> String {
+        match name {
+            "spec.nodeName" => self.spec.node_name.clone(),
+            "spec.podName" => self.spec.pod_name.clone(),
+            "spec.signerName" => self.spec.signer_name.clone(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// How a request ended; `None` while it has not.
+fn outcome(status: &PodCertificateRequestStatus) -> Option<&'static str> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    OUTCOMES
+        .into_iter()
+        .find(|outcome| conditions.iter().any(|condition| condition.type_ == *outcome))
+}
+
+fn validate_status(
+    status: &PodCertificateRequestStatus,
+    old: &PodCertificateRequestStatus,
+    errors: &mut Errors,
+) {
+    let path = Path::new("status");
+    let before = errors.iter().len();
+    let (list, at) = (
+        status.conditions.as_deref().unwrap_or_default(),
+        path.child("conditions"),
+    );
+    let mut known = 0;
+    for (index, condition) in list.iter().enumerate() {
+        let at = at.index(index);
+        if !OUTCOMES.contains(&condition.type_.as_str()) {
+            errors.not_supported(&at.child("type"), &condition.type_, &OUTCOMES);
+            continue;
+        }
+        known += 1;
+        if known > 1 {
+            let detail = "There may be at most one condition with type \"Issued\", \"Denied\", or \"Failed\"";
+            errors.invalid(&at.child("type"), &condition.type_, detail);
+        }
+        if condition.status != "True" {
+            errors.not_supported(&at.child("status"), &condition.status, &["True"]);
+        }
+    }
+    conditions::validate(list, &at, errors);
+    if errors.iter().len() > before {
+        return;
+    }
+    if outcome(old).is_some() {
+        if !same(status, old) {
+            let detail = "immutable after PodCertificateRequest is issued, denied, or failed";
+            errors.invalid(&path, status, detail);
+        }
+        return;
+    }
+    let only_conditions = PodCertificateRequestStatus {
+        conditions: status.conditions.clone(),
+        ..Default::default()
+    };
+    match outcome(status) {
+        Some("Issued") => validate_chain(status, errors),
+        Some(_) if !same(status, &only_conditions) => {
+            let detail =
+                "non-condition status fields must be empty when denying or failing the PodCertificateRequest";
+            errors.invalid(&path, status, detail);
+        }
+        _ => {}
+    }
+}
+
+fn validate_chain(status: &PodCertificateRequestStatus, errors: &mut Errors) {
+    let path = Path::new("status.certificateChain");
+    let chain = status.certificate_chain.as_deref().unwrap_or_default();
+    if chain.len() > MAX_CHAIN {
+        return errors.too_long(&path, MAX_CHAIN);
+    }
+    let blocks = blocks(chain);
+    let wrong = if blocks.is_empty() {
+        Some("issued certificate chain must contain at least one certificate")
+    } else if blocks.iter().any(|block| block.type_ != "CERTIFICATE") {
+        Some("issued certificate chain must consist entirely of CERTIFICATE PEM blocks")
+    } else if blocks.iter().any(|block| is_authority(&block.der).is_none()) {
+        Some("leaf certificate does not parse as valid X.509")
+    } else {
+        None
+    };
+    if let Some(wrong) = wrong {
+        errors.invalid(&path, chain, wrong);
+    }
+}

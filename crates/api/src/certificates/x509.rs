@@ -1,0 +1,130 @@
+//! As much of X.509 as it takes to tell a certificate, and an authority's, from other bytes.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+const SEQUENCE: u8 = 0x30;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+/// `[3]`: the extensions of a certificate.
+const EXTENSIONS: u8 = 0xa3;
+/// 2.5.29.19
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+const TRUE: (u8, &[u8]) = (0x01, &[0xff]);
+
+/// A block of a PEM text.
+pub(super) struct Block {
+    pub(super) type_: String,
+    pub(super) has_headers: bool,
+    pub(super) der: Vec<u8>,
+}
+
+/// The blocks of a PEM text; what is between them, or is none, is passed over, as Go does.
+pub(super) fn blocks(text: &str) -> Vec<Block> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        rest = after;
+        let Some((type_, body)) = after.split_once("-----") else {
+            break;
+        };
+        let Some((body, after)) = body.split_once(&format!("-----END {type_}-----")) else {
+            continue;
+        };
+        let has_headers = body.contains(':');
+        let base64: String = match body.trim_start().split_once("\n\n") {
+            Some((_, base64)) if has_headers => base64,
+            _ => body,
+        }
+        .split_whitespace()
+        .collect();
+        if let Ok(der) = STANDARD.decode(base64) {
+            let type_ = type_.to_string();
+            found.push(Block {
+                type_,
+                has_headers,
+                der,
+            });
+            rest = after;
+        }
+    }
+    found
+}
+
+/// Whether a certificate is an authority's; `None` where the bytes are no certificate.
+pub(super) fn is_authority(der: &[u8]) -> Option<bool> {
+    let body = signed(der)?;
+    let mut rest = body;
+    while let Some((tag, contents, after)) = element(rest) {
+        if tag == EXTENSIONS {
+            let (SEQUENCE, mut extensions, _) = element(contents)? else {
+                return None;
+            };
+            while let Some((_, extension, after)) = element(extensions) {
+                if let Some(authority) = constrains(extension) {
+                    return Some(authority);
+                }
+                extensions = after;
+            }
+        }
+        rest = after;
+    }
+    Some(false)
+}
+
+/// What an extension says of its certificate being an authority's; `None` where it is another extension.
+fn constrains(extension: &[u8]) -> Option<bool> {
+    let (OBJECT_IDENTIFIER, BASIC_CONSTRAINTS, rest) = element(extension)? else {
+        return None;
+    };
+    // Whether it is critical may stand before the value.
+    let (tag, contents, rest) = element(rest)?;
+    let value = if tag == OCTET_STRING {
+        contents
+    } else {
+        element(rest)?.1
+    };
+    let (SEQUENCE, constraints, _) = element(value)? else {
+        return Some(false);
+    };
+    Some(element(constraints).is_some_and(|(tag, contents, _)| (tag, contents) == TRUE))
+}
+
+/// What is signed in a signed structure, be it a certificate or a request for one: a sequence of it, the algorithm and
+/// the signature.
+pub(super) fn signed(der: &[u8]) -> Option<&[u8]> {
+    let (SEQUENCE, whole, []) = element(der)? else {
+        return None;
+    };
+    let (SEQUENCE, body, rest) = element(whole)? else {
+        return None;
+    };
+    let (SEQUENCE, _, rest) = element(rest)? else {
+        return None;
+    };
+    matches!(element(rest), Some((BIT_STRING, _, []))).then_some(body)
+}
+
+/// The first DER element: its tag, its contents, and what follows it.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let count = usize::from(first & 0x7f);
+        if count == 0 || count > 4 || rest.len() < count {
+            return None;
+        }
+        let (bytes, rest) = rest.split_at(count);
+        let length = bytes
+            .iter()
+            .fold(0_usize, |length, &byte| length << 8 | usize::from(byte));
+        (length, rest)
+    };
+    (length <= rest.len()).then(|| {
+        let (contents, rest) = rest.split_at(length);
+        (tag, contents, rest)
+    })
+}

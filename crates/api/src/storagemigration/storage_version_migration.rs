@@ -1,0 +1,68 @@
+//! StorageVersionMigration: all objects of a resource are to be written again, in the version that is stored now.
+
+use k8s_openapi::api::storagemigration::v1::StorageVersionMigration;
+
+use crate::conditions;
+use crate::field::{Errors, Path};
+use crate::kind::{Kind, KindInfo, Scope, Subresource, Target};
+use crate::meta::{self, generation_after, reset_for_status};
+use crate::names;
+use crate::same::same;
+
+impl Kind for StorageVersionMigration {
+    fn info() -> KindInfo {
+        KindInfo {
+            scope: Scope::Cluster,
+            subresources: &[Subresource::Status],
+            ..KindInfo::of::<Self>("storageversionmigration")
+        }
+    }
+
+    fn default(&mut self) {
+        self.spec.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        self.status = Some(Default::default());
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        if target == Target::Main {
+            self.status.clone_from(&old.status);
+            self.metadata.generation = generation_after(&old.metadata, !same(&self.spec, &old.spec));
+        } else {
+            self.spec.clone_from(&old.spec);
+            reset_for_status(&mut self.metadata, &old.metadata);
+        }
+    }
+
+    fn validate(&self, errors: &mut Errors) {
+        let resource = self.spec.clone().unwrap_or_default().resource;
+        let path = Path::new("spec.resource");
+        if resource.resource.is_empty() {
+            errors.required(&path.child("resource"), "resource is required to be set");
+        } else {
+            let wrong = names::dns_1035_label(&resource.resource, false);
+            if !wrong.is_empty() {
+                errors.invalid(&path.child("resource"), &resource.resource, wrong.join(","));
+            }
+        }
+        let wrong = names::dns_subdomain(&resource.group, false);
+        if !resource.group.is_empty() && !wrong.is_empty() {
+            errors.invalid(&path.child("group"), &resource.group, wrong.join(","));
+        }
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target != Target::Main {
+            let status = self.status.clone().unwrap_or_default();
+            let list = status.conditions.unwrap_or_default();
+            return conditions::validate(&list, &Path::new("status.conditions"), errors);
+        }
+        let of = |object: &Self| object.spec.clone().unwrap_or_default().resource;
+        let (new, old) = (of(self), of(old));
+        meta::immutable(&new.group, &old.group, &Path::new("group"), errors);
+        meta::immutable(&new.resource, &old.resource, &Path::new("resource"), errors);
+    }
+}
