@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use skiff_api::{KindInfo, Object, Subresource};
 
 use super::Plugin;
+use crate::auth::authorize::{Attributes, Authorizer, Decision};
 use crate::auth::node::identity;
 use crate::error::{ApiError, ApiResult};
 use crate::objects::find;
@@ -69,6 +72,11 @@ impl Plugin for NodeRestriction {
             admit_node(node, new, old).map_err(refuse)
         } else if let Some(lease) = object.as_any().downcast_ref::<Lease>() {
             admit_lease(node, request, lease).map_err(refuse)
+        } else if object.as_any().is::<CSINode>() {
+            admit_csi_node(node, request, object.metadata()).map_err(refuse)
+        } else if let Some(claim) = object.as_any().downcast_ref::<PersistentVolumeClaim>() {
+            let old = request.old.and_then(|old| old.as_any().downcast_ref());
+            admit_claim_status(node, claim, old).map_err(refuse)
         } else {
             Ok(())
         }
@@ -93,6 +101,8 @@ impl Plugin for NodeRestriction {
             ));
         } else if let Some(lease) = old.as_any().downcast_ref::<Lease>() {
             return admit_lease(node, request, lease).or_else(refuse);
+        } else if old.as_any().is::<CSINode>() {
+            return admit_csi_node(node, request, old.metadata()).or_else(refuse);
         }
         Ok(())
     }
@@ -180,6 +190,25 @@ fn admit_mirror(node: &str, pod: &Pod) -> Refusal {
             "node {node:?} must not set blockOwnerDeletion on an owner reference"
         ));
     }
+    let spec = pod.spec.clone().unwrap_or_default();
+    if spec.resource_claims.is_some_and(|claims| !claims.is_empty()) {
+        return Err(format!(
+            "node {node:?} can not create pods that reference resourceclaims"
+        ));
+    }
+    let projected = spec
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|volume| volume.projected.as_ref());
+    if projected
+        .flat_map(|projected| projected.sources.iter().flatten())
+        .any(|source| source.cluster_trust_bundle.is_some())
+    {
+        return Err(format!(
+            "node {node:?} can not create pods that reference clustertrustbundles"
+        ));
+    }
     let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
     match crate::auth::node::graph::first_used(&spec) {
         Some(what) => Err(format!("node {node:?} can not create pods that reference {what}")),
@@ -239,7 +268,13 @@ fn admit_node(node: &str, new: &Node, old: Option<&Node>) -> Refusal {
     if name != node {
         return Err(format!("node {node:?} is not allowed to modify node {name:?}"));
     }
+    let source = |node: &Node| node.spec.as_ref().and_then(|spec| spec.config_source.clone());
     let Some(old) = old else {
+        if source(new).is_some() {
+            return Err(format!(
+                "node {node:?} is not allowed to create pods with a non-nil configSource"
+            ));
+        }
         return match forbidden(&new.metadata.labels, &None) {
             labels if labels.is_empty() => Ok(()),
             labels => Err(format!(
@@ -247,6 +282,11 @@ fn admit_node(node: &str, new: &Node, old: Option<&Node>) -> Refusal {
             )),
         };
     };
+    if source(new).is_some() && source(new) != source(old) {
+        return Err(format!(
+            "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+        ));
+    }
     let taints = |node: &Node| {
         let spec = node.spec.as_ref();
         spec.and_then(|spec| spec.taints.clone()).unwrap_or_default()
@@ -254,9 +294,54 @@ fn admit_node(node: &str, new: &Node, old: Option<&Node>) -> Refusal {
     if taints(new) != taints(old) {
         return Err(format!("node {node:?} is not allowed to modify taints"));
     }
+    // An owner that is gone would take the node with it, and what the node may not delete itself.
+    let owners = |node: &Node| node.metadata.owner_references.clone().unwrap_or_default();
+    if owners(new) != owners(old) {
+        return Err(format!("node {node:?} is not allowed to modify ownerReferences"));
+    }
     match forbidden(&new.metadata.labels, &old.metadata.labels) {
         labels if labels.is_empty() => Ok(()),
         labels => Err(format!("is not allowed to modify labels: {labels}")),
+    }
+}
+
+/// Of a claim, a node writes what its volume has become.
+fn admit_claim_status(
+    node: &str,
+    claim: &PersistentVolumeClaim,
+    old: Option<&PersistentVolumeClaim>,
+) -> Refusal {
+    let Some(old) = old else { return Ok(()) };
+    let rest = |claim: &PersistentVolumeClaim| {
+        let mut rest = claim.clone();
+        rest.metadata.resource_version = None;
+        rest.metadata.managed_fields = None;
+        if let Some(status) = &mut rest.status {
+            status.capacity = None;
+            status.conditions = None;
+            status.allocated_resources = None;
+            status.allocated_resource_statuses = None;
+        }
+        rest
+    };
+    if rest(claim) == rest(old) {
+        Ok(())
+    } else {
+        Err(format!(
+            "node {node:?} is not allowed to update fields other than status.capacity and status.conditions"
+        ))
+    }
+}
+
+fn admit_csi_node(node: &str, request: &AdmissionRequest<'_>, meta: &ObjectMeta) -> Refusal {
+    let name = match request.name {
+        "" => meta.name.as_deref().unwrap_or_default(),
+        name => name,
+    };
+    if name == node {
+        Ok(())
+    } else {
+        Err("can only access CSINode with the same name as the requesting node".into())
     }
 }
 
@@ -276,7 +361,23 @@ fn admit_lease(node: &str, request: &AdmissionRequest<'_>, lease: &Lease) -> Ref
     }
 }
 
-/// Refuses a node's request for a token that is not bound to a pod on that node.
+/// Refuses a node's eviction of a pod of another node.
+///
+/// # Errors
+/// 403.
+pub(crate) fn check_eviction(user: &UserInfo, pod: &Pod) -> ApiResult<()> {
+    match identity(user) {
+        Some(node) if node_of(pod) != node => {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let why = format!("node {node} can only evict pods with spec.nodeName set to itself");
+            Err(ApiError::forbidden(&KindInfo::of::<Pod>("pod"), name, &why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a node's request for a token that is not bound to a pod on that node, or is for an audience that the pod does
+/// not need.
 ///
 /// # Errors
 /// 403; 404 when there is no such pod.
@@ -286,6 +387,7 @@ pub(crate) async fn check_token_request(
     account: &str,
     request: &TokenRequest,
     registry: &Registry,
+    authorizer: &dyn Authorizer,
 ) -> ApiResult<()> {
     let Some(node) = identity(user) else { return Ok(()) };
     let info = KindInfo::of::<ServiceAccount>("serviceaccount");
@@ -315,7 +417,98 @@ pub(crate) async fn check_token_request(
     if node_of(&pod) != node {
         return refuse("node requested token bound to a pod scheduled on a different node");
     }
-    Ok(())
+    let audiences = request.spec.as_ref().map(|spec| spec.audiences.clone());
+    let audience = match audiences.flatten().unwrap_or_default().as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        _ => return refuse("node may only request 0 or 1 audiences"),
+    };
+    if names_audience(&pod, &audience, registry).await? {
+        return Ok(());
+    }
+    let attributes = Attributes {
+        verb: "request-serviceaccounts-token-audience",
+        is_resource: true,
+        resource: audience.clone(),
+        namespace,
+        name: account,
+        ..Attributes::about_nothing(user)
+    };
+    match authorizer.authorize(&attributes).await {
+        Decision::Allow(_) => Ok(()),
+        _ => refuse(&format!(
+            "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+            user.name
+        )),
+    }
+}
+
+/// What of a pod's volumes may need tokens.
+#[derive(Debug, Default)]
+struct TokenUsers {
+    /// The audiences of projected tokens; empty for the server's own.
+    audiences: BTreeSet<String>,
+    drivers: BTreeSet<String>,
+    claims: BTreeSet<String>,
+}
+
+fn token_users(pod: &Pod) -> TokenUsers {
+    let mut users = TokenUsers::default();
+    for volume in pod.spec.iter().flat_map(|spec| &spec.volumes).flatten() {
+        let sources = volume.projected.iter().flat_map(|projected| &projected.sources);
+        let tokens = sources
+            .flatten()
+            .filter_map(|source| source.service_account_token.as_ref());
+        users
+            .audiences
+            .extend(tokens.map(|token| token.audience.clone().unwrap_or_default()));
+        users
+            .drivers
+            .extend(volume.csi.iter().map(|inline| inline.driver.clone()));
+        if let Some(claim) = &volume.persistent_volume_claim {
+            users.claims.insert(claim.claim_name.clone());
+        } else if volume.ephemeral.is_some() {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            users.claims.insert(format!("{name}-{}", volume.name));
+        }
+    }
+    users
+}
+
+/// Whether a pod's volumes need a token for an audience: projected ones, and those whose driver asks for tokens.
+async fn names_audience(pod: &Pod, audience: &str, registry: &Registry) -> ApiResult<bool> {
+    let mut users = token_users(pod);
+    if users.audiences.contains(audience) {
+        return Ok(true);
+    }
+    for claim in &users.claims {
+        users.drivers.extend(driver_of_claim(pod, claim, registry).await?);
+    }
+    for driver in &users.drivers {
+        let driver: Option<CSIDriver> = find(registry, "", driver).await?;
+        let requests = driver.and_then(|driver| driver.spec.token_requests);
+        if requests
+            .iter()
+            .flatten()
+            .any(|request| request.audience == audience)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn driver_of_claim(pod: &Pod, claim: &str, registry: &Registry) -> ApiResult<Option<String>> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let claim: Option<PersistentVolumeClaim> = find(registry, namespace, claim).await?;
+    let volume = claim
+        .and_then(|claim| claim.spec?.volume_name)
+        .unwrap_or_default();
+    if volume.is_empty() {
+        return Ok(None);
+    }
+    let volume: Option<PersistentVolume> = find(registry, "", &volume).await?;
+    Ok(volume.and_then(|volume| Some(volume.spec?.csi?.driver)))
 }
 
 #[cfg(test)]

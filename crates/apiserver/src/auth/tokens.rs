@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use k8s_openapi::Metadata;
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::auth::rbac::rules::quoted;
 use crate::auth::x509::CREDENTIAL_ID;
 use crate::config::ServiceAccountKeys;
-use crate::objects::{Readable, find};
 use crate::registry::Registry;
 use crate::user::UserInfo;
 
@@ -59,6 +59,7 @@ pub(crate) struct Claims {
 pub(crate) struct Tokens {
     issuer: String,
     audiences: Vec<String>,
+    algorithm: Algorithm,
     encoding: EncodingKey,
     decoding: DecodingKey,
     /// The public key, with its id.
@@ -74,8 +75,15 @@ const REMEMBERED: (Duration, usize) = (Duration::from_secs(60), 4096);
 impl Tokens {
     /// Tokens signed with the configured key.
     pub(crate) fn new(keys: &ServiceAccountKeys) -> Result<Self, jsonwebtoken::errors::Error> {
-        let encoding = EncodingKey::from_ec_pem(&keys.signing_key_pem)?;
-        let mut jwk = Jwk::from_encoding_key(&encoding, Algorithm::ES256)?;
+        let (encoding, algorithm) = match EncodingKey::from_ec_pem(&keys.signing_key_pem) {
+            Ok(key) => (key, Algorithm::ES256),
+            // As upstream: RSA keys sign as well.
+            Err(_) => (
+                EncodingKey::from_rsa_pem(&keys.signing_key_pem)?,
+                Algorithm::RS256,
+            ),
+        };
+        let mut jwk = Jwk::from_encoding_key(&encoding, algorithm)?;
         let key_id = jwk.thumbprint(ThumbprintHash::SHA256)?;
         jwk.common.key_id = Some(key_id.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -83,6 +91,7 @@ impl Tokens {
             issuer: keys.issuer.clone(),
             audiences: keys.audiences.clone(),
             decoding: DecodingKey::from_jwk(&jwk)?,
+            algorithm,
             encoding,
             jwk,
             key_id,
@@ -105,9 +114,17 @@ impl Tokens {
         &self.jwk
     }
 
+    /// How tokens are signed, as `/.well-known/openid-configuration` calls it.
+    pub(crate) fn algorithm(&self) -> &'static str {
+        match self.algorithm {
+            Algorithm::RS256 => "RS256",
+            _ => "ES256",
+        }
+    }
+
     /// Signs what a token says.
     pub(crate) fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
-        let mut header = Header::new(Algorithm::ES256);
+        let mut header = Header::new(self.algorithm);
         header.typ = None;
         header.kid = Some(self.key_id.clone());
         jsonwebtoken::encode(&header, claims, &self.encoding)
@@ -137,26 +154,37 @@ impl Tokens {
         };
         let now = jiff::Timestamp::now().as_second();
         if claims.exp < now {
-            return Err("token has expired".into());
+            return Err("service account token has expired".into());
         }
         if claims.nbf > now + 5 {
-            return Err("token is not yet valid".into());
+            return Err("service account token is not valid yet".into());
         }
         if !claims.aud.iter().any(|audience| audiences.contains(audience)) {
-            return Err(format!("token is for {:?}", claims.aud));
+            return Err(format!(
+                "token audiences {} is invalid for the target audiences {}",
+                quoted(&claims.aud),
+                quoted(audiences)
+            ));
         }
         Ok(claims)
     }
 
     fn check_signature(&self, token: &str) -> Result<Claims, String> {
-        let mut validation = Validation::new(Algorithm::ES256);
+        let mut validation = Validation::new(self.algorithm);
         validation.set_issuer(&[&self.issuer]);
         // Times and audiences are checked on every use, below a remembered signature.
         validation.validate_aud = false;
         validation.validate_exp = false;
         jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation)
             .map(|data| data.claims)
-            .map_err(|error| error.to_string())
+            .map_err(|error| match error.kind() {
+                // Upstream's words for what was not signed with the key.
+                ErrorKind::InvalidSignature => {
+                    "go-jose/go-jose: error in cryptographic primitive".to_string()
+                }
+                // No token of this server: there is nothing to say about it.
+                _ => String::new(),
+            })
     }
 
     /// The user that a bearer token stands for, and those of the audiences that it is for.
@@ -191,18 +219,50 @@ pub(crate) async fn bound_objects_exist(claim: &KubernetesClaim, registry: &Regi
     Ok(())
 }
 
-async fn same<K>(registry: &Registry, namespace: &str, reference: &Reference) -> Result<(), String>
-where
-    K: Readable + Metadata<Ty = ObjectMeta>,
-{
-    let object = find::<K>(registry, namespace, &reference.name)
-        .await
-        .map_err(|error| error.to_string())?;
-    match object {
-        Some(object) if object.metadata().uid.as_deref() == Some(&reference.uid) => Ok(()),
-        Some(_) => Err(format!("{} {} is not the same any more", K::KIND, reference.name)),
-        None => Err(format!("{} {} is gone", K::KIND, reference.name)),
+/// The part of an object that a token depends on.
+#[derive(Deserialize)]
+struct Bound {
+    metadata: BoundMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BoundMeta {
+    #[serde(default)]
+    uid: String,
+    deletion_timestamp: Option<jiff::Timestamp>,
+}
+
+/// How long a token outlives the end of the grace period of what it is bound to.
+const LEEWAY: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// Whether an object is there, is the one that was meant, and is not long deleted. Every request with a token asks, so no
+/// more than that is read of the object.
+async fn same<K: Resource>(
+    registry: &Registry,
+    namespace: &str,
+    reference: &Reference,
+) -> Result<(), String> {
+    let invalidated = || "service account token has been invalidated".to_string();
+    let resource = registry.resource(K::GROUP, K::VERSION, K::URL_PATH_SEGMENT);
+    let entry = match resource {
+        Some(resource) => resource.get(namespace, &reference.name).await,
+        None => return Err(invalidated()),
+    };
+    let entry = entry.map_err(|error| {
+        tracing::debug!(kind = K::KIND, name = reference.name, %error, "what a token is bound to");
+        invalidated()
+    })?;
+    let bound: Bound = serde_json::from_slice(entry.json()).map_err(|error| error.to_string())?;
+    let gone = bound
+        .metadata
+        .deletion_timestamp
+        .and_then(|deleted| deleted.checked_add(LEEWAY).ok())
+        .is_some_and(|gone| gone < jiff::Timestamp::now());
+    if gone || bound.metadata.uid != reference.uid {
+        return Err(invalidated());
     }
+    Ok(())
 }
 
 /// The user that a token stands for.
@@ -233,12 +293,28 @@ mod tests {
     use super::*;
 
     fn tokens() -> Tokens {
+        with_key(rcgen::KeyPair::generate().unwrap().serialize_pem())
+    }
+
+    fn with_key(signing_key_pem: String) -> Tokens {
         Tokens::new(&ServiceAccountKeys {
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
             audiences: vec!["api".into()],
-            signing_key_pem: rcgen::KeyPair::generate().unwrap().serialize_pem().into_bytes(),
+            signing_key_pem: signing_key_pem.into_bytes(),
         })
         .unwrap()
+    }
+
+    #[test]
+    fn rsa_keys_sign_as_well() {
+        let tokens = with_key(include_str!("../../tests/rsa.key").into());
+        let said = claims(&tokens, 600);
+        let token = tokens.sign(&said).unwrap();
+        assert_eq!(tokens.algorithm(), "RS256");
+        assert_eq!(tokens.verify(&token, tokens.audiences()), Ok(said.clone()));
+        let jwk = serde_json::to_value(tokens.jwk()).unwrap();
+        assert_eq!((&jwk["kty"], &jwk["alg"]), (&"RSA".into(), &"RS256".into()));
+        assert!(self::tokens().verify(&token, tokens.audiences()).is_err());
     }
 
     fn claims(tokens: &Tokens, seconds: i64) -> Claims {
@@ -283,6 +359,9 @@ mod tests {
         );
         assert!(ours.verify("not.a.token", &audiences).is_err());
         let expired = ours.sign(&claims(&ours, -10)).unwrap();
-        assert_eq!(ours.verify(&expired, &audiences), Err("token has expired".into()));
+        assert_eq!(
+            ours.verify(&expired, &audiences),
+            Err("service account token has expired".into())
+        );
     }
 }

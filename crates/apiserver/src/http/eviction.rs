@@ -12,6 +12,7 @@ use skiff_api::selector::LabelSelector;
 use skiff_api::{KindInfo, Subresource, Target, pod};
 
 use crate::admission::namespace_lifecycle::check_active;
+use crate::admission::node_restriction::check_eviction;
 use crate::error::{ApiError, ApiResult};
 use crate::http::binding::now;
 use crate::http::options;
@@ -93,6 +94,7 @@ struct Evictor<'a> {
 
 impl Evictor<'_> {
     async fn evict(&self) -> ApiResult<()> {
+        check_eviction(&self.write.user, &self.pod().await?)?;
         let asks_for_version = self.delete.resource_version.is_some();
         let mut attempts = 0;
         let pod = loop {

@@ -293,6 +293,6 @@ fn openid_configuration(call: &Call) -> serde_json::Value {
         "jwks_uri": format!("https://{address}/openid/v1/jwks"),
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
+        "id_token_signing_alg_values_supported": [call.shared.tokens.algorithm()],
     })
 }

@@ -5,9 +5,9 @@ use k8s_openapi::api::authentication::v1::{
     SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewStatus,
 };
 use k8s_openapi::api::authorization::v1::{
-    LocalSubjectAccessReview, NonResourceAttributes, NonResourceRule, ResourceAttributes, ResourceRule,
-    SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview, SubjectAccessReviewSpec,
-    SubjectAccessReviewStatus, SubjectRulesReviewStatus,
+    FieldSelectorAttributes, LocalSubjectAccessReview, NonResourceAttributes, NonResourceRule,
+    ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
+    SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -167,7 +167,10 @@ async fn token(shared: &Shared, mut review: TokenReview) -> ApiResult<TokenRevie
         },
         Err(cause) => TokenReviewStatus {
             user: Some(authentication::UserInfo::default()),
-            error: Some(format!("[invalid bearer token, {cause}]")),
+            error: Some(match cause.as_str() {
+                "" => "invalid bearer token".to_string(),
+                cause => format!("[invalid bearer token, {cause}]"),
+            }),
             ..TokenReviewStatus::default()
         },
     });
@@ -254,6 +257,21 @@ async fn access(
     .await)
 }
 
+/// A selector as a query writes it. Of its requirements, those that a field has one value are what authorizers look at.
+fn selected(selector: &FieldSelectorAttributes) -> String {
+    if let Some(raw) = &selector.raw_selector {
+        return raw.clone();
+    }
+    let requirements = selector.requirements.iter().flatten();
+    let equal = requirements.filter_map(|requirement| {
+        let [value] = requirement.values.as_deref().unwrap_or_default() else {
+            return None;
+        };
+        (requirement.operator == "In").then(|| format!("{}={value}", requirement.key))
+    });
+    equal.collect::<Vec<_>>().join(",")
+}
+
 async fn decide(
     shared: &Shared,
     user: &UserInfo,
@@ -264,6 +282,11 @@ async fn decide(
         text.as_deref().unwrap_or_default()
     }
     let about_nothing = Attributes::about_nothing(user);
+    let selector = resource
+        .as_ref()
+        .and_then(|resource| resource.field_selector.as_ref())
+        .map(selected)
+        .unwrap_or_default();
     let attributes = match (resource, path) {
         (Some(resource), _) => Attributes {
             verb: text(&resource.verb),
@@ -275,10 +298,7 @@ async fn decide(
             },
             namespace: text(&resource.namespace),
             name: text(&resource.name),
-            field_selector: resource
-                .field_selector
-                .as_ref()
-                .map_or("", |selector| text(&selector.raw_selector)),
+            field_selector: &selector,
             ..about_nothing
         },
         (None, Some(path)) => Attributes {

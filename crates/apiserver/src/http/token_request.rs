@@ -32,7 +32,8 @@ pub(crate) async fn handle(mut call: Call) -> ApiResult<Response> {
         serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let (namespace, name) = (call.info.namespace.as_str(), call.info.path_name());
     let registry = &call.shared.registry;
-    check_token_request(&call.user, namespace, name, &request, registry).await?;
+    let authorizer = call.shared.authorizer.as_ref();
+    check_token_request(&call.user, namespace, name, &request, registry, authorizer).await?;
     let tokens = &call.shared.tokens;
     let account: ServiceAccount = find(registry, namespace, name)
         .await?

@@ -291,6 +291,106 @@ async fn reviews_answer_who_and_whether() {
     assert_eq!(get(&admin, tokens).await.status, 405);
 }
 
+#[tokio::test]
+async fn a_node_reaches_the_volumes_of_its_pods_and_no_others() {
+    let server = Server::start().await.with_default_account().await;
+    let admin = server.admin().await;
+    let node = user(&server, "system:node:n", &["system:nodes"]).await;
+    const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = |name: &str| {
+        json!({ "metadata": { "name": name }, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": format!("v-{name}"),
+            "resources": { "requests": { "storage": "1Gi" } },
+        } })
+    };
+    let volume = |claim: &str| {
+        json!({ "metadata": { "name": format!("v-{claim}") }, "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" },
+            "claimRef": { "namespace": "default", "name": claim },
+            "csi": { "driver": "d.example.com", "volumeHandle": claim,
+                "nodePublishSecretRef": { "namespace": "kube-system", "name": format!("s-{claim}") } },
+        } })
+    };
+    let driver = json!({ "metadata": { "name": "d.example.com" }, "spec": { "tokenRequests": [{ "audience": "vault" }] } });
+    made(&admin, "/apis/storage.k8s.io/v1/csidrivers", &driver).await;
+    for name in ["used", "other"] {
+        made(&admin, CLAIMS, &claim(name)).await;
+        made(&admin, "/api/v1/persistentvolumes", &volume(name)).await;
+        let secret = json!({ "metadata": { "name": format!("s-{name}") } });
+        made(&admin, "/api/v1/namespaces/kube-system/secrets", &secret).await;
+    }
+    let mut pod = pod("p");
+    pod["spec"]["nodeName"] = "n".into();
+    pod["spec"]["volumes"] = json!([{ "name": "data", "persistentVolumeClaim": { "claimName": "used" } }]);
+    let pod = made(&admin, PODS, &pod).await;
+
+    for (path, code) in [
+        ("/api/v1/persistentvolumes/v-used", 200),
+        ("/api/v1/persistentvolumes/v-other", 403),
+        ("/api/v1/namespaces/kube-system/secrets/s-used", 200),
+        ("/api/v1/namespaces/kube-system/secrets/s-other", 403),
+        ("/api/v1/namespaces/default/persistentvolumeclaims/used", 200),
+        ("/api/v1/namespaces/default/persistentvolumeclaims/other", 403),
+        ("/api/v1/namespaces/default/serviceaccounts/default", 200),
+    ] {
+        answers(&node, path, code).await;
+    }
+
+    // It says how large its volume has become, and nothing else about it.
+    let status = |status: Value| json!({ "status": status });
+    let grown = status(json!({ "capacity": { "storage": "2Gi" } }));
+    let path = format!("{CLAIMS}/used/status");
+    let answer = patch(&node, &path, "merge-patch", &grown).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(
+        patch(&node, &path, "merge-patch", &status(json!({ "phase": "Lost" }))).await.failure(),
+        (403, r#"persistentvolumeclaims "used" is forbidden: node "n" is not allowed to update fields other than status.capacity and status.conditions"#.into())
+    );
+
+    // Attachments name their node.
+    let attachment = |node: &str| {
+        json!({ "metadata": { "name": format!("at-{node}") }, "spec": {
+            "attacher": "d.example.com", "nodeName": node, "source": { "persistentVolumeName": "v-used" },
+        } })
+    };
+    const ATTACHMENTS: &str = "/apis/storage.k8s.io/v1/volumeattachments";
+    made(&admin, ATTACHMENTS, &attachment("n")).await;
+    made(&admin, ATTACHMENTS, &attachment("m")).await;
+    answers(&node, &format!("{ATTACHMENTS}/at-n"), 200).await;
+    answers(&node, &format!("{ATTACHMENTS}/at-m"), 403).await;
+    let storage_node = |name: &str| json!({ "metadata": { "name": name }, "spec": { "drivers": [] } });
+    made(&node, "/apis/storage.k8s.io/v1/csinodes", &storage_node("n")).await;
+    assert_eq!(
+        post(&node, "/apis/storage.k8s.io/v1/csinodes", &storage_node("m")).await.failure(),
+        (403, r#"csinodes.storage.k8s.io "m" is forbidden: can only access CSINode with the same name as the requesting node"#.into())
+    );
+
+    // Tokens are for the audiences that the pod's volumes and their drivers ask for.
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let ask = |audience: &str| {
+        let reference =
+            json!({ "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": pod["metadata"]["uid"] });
+        json!({ "spec": { "audiences": [audience], "boundObjectRef": reference } })
+    };
+    made(&node, token, &ask("vault")).await;
+    assert_eq!(
+        post(&node, token, &ask("elsewhere")).await.failure(),
+        (403, r#"serviceaccounts "default" is forbidden: audience "elsewhere" not found in pod spec volume, system:node:n is not authorized to request tokens for this audience"#.into())
+    );
+
+    let owned = json!({ "metadata": { "ownerReferences": [{ "apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "1" }] } });
+    made(&node, "/api/v1/nodes", &json!({ "metadata": { "name": "n" } })).await;
+    assert_eq!(
+        patch(&node, "/api/v1/nodes/n", "merge-patch", &owned)
+            .await
+            .failure(),
+        (
+            403,
+            r#"nodes "n" is forbidden: node "n" is not allowed to modify ownerReferences"#.into()
+        )
+    );
+}
+
 /// A request for a certificate, as a client sends it.
 fn wish(name: &str, group: &str, signer: &str) -> Value {
     use base64::Engine;
@@ -467,4 +567,176 @@ async fn kubectl_asks_about_rights() {
     .await
     .json();
     assert_eq!(bindings["columnDefinitions"][1]["name"], "Role");
+}
+
+#[tokio::test]
+async fn kubectl_makes_roles_and_bindings() {
+    let server = Server::start().await.with_default_account().await;
+    let admin = server.local();
+    for arguments in [
+        &[
+            "create",
+            "role",
+            "reader",
+            "--verb=get,list",
+            "--resource=pods,pods/log",
+            "--resource-name=a",
+        ][..],
+        &[
+            "create",
+            "rolebinding",
+            "readers",
+            "--role=reader",
+            "--user=jane",
+            "--group=dev",
+            "--serviceaccount=default:default",
+        ],
+        &[
+            "create",
+            "clusterrole",
+            "scaler",
+            "--verb=get,update",
+            "--resource=deployments.apps/scale",
+        ],
+        &[
+            "create",
+            "clusterrole",
+            "paths",
+            "--verb=get",
+            "--non-resource-url=/logs/*",
+        ],
+        &[
+            "create",
+            "clusterrole",
+            "gathered",
+            "--aggregation-rule=rbac.example.com/gather=true",
+        ],
+        &[
+            "create",
+            "clusterrolebinding",
+            "scalers",
+            "--clusterrole=scaler",
+            "--group=dev",
+        ],
+    ] {
+        let Some(output) = server.kubectl(arguments, "").await else {
+            return;
+        };
+        assert!(output.success, "{arguments:?}: {output:?}");
+    }
+    let role = get(&admin, &format!("{ROLES}/reader")).await.json();
+    assert_eq!(
+        role["rules"],
+        json!([{ "verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "pods/log"], "resourceNames": ["a"] }])
+    );
+    let gathered = get(&admin, &format!("{CLUSTER_ROLES}/gathered")).await.json();
+    assert_eq!(
+        gathered["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"]["rbac.example.com/gather"],
+        "true"
+    );
+    let wait = async {
+        let listing = ["auth", "can-i", "--list", "--as=joe", "--as-group=dev"];
+        loop {
+            let output = server.kubectl(&listing, "").await.unwrap();
+            assert!(output.success, "{output:?}");
+            if output.out.contains("deployments.apps/scale") {
+                return output.out;
+            }
+        }
+    };
+    let listed = tokio::time::timeout(DEADLINE, wait).await.unwrap();
+    for line in [
+        "pods/log",
+        "selfsubjectrulesreviews.authorization.k8s.io",
+        "/openapi/*",
+    ] {
+        assert!(listed.contains(line), "{line}: {listed}");
+    }
+
+    // What a manifest adds is added, what it leaves out stays, and a binding to another role is made anew on demand.
+    let manifest = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: default}
+rules:
+- {apiGroups: [""], resources: [configmaps], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: readers, namespace: default}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects:
+- {apiGroup: rbac.authorization.k8s.io, kind: User, name: joe}
+"#;
+    let output = server
+        .kubectl(&["auth", "reconcile", "-f", "-"], manifest)
+        .await
+        .unwrap();
+    assert!(output.success, "{output:?}");
+    let role = get(&admin, &format!("{ROLES}/reader")).await.json();
+    assert_eq!(role["rules"].as_array().unwrap().len(), 2);
+    let binding = get(&admin, &format!("{BINDINGS}/readers")).await.json();
+    assert_eq!(binding["subjects"].as_array().unwrap().len(), 4);
+
+    let output = server
+        .kubectl(
+            &["create", "token", "default", "--duration=20m", "--audience=vault"],
+            "",
+        )
+        .await
+        .unwrap();
+    assert!(output.success, "{output:?}");
+    let review = |audiences: Value| json!({ "spec": { "token": output.out.trim(), "audiences": audiences } });
+    const TOKENS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let status = made(&admin, TOKENS, &review(json!(["vault", "other"]))).await["status"].clone();
+    assert_eq!(status["audiences"], json!(["vault"]));
+    assert_eq!(
+        status["user"]["username"],
+        "system:serviceaccount:default:default"
+    );
+    let status = made(&admin, TOKENS, &review(Value::Null)).await["status"].clone();
+    assert_eq!(
+        status["error"],
+        r#"[invalid bearer token, token audiences ["vault"] is invalid for the target audiences ["https://kubernetes.default.svc.cluster.local"]]"#
+    );
+    let status = made(&admin, TOKENS, &json!({ "spec": { "token": "nonsense" } })).await["status"].clone();
+    assert_eq!(status, json!({ "user": {}, "error": "invalid bearer token" }));
+    delete(&admin, "/api/v1/namespaces/default/serviceaccounts/default").await;
+    let status = made(&admin, TOKENS, &review(json!(["vault"]))).await["status"].clone();
+    assert_eq!(
+        status["error"],
+        "[invalid bearer token, service account token has been invalidated]"
+    );
+}
+
+#[tokio::test]
+async fn a_review_asks_about_a_selection_as_a_request_would() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let ask = |selector: Value| {
+        json!({ "spec": { "user": "system:node:n", "groups": ["system:nodes"], "resourceAttributes": {
+            "verb": "list", "resource": "pods", "fieldSelector": selector,
+        } } })
+    };
+    let access = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    for (selector, allowed) in [
+        (Value::Null, false),
+        (json!({ "rawSelector": "spec.nodeName=n" }), true),
+        (json!({ "rawSelector": "spec.nodeName=m" }), false),
+        (
+            json!({ "requirements": [{ "key": "spec.nodeName", "operator": "In", "values": ["n"] }] }),
+            true,
+        ),
+        (
+            json!({ "requirements": [{ "key": "spec.nodeName", "operator": "In", "values": ["n", "m"] }] }),
+            false,
+        ),
+        (
+            json!({ "requirements": [{ "key": "spec.nodeName", "operator": "NotIn", "values": ["n"] }] }),
+            false,
+        ),
+    ] {
+        let status = made(&admin, access, &ask(selector.clone())).await["status"].clone();
+        assert_eq!(status["allowed"], allowed, "{selector}");
+    }
 }

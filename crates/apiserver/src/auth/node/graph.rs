@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::node::storage::Storage;
 use crate::error::ApiResult;
 use crate::follow::{Follower, follow};
 use crate::registry::{Entry, ListOptions, Registry, Resource};
@@ -20,14 +21,19 @@ pub(crate) enum Used {
     ConfigMap,
     /// A persistent volume claim.
     Claim,
-    /// A persistent volume; as long as the server keeps none, none is used.
+    /// A persistent volume, used by who uses its claim.
     Volume,
+    /// A volume attachment; it names its node.
     Attachment,
     ResourceClaim,
+    /// A slice of resources; it names its node.
+    Slice,
     /// A service account.
     Account,
 }
 
+/// What the JSON of a pod contains that has claims to resources, or may have.
+const CLAIM: &[u8] = b"esourceClaim";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A thing: what it is, and its name.
@@ -37,6 +43,7 @@ type Thing = (Used, String);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     state: Arc<RwLock<State>>,
+    storage: Storage,
     pods: Arc<OnceLock<Arc<Resource>>>,
 }
 
@@ -96,6 +103,32 @@ struct Pod {
     metadata: Metadata,
     #[serde(default)]
     spec: Value,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    resource_claim_statuses: Vec<ClaimStatus>,
+    extended_resource_claim_status: Option<ClaimStatus>,
+}
+
+/// The claim that was made for a pod.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ClaimStatus {
+    resource_claim_name: Option<String>,
+}
+
+impl Status {
+    fn claims(self) -> impl Iterator<Item = Thing> {
+        let claims = self.resource_claim_statuses.into_iter();
+        claims
+            .chain(self.extended_resource_claim_status)
+            .filter_map(|status| status.resource_claim_name)
+            .map(|name| (Used::ResourceClaim, name))
+    }
 }
 
 #[derive(Deserialize)]
@@ -135,6 +168,13 @@ fn things(name: &str, spec: &Value, is_mirror: bool) -> HashSet<Thing> {
                             text(value, "name").map(|name| (Used::ConfigMap, name))
                         }
                         "persistentVolumeClaim" => text(value, "claimName").map(|name| (Used::Claim, name)),
+                        "resourceClaims" => {
+                            let claims = value.as_array().into_iter().flatten();
+                            found.extend(claims.filter_map(|claim| {
+                                Some((Used::ResourceClaim, text(claim, "resourceClaimName")?))
+                            }));
+                            None
+                        }
                         "imagePullSecrets" => {
                             let names = value.as_array().into_iter().flatten();
                             found.extend(names.filter_map(|item| Some((Used::Secret, text(item, "name")?))));
@@ -172,11 +212,14 @@ fn node_of(entry: &Entry) -> &str {
 
 fn things_of(entry: &Entry) -> HashSet<Thing> {
     match serde_json::from_slice::<Pod>(entry.json()) {
-        Ok(pod) => things(
-            entry.name(),
-            &pod.spec,
-            pod.metadata.annotations.contains_key(MIRROR),
-        ),
+        Ok(pod) => {
+            let is_mirror = pod.metadata.annotations.contains_key(MIRROR);
+            let mut found = things(entry.name(), &pod.spec, is_mirror);
+            if !is_mirror {
+                found.extend(pod.status.claims());
+            }
+            found
+        }
         Err(error) => {
             tracing::error!(pod = entry.name(), %error, "a stored pod cannot be read");
             HashSet::new()
@@ -191,6 +234,7 @@ impl Graph {
         registry: &Arc<Registry>,
         shutdown: &CancellationToken,
     ) -> ApiResult<()> {
+        self.storage.follow(registry, shutdown).await?;
         let Some(pods) = registry.resource("", "v1", "pods").cloned() else {
             return Ok(());
         };
@@ -198,8 +242,30 @@ impl Graph {
         follow(pods, self.clone(), shutdown.clone()).await
     }
 
-    /// Whether a pod on the node uses a thing.
+    /// Whether the node uses a thing: through a pod on it, through the volume of a pod's claim, or because the thing
+    /// names the node.
     pub(crate) async fn is_used_on(&self, node: &str, used: Used, namespace: &str, name: &str) -> bool {
+        match used {
+            Used::Attachment => self.storage.is_attached_to(name, node),
+            Used::Slice => self.storage.is_slice_of(name, node),
+            Used::Volume => match self.storage.claim_of(name) {
+                Some((namespace, claim)) => self.is_named_on(node, Used::Claim, &namespace, &claim).await,
+                None => false,
+            },
+            Used::Secret => {
+                for (namespace, claim) in self.storage.claims_with(namespace, name) {
+                    if self.is_named_on(node, Used::Claim, &namespace, &claim).await {
+                        return true;
+                    }
+                }
+                self.is_named_on(node, used, namespace, name).await
+            }
+            _ => self.is_named_on(node, used, namespace, name).await,
+        }
+    }
+
+    /// Whether a pod on the node names a thing.
+    async fn is_named_on(&self, node: &str, used: Used, namespace: &str, name: &str) -> bool {
         let thing = (used, name.to_string());
         let known = || {
             let state = self.state.read();
@@ -242,14 +308,15 @@ impl Follower for Graph {
     fn put(&self, entry: &Entry) {
         let (node, namespace, name) = (node_of(entry), entry.namespace(), entry.name());
         let key = (namespace.to_string(), name.to_string());
-        // What a pod uses never changes, nor does its node once it has one.
+        // What a pod names never changes, nor does its node once it has one; the claims that are made for it come later.
+        let has_claims = entry.json().windows(CLAIM.len()).any(|text| text == CLAIM);
         let known = self
             .state
             .read()
             .pods
             .get(&key)
             .is_some_and(|(its, _)| its == node);
-        if known || node.is_empty() {
+        if known && !has_claims || node.is_empty() {
             return;
         }
         self.state.write().put(node, namespace, name, things_of(entry));

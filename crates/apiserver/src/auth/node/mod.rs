@@ -1,6 +1,7 @@
 //! The Node authorizer: a kubelet may read what the pods on its node use, and write what its node is.
 
 pub(crate) mod graph;
+mod storage;
 
 use async_trait::async_trait;
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -69,7 +70,10 @@ fn verdict(node: &str, attributes: &Attributes<'_>) -> Verdict {
         ("", "persistentvolumes") => get_named(attributes, subresource, Used::Volume),
         ("resource.k8s.io", "resourceclaims") => get_named(attributes, subresource, Used::ResourceClaim),
         ("storage.k8s.io", "volumeattachments") => get_named(attributes, subresource, Used::Attachment),
+        ("resource.k8s.io", "resourceslices") => slice(node, attributes, subresource),
         ("", "serviceaccounts") => match (attributes.verb, subresource) {
+            // Credential providers of images are told about the account.
+            ("get", "") => read_named(attributes, subresource, Used::Account),
             ("create", _) if attributes.name.is_empty() => {
                 is(refuse("can only create tokens for individual service accounts"))
             }
@@ -139,6 +143,36 @@ fn csi_node(node: &str, attributes: &Attributes<'_>, subresource: &str) -> Refus
     }
 }
 
+/// Whether the request selects by a field with this value, among others.
+fn selects(attributes: &Attributes<'_>, field: &str, value: &str) -> bool {
+    attributes.field_selector.split(',').any(|requirement| {
+        let its = requirement
+            .trim()
+            .strip_prefix(field)
+            .and_then(|rest| rest.strip_prefix('='));
+        its.map(|its| its.strip_prefix('=').unwrap_or(its)) == Some(value)
+    })
+}
+
+fn slice(node: &str, attributes: &Attributes<'_>, subresource: &str) -> Verdict {
+    if !subresource.is_empty() {
+        return Verdict::Is(refuse("cannot authorize ResourceSlice subresources"));
+    }
+    match attributes.verb {
+        // Whose slice it is is looked at by admission.
+        "create" => Verdict::Is(Ok(())),
+        "get" | "update" | "patch" | "delete" => named(attributes, Used::Slice),
+        "watch" | "list" | "deletecollection" => Verdict::Is(if selects(attributes, "spec.nodeName", node) {
+            Ok(())
+        } else {
+            refuse("can only list/watch/deletecollection resourceslices with nodeName field selector")
+        }),
+        _ => Verdict::Is(refuse(
+            "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
+        )),
+    }
+}
+
 fn own_node(node: &str, attributes: &Attributes<'_>, subresource: &str) -> Refusal {
     match (subresource, attributes.verb) {
         // Which node is looked at by admission.
@@ -160,11 +194,7 @@ fn pod(node: &str, attributes: &Attributes<'_>, subresource: &str) -> Verdict {
     match (subresource, attributes.verb) {
         ("", "get") => get_named(attributes, "", Used::Pod),
         ("", "list" | "watch") => {
-            let own = attributes.field_selector.split(',').any(|requirement| {
-                let value = requirement.trim().strip_prefix("spec.nodeName=");
-                value.map(|value| value.strip_prefix('=').unwrap_or(value)) == Some(node)
-            });
-            if own {
+            if selects(attributes, "spec.nodeName", node) {
                 Verdict::Is(Ok(()))
             } else if attributes.name.is_empty() {
                 Verdict::Is(refuse(
@@ -246,6 +276,7 @@ mod tests {
             &serde_json::json!({
                 "serviceAccountName": "sa",
                 "imagePullSecrets": [{"name": "pull"}],
+                "resourceClaims": [{"name": "c", "resourceClaimName": "gpu"}],
                 "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": "cm"}}]}],
                 "volumes": [
                     {"name": "s", "secret": {"secretName": "tls"}},
@@ -285,9 +316,46 @@ mod tests {
                 ["create", "", "serviceaccounts/token", "default", "default", ""],
                 unrelated,
             ),
+            (["get", "", "serviceaccounts", "default", "sa", ""], None),
             (
-                ["get", "", "serviceaccounts", "default", "sa", ""],
+                ["get", "", "serviceaccounts", "default", "default", ""],
+                unrelated,
+            ),
+            (
+                ["list", "", "serviceaccounts", "default", "", ""],
                 Some("can only create tokens for individual service accounts"),
+            ),
+            (
+                ["get", "resource.k8s.io", "resourceclaims", "default", "gpu", ""],
+                None,
+            ),
+            (
+                ["get", "resource.k8s.io", "resourceclaims", "default", "other", ""],
+                unrelated,
+            ),
+            (
+                ["get", "resource.k8s.io", "resourceslices", "", "s", ""],
+                unrelated,
+            ),
+            (
+                [
+                    "list",
+                    "resource.k8s.io",
+                    "resourceslices",
+                    "",
+                    "",
+                    "spec.nodeName=n",
+                ],
+                None,
+            ),
+            (
+                ["watch", "resource.k8s.io", "resourceslices", "", "", ""],
+                Some("can only list/watch/deletecollection resourceslices with nodeName field selector"),
+            ),
+            (["get", "", "persistentvolumes", "", "v", ""], unrelated),
+            (
+                ["get", "storage.k8s.io", "volumeattachments", "", "a", ""],
+                unrelated,
             ),
             (["get", "", "pods", "default", "p", ""], None),
             (["get", "", "pods", "default", "q", ""], unrelated),
