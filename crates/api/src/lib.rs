@@ -25,6 +25,7 @@ mod encode;
 mod events;
 pub mod field;
 mod flowcontrol;
+mod halves;
 pub mod kind;
 pub mod meta;
 pub mod names;

@@ -23,14 +23,6 @@ pub(crate) fn at_most(count: Option<i32>, most: i32, what: &str, path: &Path, er
     }
 }
 
-/// The generation after an update.
-pub(crate) fn next_generation(old: &ObjectMeta, changed: bool) -> Option<i64> {
-    match (old.generation, changed) {
-        (generation, true) => Some(generation.unwrap_or(0) + 1),
-        (generation, false) => generation,
-    }
-}
-
 /// Whether a selector asks for nothing.
 pub(crate) fn is_empty(selector: &LabelSelectorObject) -> bool {
     selector
@@ -83,17 +75,7 @@ pub(crate) fn validate_template(
         Ok(_) => {}
     }
     pod_spec::validate_template(template, path, errors);
-    let spec = template.spec.clone().unwrap_or_default();
-    let policy = spec.restart_policy.as_deref().unwrap_or_default();
-    if policy != "Always" {
-        errors.not_supported(&path.child("spec").child("restartPolicy"), policy, &["Always"]);
-    }
-    if spec.active_deadline_seconds.is_some() {
-        errors.forbidden(
-            &path.child("spec").child("activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        );
-    }
+    check_runs_for_ever(template, "ReplicaSet", path, errors);
 }
 
 /// The warnings about a template, if it is new or has changed.
@@ -121,6 +103,63 @@ pub(crate) fn name_warning(meta: &ObjectMeta) -> Option<String> {
             wrong.join(" ")
         )
     })
+}
+
+/// Checks a template's pods, which are to run for ever: this kind (`DaemonSet`) has no other ones.
+pub(crate) fn check_runs_for_ever(template: &PodTemplateSpec, kind: &str, path: &Path, errors: &mut Errors) {
+    let (policy, deadline) = match &template.spec {
+        Some(spec) => (spec.restart_policy.as_deref(), spec.active_deadline_seconds),
+        None => (None, None),
+    };
+    let path = path.child("spec");
+    let policy = policy.unwrap_or_default();
+    if policy != "Always" {
+        errors.not_supported(&path.child("restartPolicy"), policy, &["Always"]);
+    }
+    if deadline.is_some() {
+        errors.forbidden(
+            &path.child("activeDeadlineSeconds"),
+            &format!("activeDeadlineSeconds in {kind} is not Supported"),
+        );
+    }
+}
+
+/// What a workload says of its pods.
+pub(crate) struct Counts<'a> {
+    /// How many there are.
+    pub(crate) all: i32,
+    /// How many of them are ready, and have been for long enough.
+    pub(crate) ready: Option<i32>,
+    /// See `ready`.
+    pub(crate) available: Option<i32>,
+    /// The fields of those that are a part of all.
+    pub(crate) parts: &'a [(&'a str, Option<i32>)],
+    /// Other counts.
+    pub(crate) others: &'a [(&'a str, Option<i64>)],
+    /// How messages name the number of the ready ones.
+    pub(crate) ready_name: &'a str,
+}
+
+/// Checks that no count is negative, and none greater than what it is a part of.
+pub(crate) fn check_counts(counts: &Counts<'_>, errors: &mut Errors) {
+    let path = Path::new("status");
+    non_negative(Some(counts.all), &path.child("replicas"), errors);
+    for (field, count) in counts.parts {
+        non_negative(*count, &path.child(field), errors);
+    }
+    for (field, count) in counts.others {
+        errors.non_negative(&path.child(field), *count);
+    }
+    for (field, count) in counts.parts {
+        at_most(*count, counts.all, "status.replicas", &path.child(field), errors);
+    }
+    at_most(
+        counts.available,
+        counts.ready.unwrap_or(0),
+        counts.ready_name,
+        &path.child("availableReplicas"),
+        errors,
+    );
 }
 
 /// Checks a count or a percentage.

@@ -11,10 +11,9 @@ use serde_json::Value;
 use super::{FAILURE_POLICIES, expressions, parameters, rules};
 use crate::conditions;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
-use crate::meta::{generation_after, reset_for_status};
 use crate::names;
-use crate::same::same;
 
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const MAX_ANNOTATIONS: usize = 20;
@@ -60,13 +59,12 @@ impl Kind for ValidatingAdmissionPolicy {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Main {
-            self.status.clone_from(&old.status);
-            self.metadata.generation = generation_after(&old.metadata, !same(&self.spec, &old.spec));
-        } else {
-            self.spec.clone_from(&old.spec);
-            reset_for_status(&mut self.metadata, &old.metadata);
-        }
+        halves::carry_over_with_metadata(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
 use crate::same::same;
@@ -100,14 +101,13 @@ impl Kind for DaemonSet {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        halves::carry_over(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
         let before = template_generation(old);
-        if target == Target::Subresource(Subresource::Status) {
-            self.spec.clone_from(&old.spec);
-            self.metadata.generation = old.metadata.generation;
-            return set_template_generation(self, before);
-        }
-        self.status.clone_from(&old.status);
-        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
         let changed = !same(&self.spec.template, &old.spec.template);
         set_template_generation(self, before + i64::from(changed));
     }
@@ -137,17 +137,7 @@ impl Kind for DaemonSet {
             );
         }
         pod_spec::validate_template(&spec.template, &template, errors);
-        let pod = spec.template.spec.clone().unwrap_or_default();
-        let policy = pod.restart_policy.as_deref().unwrap_or_default();
-        if policy != "Always" {
-            errors.not_supported(&template.child("spec.restartPolicy"), policy, &["Always"]);
-        }
-        if pod.active_deadline_seconds.is_some() {
-            errors.forbidden(
-                &template.child("spec.activeDeadlineSeconds"),
-                "activeDeadlineSeconds in DaemonSet is not Supported",
-            );
-        }
+        workload::check_runs_for_ever(&spec.template, "DaemonSet", &template, errors);
         if let Some(strategy) = &spec.update_strategy {
             validate_strategy(strategy, &path.child("updateStrategy"), errors);
         }

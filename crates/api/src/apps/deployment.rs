@@ -74,7 +74,7 @@ impl Kind for Deployment {
         // The controller reads annotations of the deployment too, so they count as a change of what is desired.
         let annotations = |object: &Self| object.metadata.annotations.clone().unwrap_or_default();
         let changed = self.spec != old.spec || annotations(self) != annotations(old);
-        self.metadata.generation = workload::next_generation(&old.metadata, changed);
+        self.metadata.generation = meta::generation_after(&old.metadata, changed);
     }
 
     fn validate(&self, errors: &mut Errors) {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
 use crate::workload::{self, non_negative};
@@ -51,13 +52,12 @@ impl Kind for ReplicaSet {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Subresource(Subresource::Status) {
-            self.spec.clone_from(&old.spec);
-            self.metadata.generation = old.metadata.generation;
-            return;
-        }
-        self.status.clone_from(&old.status);
-        self.metadata.generation = workload::next_generation(&old.metadata, self.spec != old.spec);
+        halves::carry_over(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {
@@ -92,37 +92,22 @@ impl Kind for ReplicaSet {
             );
         }
         let status = self.status.clone().unwrap_or_default();
-        let path = Path::new("status");
-        non_negative(Some(status.replicas), &path.child("replicas"), errors);
-        let counts = [
-            ("fullyLabeledReplicas", status.fully_labeled_replicas),
-            ("readyReplicas", status.ready_replicas),
-            ("availableReplicas", status.available_replicas),
-        ];
-        for (field, count) in counts {
-            non_negative(count, &path.child(field), errors);
-        }
-        non_negative(
-            status.terminating_replicas,
-            &path.child("terminatingReplicas"),
-            errors,
-        );
-        for (field, count) in counts {
-            workload::at_most(
-                count,
-                status.replicas,
-                "status.replicas",
-                &path.child(field),
-                errors,
-            );
-        }
-        workload::at_most(
-            status.available_replicas,
-            status.ready_replicas.unwrap_or(0),
-            "readyReplicas",
-            &path.child("availableReplicas"),
-            errors,
-        );
+        let counts = workload::Counts {
+            all: status.replicas,
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            parts: &[
+                ("fullyLabeledReplicas", status.fully_labeled_replicas),
+                ("readyReplicas", status.ready_replicas),
+                ("availableReplicas", status.available_replicas),
+            ],
+            others: &[
+                ("terminatingReplicas", status.terminating_replicas.map(i64::from)),
+                ("observedGeneration", status.observed_generation),
+            ],
+            ready_name: "readyReplicas",
+        };
+        workload::check_counts(&counts, errors);
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {

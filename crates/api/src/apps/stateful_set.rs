@@ -9,6 +9,7 @@ use crate::cell;
 use crate::core::persistent_volume_claim;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
 use crate::names;
@@ -77,13 +78,12 @@ impl Kind for StatefulSet {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Subresource(Subresource::Status) {
-            self.spec.clone_from(&old.spec);
-            self.metadata.generation = old.metadata.generation;
-            return;
-        }
-        self.status.clone_from(&old.status);
-        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+        halves::carry_over(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {
@@ -233,50 +233,28 @@ fn validate_template(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
             meta::validate_annotations(metadata.annotations.as_ref(), &path.child("annotations"), errors);
         }
     }
-    let pod = template.spec.clone().unwrap_or_default();
-    let policy = pod.restart_policy.as_deref().unwrap_or_default();
-    if policy != "Always" {
-        errors.not_supported(&path.child("spec.restartPolicy"), policy, &["Always"]);
-    }
-    if pod.active_deadline_seconds.is_some() {
-        errors.forbidden(
-            &path.child("spec.activeDeadlineSeconds"),
-            "activeDeadlineSeconds in StatefulSet is not Supported",
-        );
-    }
+    workload::check_runs_for_ever(template, "StatefulSet", &path, errors);
 }
 
 fn validate_status(new: &StatefulSet, old: &StatefulSet, errors: &mut Errors) {
     let status = new.status.clone().unwrap_or_default();
-    let path = Path::new("status");
-    let counts = [
-        ("readyReplicas", status.ready_replicas),
-        ("currentReplicas", status.current_replicas),
-        ("updatedReplicas", status.updated_replicas),
-        ("availableReplicas", status.available_replicas),
-    ];
-    non_negative(Some(status.replicas), &path.child("replicas"), errors);
-    for (field, count) in counts {
-        non_negative(count, &path.child(field), errors);
-    }
-    errors.non_negative(&path.child("observedGeneration"), status.observed_generation);
-    non_negative(status.collision_count, &path.child("collisionCount"), errors);
-    for (field, count) in counts {
-        workload::at_most(
-            count,
-            status.replicas,
-            "status.replicas",
-            &path.child(field),
-            errors,
-        );
-    }
-    workload::at_most(
-        status.available_replicas,
-        status.ready_replicas.unwrap_or(0),
-        "status.readyReplicas",
-        &path.child("availableReplicas"),
-        errors,
-    );
+    let counts = workload::Counts {
+        all: status.replicas,
+        ready: status.ready_replicas,
+        available: status.available_replicas,
+        parts: &[
+            ("readyReplicas", status.ready_replicas),
+            ("currentReplicas", status.current_replicas),
+            ("updatedReplicas", status.updated_replicas),
+            ("availableReplicas", status.available_replicas),
+        ],
+        others: &[
+            ("observedGeneration", status.observed_generation),
+            ("collisionCount", status.collision_count.map(i64::from)),
+        ],
+        ready_name: "status.readyReplicas",
+    };
+    workload::check_counts(&counts, errors);
     workload::check_collisions(
         status.collision_count,
         old.status.as_ref().and_then(|status| status.collision_count),

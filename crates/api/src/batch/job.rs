@@ -11,6 +11,7 @@ use super::job_spec;
 use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age, human_duration};
 use crate::meta;
 use crate::same::same;
@@ -98,13 +99,12 @@ impl Kind for Job {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Subresource(Subresource::Status) {
-            self.spec.clone_from(&old.spec);
-            self.metadata.generation = old.metadata.generation;
-            return;
-        }
-        self.status.clone_from(&old.status);
-        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+        halves::carry_over(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {

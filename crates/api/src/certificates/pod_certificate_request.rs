@@ -8,8 +8,9 @@ use super::signer;
 use super::x509::{blocks, is_authority};
 use crate::conditions;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
-use crate::meta::{self, reset_for_status};
+use crate::meta;
 use crate::names;
 use crate::same::same;
 
@@ -71,12 +72,12 @@ impl Kind for PodCertificateRequest {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Main {
-            self.status.clone_from(&old.status);
-        } else {
-            self.spec.clone_from(&old.spec);
-            reset_for_status(&mut self.metadata, &old.metadata);
-        }
+        halves::carry_over_with_metadata(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate_create(&self, errors: &mut Errors) {

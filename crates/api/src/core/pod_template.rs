@@ -8,8 +8,8 @@ use super::pod_spec;
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Target, age};
+use crate::meta;
 use crate::same::same;
-use crate::workload;
 
 impl Kind for PodTemplate {
     fn info() -> KindInfo {
@@ -39,7 +39,7 @@ impl Kind for PodTemplate {
 
     fn prepare_for_update(&mut self, old: &Self, _target: Target) {
         let changed = !same(&self.template, &old.template);
-        self.metadata.generation = workload::next_generation(&old.metadata, changed);
+        self.metadata.generation = meta::generation_after(&old.metadata, changed);
     }
 
     fn validate(&self, errors: &mut Errors) {

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::pod_spec;
 use crate::cell;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
-use crate::same::same;
 use crate::selector::LabelSelector;
 use crate::workload::{self, non_negative};
 
@@ -74,13 +74,12 @@ impl Kind for ReplicationController {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Subresource(Subresource::Status) {
-            self.spec.clone_from(&old.spec);
-            self.metadata.generation = old.metadata.generation;
-            return;
-        }
-        self.status.clone_from(&old.status);
-        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+        halves::carry_over(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {
@@ -108,17 +107,7 @@ impl Kind for ReplicationController {
             );
         }
         pod_spec::validate_template(template, &at, errors);
-        let pod = template.spec.clone().unwrap_or_default();
-        let policy = pod.restart_policy.as_deref().unwrap_or_default();
-        if policy != "Always" {
-            errors.not_supported(&at.child("spec.restartPolicy"), policy, &["Always"]);
-        }
-        if pod.active_deadline_seconds.is_some() {
-            errors.forbidden(
-                &at.child("spec.activeDeadlineSeconds"),
-                "activeDeadlineSeconds in ReplicationController is not Supported",
-            );
-        }
+        workload::check_runs_for_ever(template, "ReplicationController", &at, errors);
     }
 
     fn validate_update(&self, _old: &Self, target: Target, errors: &mut Errors) {
@@ -128,33 +117,19 @@ impl Kind for ReplicationController {
             Target::Subresource(_) => return self.validate(errors),
         }
         let status = self.status.clone().unwrap_or_default();
-        let path = Path::new("status");
-        let counts = [
-            ("fullyLabeledReplicas", status.fully_labeled_replicas),
-            ("readyReplicas", status.ready_replicas),
-            ("availableReplicas", status.available_replicas),
-        ];
-        non_negative(Some(status.replicas), &path.child("replicas"), errors);
-        for (field, count) in counts {
-            non_negative(count, &path.child(field), errors);
-        }
-        errors.non_negative(&path.child("observedGeneration"), status.observed_generation);
-        for (field, count) in counts {
-            workload::at_most(
-                count,
-                status.replicas,
-                "status.replicas",
-                &path.child(field),
-                errors,
-            );
-        }
-        workload::at_most(
-            status.available_replicas,
-            status.ready_replicas.unwrap_or(0),
-            "readyReplicas",
-            &path.child("availableReplicas"),
-            errors,
-        );
+        let counts = workload::Counts {
+            all: status.replicas,
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            parts: &[
+                ("fullyLabeledReplicas", status.fully_labeled_replicas),
+                ("readyReplicas", status.ready_replicas),
+                ("availableReplicas", status.available_replicas),
+            ],
+            others: &[("observedGeneration", status.observed_generation)],
+            ready_name: "readyReplicas",
+        };
+        workload::check_counts(&counts, errors);
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {

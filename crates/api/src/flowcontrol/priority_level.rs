@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{NONE, check_conditions};
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
-use crate::meta;
 
 const MAX_QUEUES: i32 = 10_000_000;
 /// The bits of the hash by which a flow's queues are chosen.
@@ -85,12 +85,12 @@ impl Kind for PriorityLevelConfiguration {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Main {
-            self.status.clone_from(&old.status);
-            self.metadata.generation = meta::generation_after(&old.metadata, self.spec != old.spec);
-        } else {
-            self.spec.clone_from(&old.spec);
-        }
+        halves::carry_over(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {

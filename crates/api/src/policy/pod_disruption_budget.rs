@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
-use crate::same::same;
 use crate::selector;
 use crate::workload;
 
@@ -56,13 +56,12 @@ impl Kind for PodDisruptionBudget {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Subresource(Subresource::Status) {
-            self.spec.clone_from(&old.spec);
-            self.metadata.generation = old.metadata.generation;
-            return;
-        }
-        self.status.clone_from(&old.status);
-        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+        halves::carry_over(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {

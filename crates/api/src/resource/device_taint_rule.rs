@@ -6,9 +6,8 @@ use super::{names, taints};
 use crate::conditions;
 use crate::core::pod_spec::check_driver;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Kind, KindInfo, Scope, Subresource, Target};
-use crate::meta::{generation_after, reset_for_status};
-use crate::same::same;
 
 const MOST_CONDITIONS: usize = 8;
 
@@ -31,13 +30,12 @@ impl Kind for DeviceTaintRule {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Main {
-            self.status.clone_from(&old.status);
-            self.metadata.generation = generation_after(&old.metadata, !same(&self.spec, &old.spec));
-        } else {
-            self.spec.clone_from(&old.spec);
-            reset_for_status(&mut self.metadata, &old.metadata);
-        }
+        halves::carry_over_with_metadata(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {

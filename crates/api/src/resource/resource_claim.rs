@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::{allocation, claim_spec};
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
-use crate::meta::{IMMUTABLE, reset_for_status};
+use crate::meta::IMMUTABLE;
 use crate::same::same;
 
 impl Kind for ResourceClaim {
@@ -37,12 +38,12 @@ impl Kind for ResourceClaim {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Main {
-            self.status.clone_from(&old.status);
-        } else {
-            self.spec.clone_from(&old.spec);
-            reset_for_status(&mut self.metadata, &old.metadata);
-        }
+        halves::carry_over_with_metadata(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate_create(&self, errors: &mut Errors) {

@@ -12,7 +12,6 @@ use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
 use crate::meta;
 use crate::same::same;
-use crate::workload;
 
 const POLICIES: [&str; 3] = ["ReadWriteOnceWithFSType", "File", "None"];
 const MODES: [&str; 2] = ["Ephemeral", "Persistent"];
@@ -81,7 +80,7 @@ impl Kind for CSIDriver {
     }
 
     fn prepare_for_update(&mut self, old: &Self, _target: Target) {
-        self.metadata.generation = workload::next_generation(&old.metadata, !same(&self.spec, &old.spec));
+        self.metadata.generation = meta::generation_after(&old.metadata, !same(&self.spec, &old.spec));
     }
 
     fn validate(&self, errors: &mut Errors) {

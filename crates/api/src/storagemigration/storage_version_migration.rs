@@ -4,10 +4,10 @@ use k8s_openapi::api::storagemigration::v1::StorageVersionMigration;
 
 use crate::conditions;
 use crate::field::{Errors, Path};
+use crate::halves;
 use crate::kind::{Kind, KindInfo, Scope, Subresource, Target};
-use crate::meta::{self, generation_after, reset_for_status};
+use crate::meta;
 use crate::names;
-use crate::same::same;
 
 impl Kind for StorageVersionMigration {
     fn info() -> KindInfo {
@@ -28,13 +28,12 @@ impl Kind for StorageVersionMigration {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        if target == Target::Main {
-            self.status.clone_from(&old.status);
-            self.metadata.generation = generation_after(&old.metadata, !same(&self.spec, &old.spec));
-        } else {
-            self.spec.clone_from(&old.spec);
-            reset_for_status(&mut self.metadata, &old.metadata);
-        }
+        halves::carry_over_with_metadata(
+            target,
+            (&mut self.metadata, &old.metadata),
+            (&mut self.spec, &old.spec),
+            (&mut self.status, &old.status),
+        );
     }
 
     fn validate(&self, errors: &mut Errors) {
