@@ -82,7 +82,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ($($version:ty,)*) => {{ $(collector.kind::<$version>();)* }};
     }
     include!("../src/kinds.rs");
-    // What is sent and never stored.
+    // What is never stored.
+    collector.kind::<k8s_openapi::api::core::v1::ComponentStatus>();
     collector.body::<k8s_openapi::api::authentication::v1::SelfSubjectReview>();
     collector.body::<k8s_openapi::api::authentication::v1::TokenRequest>();
     collector.body::<k8s_openapi::api::authentication::v1::TokenReview>();

@@ -173,6 +173,8 @@ pub struct KindInfo {
     pub create_on_update: bool,
     /// Whether an update may leave out `metadata.resourceVersion`.
     pub unconditional_update: bool,
+    /// What everyone who uses the kind is warned of: since when it is deprecated, and what takes its place.
+    pub deprecation: Option<&'static str>,
 }
 
 /// Every verb of a resource that has no restriction.
@@ -209,6 +211,7 @@ impl KindInfo {
             ttl: None,
             create_on_update: false,
             unconditional_update: true,
+            deprecation: None,
         }
     }
 

@@ -1,14 +1,15 @@
-//! The kinds that are sent to be answered and never stored: bindings and reviews.
+//! The kinds that are never stored: bindings and reviews, which are sent to be answered, and the components' statuses,
+//! which are looked up.
 
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
 };
-use k8s_openapi::api::core::v1::Binding;
+use k8s_openapi::api::core::v1::{Binding, ComponentStatus};
 
-use crate::kind::{KindInfo, Scope};
+use crate::kind::{Kind, KindInfo, Scope};
 
-/// Their facts. Each has the one verb `create`.
+/// Their facts. Each that is sent has the one verb `create`.
 pub(crate) fn kinds() -> Vec<KindInfo> {
     fn namespaced<K: k8s_openapi::Resource>(singular: &'static str) -> KindInfo {
         KindInfo {
@@ -24,6 +25,7 @@ pub(crate) fn kinds() -> Vec<KindInfo> {
     }
     vec![
         namespaced::<Binding>("binding"),
+        ComponentStatus::info(),
         namespaced::<LocalSubjectAccessReview>("localsubjectaccessreview"),
         cluster::<SelfSubjectAccessReview>("selfsubjectaccessreview"),
         cluster::<SelfSubjectRulesReview>("selfsubjectrulesreview"),

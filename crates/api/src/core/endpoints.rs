@@ -23,6 +23,7 @@ impl Kind for Endpoints {
                 Column::age(),
             ],
             store_prefix: "services/endpoints".into(),
+            deprecation: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
             ..KindInfo::of::<Self>("endpoints")
         }
     }
@@ -86,10 +87,6 @@ impl Kind for Endpoints {
                 }
             }
         }
-    }
-
-    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
-        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()]
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -1,6 +1,7 @@
 //! The kinds of the core group.
 
 pub mod binding;
+mod component_status;
 mod config_map;
 mod endpoints;
 mod event;

@@ -3,6 +3,7 @@
 mod accept;
 mod binding;
 pub(crate) mod body;
+mod component_status;
 mod compress;
 mod eviction;
 mod logs;

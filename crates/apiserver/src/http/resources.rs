@@ -18,8 +18,8 @@ use crate::http::request_info::RequestInfo;
 use crate::http::reviews::Review;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
-    PeerAddress, RequestBody, Response, ResponseBody, binding, eviction, logs, options, pretty, proxy,
-    request_body, respond, reviews, scale, token_request, tunnel, watch,
+    PeerAddress, RequestBody, Response, ResponseBody, binding, component_status, eviction, logs, options,
+    pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
 };
 use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -75,6 +75,10 @@ async fn route(call: Call) -> ApiResult<Response> {
     if (info.group.as_str(), info.version.as_str(), info.resource.as_str()) == ("", "v1", "bindings") {
         return binding::collection(call).await;
     }
+    if (info.group.as_str(), info.version.as_str(), info.resource.as_str()) == ("", "v1", "componentstatuses")
+    {
+        return component_status::handle(call).boxed().await;
+    }
     if let Some(review) = Review::of(&info.group, &info.version, &info.resource) {
         return reviews::handle(call, review).boxed().await;
     }
@@ -86,11 +90,16 @@ async fn route(call: Call) -> ApiResult<Response> {
         return Err(ApiError::no_such_path());
     };
     placed(&call, &resource)?;
-    if info.subresource.is_empty() {
-        verb(call, resource).await
+    let deprecation = resource.info().deprecation;
+    let mut response = if info.subresource.is_empty() {
+        verb(call, resource).await?
     } else {
-        subresource(call, resource).await
+        subresource(call, resource).await?
+    };
+    if let Some(deprecation) = deprecation {
+        respond::warn(&mut response, &[deprecation.into()]);
     }
+    Ok(response)
 }
 
 /// Checks that the path fits the resource's scope and the method fits the path.

@@ -182,6 +182,19 @@ impl Entry {
         })
     }
 
+    /// The entry of an object that is in no store.
+    pub(crate) fn unstored(strategy: &dyn Strategy, object: &dyn Object) -> Result<Self, ApiError> {
+        let facts = Facts::of(strategy, object);
+        let value = object.encode().map_err(ApiError::internal)?;
+        Self::new(
+            &Head::of(strategy.info()),
+            facts.into(),
+            &value,
+            0,
+            EventType::Added,
+        )
+    }
+
     /// The same object with another resource version: what a `DELETED` event shows.
     pub(crate) fn deleted_at(&self, revision: i64) -> Self {
         let (before, after) = self.around_version();

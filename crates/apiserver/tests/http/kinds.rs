@@ -183,3 +183,65 @@ async fn a_bundles_authorities_are_looked_at() {
         assert_eq!(refused.failure(), (422, invalid(name, &detail)));
     }
 }
+
+fn warnings(answer: &Answer) -> Vec<&str> {
+    let all = answer.headers.get_all("warning").iter();
+    all.map(|value| value.to_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn whoever_uses_a_deprecated_kind_is_told() {
+    let server = Server::start().await;
+    let client = server.local();
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    let expected = [r#"299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice""#];
+    assert_eq!(warnings(&get(&client, endpoints).await), expected);
+    let made = post(&client, endpoints, &json!({"metadata": {"name": "e"}})).await;
+    assert_eq!((made.status.as_u16(), warnings(&made)), (201, expected.to_vec()));
+    assert_eq!(warnings(&get(&client, &format!("{endpoints}/e")).await), expected);
+    let slices = get(
+        &client,
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+    )
+    .await;
+    assert_eq!(warnings(&slices), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_stores_health_is_a_component_status() {
+    let server = Server::start().await;
+    let client = server.local();
+    let path = "/api/v1/componentstatuses";
+    let list = get(&client, path).await;
+    assert_eq!(
+        warnings(&list),
+        [r#"299 - "v1 ComponentStatus is deprecated in v1.19+""#]
+    );
+    let list = list.json();
+    assert_eq!(list["kind"], "ComponentStatusList");
+    assert_eq!(
+        list["items"][0]["conditions"],
+        json!([{"type": "Healthy", "status": "True", "message": "ok"}])
+    );
+    let table = get_as(&client, path, "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .await
+        .json();
+    assert_eq!(table["rows"][0]["cells"], json!(["etcd-0", "Healthy", "ok", ""]));
+    assert_eq!(
+        get(&client, &format!("{path}/etcd-0")).await.json()["kind"],
+        "ComponentStatus"
+    );
+    assert_eq!(
+        get(&client, &format!("{path}/moon")).await.failure(),
+        (404, "componentstatuses \"moon\" not found".into())
+    );
+    assert_eq!(delete(&client, &format!("{path}/etcd-0")).await.status, 405);
+    let Some(shown) = server.kubectl(&["get", "cs", "--no-headers"], "").await else {
+        return;
+    };
+    assert_eq!(
+        shown.out.split_whitespace().collect::<Vec<_>>(),
+        ["etcd-0", "Healthy", "ok"],
+        "{shown:?}"
+    );
+}
