@@ -6,8 +6,9 @@ SKIFF := $(or $(CARGO_TARGET_DIR),target)/release/skiff
 
 # What the build needs (a C compiler, the seccomp library, protoc for CRI) and what a node needs (nft).
 BUILD_PACKAGES := gcc libc6-dev pkg-config libseccomp-dev protobuf-compiler nftables
-# What the tests need besides: a registry, etcd, and programs to make images of, network namespaces, kubectl.
-TEST_PACKAGES := docker-registry etcd-client etcd-server python3 busybox-static iproute2 curl ca-certificates procps
+# What the tests need besides: a registry, etcd, and programs to make images of, network namespaces, Python's venv.
+TEST_PACKAGES := docker-registry etcd-client etcd-server python3 python3-venv busybox-static iproute2 curl \
+	ca-certificates procps
 
 ## Build the release binary, start a one-node cluster and wait until its node is Ready
 start: build
@@ -30,6 +31,9 @@ test-tools: tools
 	@tools/install $(TEST_PACKAGES)
 	@tools/install-command cargo-nextest cargo-nextest
 	@command -v kubectl >/dev/null || tools/install kubernetes-client
+	@command -v node >/dev/null || tools/install nodejs
+	@command -v npm >/dev/null || tools/install npm
+	@tools/clients
 
 ## Run every test. The whole-cluster tests start the binary that is built here.
 test: test-tools

@@ -134,7 +134,8 @@ impl Cluster {
         run(self.command(&self.binary).args(arguments))
     }
 
-    fn command(&self, program: &Path) -> Command {
+    /// A program in the cluster's directory, with its directories and its kubeconfig.
+    pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env("SKIFF_STATE_DIR", self.path("state"))

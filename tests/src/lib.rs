@@ -2,14 +2,18 @@
 //! with a real registry beside it, and removed again whatever happens.
 
 mod addresses;
+mod clients;
 mod cluster;
 mod guardian;
 mod registry;
 mod run;
+mod session;
 mod wait;
 
+pub use clients::client_cache;
 pub use cluster::{Cli, Cluster, skiff_binary};
 pub use guardian::bound;
 pub use registry::{Registry, free_port, image_cache};
 pub use run::{Output, run, run_with_input};
+pub use session::{Age, Mismatch, play};
 pub use wait::eventually;

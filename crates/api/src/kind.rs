@@ -164,6 +164,8 @@ pub struct KindInfo {
     pub indexed_fields: &'static [&'static str],
     /// Whether a delete leaves the object for a grace period (pods), instead of removing it at once.
     pub graceful: bool,
+    /// Whether a delete that removes the object answers with it, instead of a `Status` (upstream's `ReturnDeletedObject`).
+    pub returns_deleted: bool,
     /// Below `/registry` in the store, where that is not `{plural}` (core) or `{plural}` with its group's own rule:
     /// upstream keeps e.g. `services/specs` and `services/endpoints`, `minions` for nodes.
     pub store_prefix: Cow<'static, str>,
@@ -207,6 +209,7 @@ impl KindInfo {
             selectable_fields: &[],
             indexed_fields: &[],
             graceful: false,
+            returns_deleted: false,
             store_prefix: Cow::Borrowed(K::URL_PATH_SEGMENT),
             ttl: None,
             create_on_update: false,

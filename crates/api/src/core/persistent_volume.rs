@@ -43,6 +43,7 @@ const SOURCES: [&str; 22] = [
 impl Kind for PersistentVolume {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             short_names: &["pv"],
             scope: Scope::Cluster,
             subresources: &[Subresource::Status],

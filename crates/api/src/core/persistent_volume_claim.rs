@@ -41,6 +41,7 @@ pub fn class_name(claim: &PersistentVolumeClaim) -> Option<&str> {
 impl Kind for PersistentVolumeClaim {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             short_names: &["pvc"],
             subresources: &[Subresource::Status],
             columns: vec![

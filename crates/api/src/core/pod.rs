@@ -18,6 +18,7 @@ use crate::pod;
 impl Kind for Pod {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             short_names: &["po"],
             categories: &["all"],
             subresources: &[

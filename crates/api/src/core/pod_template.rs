@@ -14,6 +14,7 @@ use crate::same::same;
 impl Kind for PodTemplate {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             columns: vec![
                 Column::object_name(),
                 Column::new("Containers", "string", "Names of each container in the template."),

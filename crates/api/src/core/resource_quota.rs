@@ -28,6 +28,7 @@ const OPERATORS: [&str; 4] = ["DoesNotExist", "Exists", "In", "NotIn"];
 impl Kind for ResourceQuota {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             short_names: &["quota"],
             subresources: &[Subresource::Status],
             columns: vec![

@@ -187,6 +187,7 @@ fn normalize_cluster_ips(new: &mut ServiceSpec, old: Option<&ServiceSpec>) {
 impl Kind for Service {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             short_names: &["svc"],
             categories: &["all"],
             subresources: &[Subresource::Status, Subresource::Proxy],

@@ -9,6 +9,7 @@ use crate::kind::{Column, Kind, KindInfo, Subresource, age};
 impl Kind for ServiceAccount {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             short_names: &["sa"],
             subresources: &[Subresource::Token],
             columns: vec![

@@ -13,6 +13,7 @@ use crate::same::same;
 impl Kind for DeviceClass {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             scope: Scope::Cluster,
             ..KindInfo::of::<Self>("deviceclass")
         }

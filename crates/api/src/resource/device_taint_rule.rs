@@ -14,6 +14,7 @@ const MOST_CONDITIONS: usize = 8;
 impl Kind for DeviceTaintRule {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             scope: Scope::Cluster,
             subresources: &[Subresource::Status],
             ..KindInfo::of::<Self>("devicetaintrule")

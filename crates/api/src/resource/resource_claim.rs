@@ -14,6 +14,7 @@ use crate::same::same;
 impl Kind for ResourceClaim {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             subresources: &[Subresource::Status],
             columns: vec![
                 Column::object_name(),

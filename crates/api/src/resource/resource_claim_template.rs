@@ -10,7 +10,10 @@ use crate::same::same;
 
 impl Kind for ResourceClaimTemplate {
     fn info() -> KindInfo {
-        KindInfo::of::<Self>("resourceclaimtemplate")
+        KindInfo {
+            returns_deleted: true,
+            ..KindInfo::of::<Self>("resourceclaimtemplate")
+        }
     }
 
     fn default(&mut self) {

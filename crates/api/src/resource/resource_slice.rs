@@ -22,6 +22,7 @@ const ONE_PLACE: &str =
 impl Kind for ResourceSlice {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             scope: Scope::Cluster,
             columns: vec![
                 Column::object_name(),

@@ -1,7 +1,9 @@
-//! Nulls where Go sees the empty value: in maps, in lists.
+//! What is nothing to Go and something to us: nulls in maps and lists, empty lists and maps in fields.
 //!
 //! A field that is null counts as left out, for Go's decoder as for ours. But the null value of a label, or of a list's
 //! element, is an empty text to Go and a wrong type to ours; YAML's `key:` with nothing behind it makes such nulls.
+//!
+//! Go writes no list and no map that is empty (`omitempty`), so nobody ever sees that one was sent.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +12,24 @@ use super::{Definition, Type};
 /// Go's zero time.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// Replaces the nulls of maps and lists by the empty value of their type.
+/// The optional lists that Go writes even if they are empty: their fields have no `omitempty`.
+const WRITTEN_EMPTY: [(&str, &str); 6] = [
+    (
+        "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus",
+        "conditions",
+    ),
+    (
+        "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus",
+        "currentMetrics",
+    ),
+    ("io.k8s.api.discovery.v1.EndpointSlice", "endpoints"),
+    ("io.k8s.api.discovery.v1.EndpointSlice", "ports"),
+    ("io.k8s.api.rbac.v1.ClusterRole", "rules"),
+    ("io.k8s.api.rbac.v1.Role", "rules"),
+];
+
+/// Replaces the nulls of maps and lists by the empty value of their type, and leaves out the fields whose list or map
+/// is empty.
 pub(crate) fn settle(definition: &'static Definition, value: &mut Value) {
     let Value::Object(fields) = value else { return };
     // The one thing that cannot be left out here and can in Go.
@@ -24,11 +43,18 @@ pub(crate) fn settle(definition: &'static Definition, value: &mut Value) {
             *time = NO_TIME.into();
         }
     }
-    for (name, value) in fields {
-        if let Some(field) = definition.field(name) {
-            settle_in(field.type_, value);
-        }
-    }
+    fields.retain(|name, value| {
+        let Some(field) = definition.field(name) else {
+            return true;
+        };
+        settle_in(field.type_, value);
+        let empty = match (field.type_, &*value) {
+            (Type::List(_), Value::Array(list)) => list.is_empty(),
+            (Type::Map(_), Value::Object(map)) => map.is_empty(),
+            _ => false,
+        };
+        !empty || field.required || WRITTEN_EMPTY.contains(&(definition.name, field.name))
+    });
 }
 
 fn settle_in(type_: Type, value: &mut Value) {

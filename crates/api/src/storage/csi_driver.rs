@@ -22,6 +22,7 @@ const MIN_PERIOD: i64 = 10;
 impl Kind for CSIDriver {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             scope: Scope::Cluster,
             columns: vec![
                 Column::object_name(),

@@ -18,6 +18,7 @@ const MAX_NODE_ID: usize = 192;
 impl Kind for CSINode {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             scope: Scope::Cluster,
             columns: vec![
                 Column::object_name(),

@@ -33,6 +33,7 @@ pub fn is_default(annotations: Option<&BTreeMap<String, String>>) -> bool {
 impl Kind for StorageClass {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             short_names: &["sc"],
             scope: Scope::Cluster,
             columns: vec![

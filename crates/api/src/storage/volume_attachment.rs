@@ -13,6 +13,7 @@ use crate::same::same;
 impl Kind for VolumeAttachment {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             scope: Scope::Cluster,
             subresources: &[Subresource::Status],
             columns: vec![

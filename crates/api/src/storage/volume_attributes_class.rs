@@ -12,6 +12,7 @@ use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
 impl Kind for VolumeAttributesClass {
     fn info() -> KindInfo {
         KindInfo {
+            returns_deleted: true,
             short_names: &["vac"],
             scope: Scope::Cluster,
             columns: vec![

@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, Time};
+use serde_json::Value;
 use skiff_api::policy::disruption;
 use skiff_api::selector::LabelSelector;
 use skiff_api::{KindInfo, Subresource, Target, pod};
@@ -30,8 +31,7 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 pub(crate) async fn handle(mut call: Call, pods: Arc<Resource>) -> ApiResult<Response> {
     let mut write = options::write(&call.query, "CreateOptions", &call.user)?;
     let body = call.read_object().await?;
-    let eviction: Eviction =
-        serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let eviction = decode(&body)?;
     let (namespace, name) = call.place(&pods);
     if eviction.metadata.name.as_deref().unwrap_or_default() != name {
         return Err(ApiError::bad_request(
@@ -67,6 +67,19 @@ pub(crate) async fn handle(mut call: Call, pods: Arc<Resource>) -> ApiResult<Res
     };
     evictor.evict().await?;
     respond::json(201, &created())
+}
+
+/// Older clients say the version in which evictions began; nothing but the version's name has changed since.
+fn decode(body: &[u8]) -> ApiResult<Eviction> {
+    let unfit = |error: serde_json::Error| ApiError::bad_request(error.to_string());
+    let mut tree: Value = serde_json::from_slice(body).map_err(unfit)?;
+    if let Some(version) = tree
+        .get_mut("apiVersion")
+        .filter(|version| *version == "policy/v1beta1")
+    {
+        *version = "policy/v1".into();
+    }
+    serde_json::from_value(tree).map_err(unfit)
 }
 
 /// What a subresource answers that makes no object of its own.

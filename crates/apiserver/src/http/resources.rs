@@ -344,6 +344,7 @@ async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
             };
             object(&call, &resource, code, &entry)
         }
+        Deleted::Removed(entry) if resource.info().returns_deleted => object(&call, &resource, 200, &entry),
         Deleted::Removed(entry) => respond::json(200, &respond::success(deleted_details(&resource, &entry)?)),
     }
 }

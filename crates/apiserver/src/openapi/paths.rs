@@ -65,7 +65,8 @@ pub(super) fn add(paths: &mut Map<String, Value>, prefix: &str, info: &KindInfo,
     at("get", "get", name, None, &[]);
     at("update", "put", name, Some(name), WRITE);
     at("patch", "patch", name, Some(PATCH), PATCH_PARAMETERS);
-    at("delete", "delete", STATUS, Some(DELETE_OPTIONS), DELETE);
+    let deleted = if info.returns_deleted { name } else { STATUS };
+    at("delete", "delete", deleted, Some(DELETE_OPTIONS), DELETE);
     insert(paths, item.clone(), at_item, path_parameters(namespaced, true));
 
     for subresource in served(info) {

@@ -133,11 +133,28 @@ impl Decoder {
                 _ => {}
             }
         }
-        let object = strategy
-            .decode(json)
-            .map_err(|error| Unfit(format!("json: {error}")))?;
+        // Decoding by way of a tree drops the lists and maps that are empty; most bodies have none.
+        let object = if has_empty(json) {
+            serde_json::from_slice(json).and_then(|tree| strategy.decode_value(tree))
+        } else {
+            strategy.decode(json)
+        };
+        let object = object.map_err(|error| Unfit(format!("json: {error}")))?;
         Ok(Decoded { object, warnings })
     }
+}
+
+/// Whether a text may hold an empty list or an empty object; it may be wrong about what is inside of strings.
+fn has_empty(json: &[u8]) -> bool {
+    let mut open = 0;
+    for byte in json {
+        match (byte, open) {
+            (b']', b'[') | (b'}', b'{') => return true,
+            (b' ' | b'\n' | b'\r' | b'\t', _) => {}
+            (byte, _) => open = *byte,
+        }
+    }
+    false
 }
 
 fn type_meta(body: &[u8]) -> Result<TypeMeta<'_>, String> {

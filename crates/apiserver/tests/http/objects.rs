@@ -252,6 +252,19 @@ async fn a_deletion_answers_with_a_status_or_the_object() {
     let marked = delete(&client, &format!("{MAPS}/kept")).await;
     assert_eq!(marked.status, 200);
     assert!(marked.json()["metadata"]["deletionTimestamp"].is_string());
+    // Some kinds answer with what was deleted: clients decode the answer as that.
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "robot" } });
+    post(&client, accounts, &account).await;
+    let deleted = delete(&client, &format!("{accounts}/robot")).await;
+    assert_eq!(
+        (
+            deleted.status,
+            deleted.json()["kind"].clone(),
+            deleted.json()["metadata"]["name"].clone()
+        ),
+        (http::StatusCode::OK, json!("ServiceAccount"), json!("robot"))
+    );
     for name in ["x", "y"] {
         post(&client, MAPS, &map(name)).await;
     }
@@ -501,4 +514,45 @@ async fn a_second_server_on_the_same_state_knows_it_all() {
         drop((client, api));
         store.close().await;
     }
+}
+
+#[tokio::test]
+async fn empty_lists_and_maps_are_left_out_as_go_does() {
+    let server = Server::start().await;
+    let client = server.local();
+    let mut sent = map("empty");
+    sent["data"] = json!({});
+    sent["metadata"]["labels"] = json!({});
+    sent["metadata"]["ownerReferences"] = json!([]);
+    sent["metadata"]["finalizers"] = json!(["example.com/a"]);
+    let made = post(&client, MAPS, &sent).await.json();
+    let fields = |object: &Value| -> Vec<String> {
+        let metadata = object["metadata"].as_object().unwrap().keys().cloned();
+        metadata
+            .chain(object.as_object().unwrap().keys().cloned())
+            .collect()
+    };
+    for field in ["data", "labels", "ownerReferences"] {
+        assert!(!fields(&made).contains(&field.to_string()), "{made}");
+    }
+    let path = format!("{MAPS}/empty");
+    let patch = r#"[{ "op": "replace", "path": "/metadata/finalizers", "value": [] }]"#;
+    let headers = [("content-type", "application/json-patch+json")];
+    let patched = send(&client, request(Method::PATCH, &path, &headers, patch)).await;
+    assert!(
+        !fields(&patched.json()).contains(&"finalizers".to_string()),
+        "{}",
+        patched.text()
+    );
+    // What is an object of its own says something even when it is empty.
+    let policy = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "all" },
+        "spec": { "podSelector": {}, "ingress": [], "egress": [{}] },
+    });
+    let policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+    let made = post(&client, policies, &policy).await.json();
+    assert_eq!(
+        made["spec"],
+        json!({ "podSelector": {}, "egress": [{}], "policyTypes": ["Ingress", "Egress"] })
+    );
 }

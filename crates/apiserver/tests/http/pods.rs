@@ -109,14 +109,17 @@ async fn a_deployment_is_scaled() {
 async fn an_eviction_deletes() {
     let server = Server::start().await.with_default_account().await;
     let client = server.local();
-    post(&client, PODS, &pod("p")).await;
-    let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "p" }, "deleteOptions": { "gracePeriodSeconds": 0 } });
-    let answer = post(&client, &format!("{PODS}/p/eviction"), &eviction).await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.json()["status"].as_str()),
-        (201, Some("Success"))
-    );
-    assert_eq!(get(&client, &format!("{PODS}/p")).await.status, 404);
+    // Clients of before 1.22 drain nodes by the version in which evictions began.
+    for version in ["policy/v1", "policy/v1beta1"] {
+        post(&client, PODS, &pod("p")).await;
+        let eviction = json!({ "apiVersion": version, "kind": "Eviction", "metadata": { "name": "p" }, "deleteOptions": { "gracePeriodSeconds": 0 } });
+        let answer = post(&client, &format!("{PODS}/p/eviction"), &eviction).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["status"].as_str()),
+            (201, Some("Success"))
+        );
+        assert_eq!(get(&client, &format!("{PODS}/p")).await.status, 404);
+    }
 }
 
 /// A node's HTTPS server that knows who asks: echoes what it is asked, or refuses.

@@ -252,14 +252,17 @@ impl Runtime {
         let mut copy =
             |stream, wrap| pumps.spawn(pump(stream, wrap, session.outbound.clone(), ended.clone()));
         let (mut conversation, stdin, tty);
+        let mut early = None;
         if let Some(console) = console {
             conversation = sandbox.shim.open(&request, Vec::new()).await?;
+            // Not begun anew: the connection that the terminal comes over may have been accepted already.
+            let mut terminal = std::pin::pin!(console.take());
             let terminal = tokio::select! {
-                terminal = console.take() => terminal?,
+                terminal = &mut terminal => terminal?,
                 reply = conversation.next() => {
-                    // It has failed, or ended before its terminal was looked at.
-                    reply?;
-                    console.take().await?
+                    // It has failed, or ended before its terminal was looked at. There is no second answer.
+                    early = Some(reply?);
+                    terminal.await?
                 }
             };
             copy(terminal.clone(), Outbound::Stdout as fn(Bytes) -> Outbound);
@@ -290,8 +293,14 @@ impl Runtime {
             (stdin, tty) = (input, None);
         }
         // Leaving drops the conversation, which is how the shim learns to kill the process.
+        let answer = async {
+            match early {
+                Some(reply) => Ok(reply),
+                None => conversation.next().await,
+            }
+        };
         let reply = tokio::select! {
-            reply = conversation.next() => reply?,
+            reply = answer => reply?,
             () = feed_to_the_end(&mut session.inbound, stdin, tty.as_ref()) => {
                 return Err(ShimError::Failed("the client has left".to_owned()));
             }

@@ -317,7 +317,8 @@ impl RuntimeService for Containers {
         &self,
         request: Request<v1::PortForwardRequest>,
     ) -> Answer<v1::PortForwardResponse> {
-        let sandbox = self.runtime.sandbox(&request.into_inner().pod_sandbox_id)?;
+        let request = request.into_inner();
+        let sandbox = self.runtime.sandbox(&request.pod_sandbox_id)?;
         if sandbox.record.lock().phase != Phase::Ready {
             return Err(Status::unknown(format!(
                 "sandbox container \"{}\" is not running",
@@ -326,6 +327,11 @@ impl RuntimeService for Containers {
         }
         let url = self.addresses.give(Purpose::PortForward {
             sandbox: sandbox.id.clone(),
+            ports: request
+                .port
+                .iter()
+                .filter_map(|&port| u16::try_from(port).ok())
+                .collect(),
         })?;
         answer(v1::PortForwardResponse { url })
     }

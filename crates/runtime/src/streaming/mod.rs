@@ -45,7 +45,11 @@ pub(crate) enum Purpose {
     /// Joins a container's own process.
     Attach { container: String, wanted: Wanted },
     /// Connects into a sandbox.
-    PortForward { sandbox: String },
+    PortForward {
+        sandbox: String,
+        /// Only who speaks channels says beforehand which.
+        ports: Vec<u16>,
+    },
 }
 
 /// The addresses that have been given out.
@@ -104,6 +108,7 @@ mod tests {
         let (addresses, _listener) = Addresses::listen().await.unwrap();
         let purpose = Purpose::PortForward {
             sandbox: "s".to_owned(),
+            ports: Vec::new(),
         };
         let url = addresses.give(purpose.clone()).unwrap();
         let path = url.strip_prefix(&format!("http://{}", addresses.server)).unwrap();

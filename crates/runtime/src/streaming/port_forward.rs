@@ -1,4 +1,5 @@
-//! Port forwarding: for each connection of the client a pair of SPDY streams, one for data and one for what went wrong.
+//! Port forwarding: for each connection of the client a pair of SPDY streams, one for data and one for what went wrong;
+//! or for each port a pair of WebSocket channels.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,12 +9,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use nix::sched::{CloneFlags, setns};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::spdy::{self, Frame};
+use super::websocket;
 use crate::runtime::Runtime;
 
 /// Pieces that wait for a slow side.
@@ -31,6 +36,28 @@ struct Pair {
     port: u16,
 }
 
+/// Where connections lead.
+#[derive(Clone, Debug)]
+struct Place {
+    /// The pod's network; `None` is the node's.
+    netns: Option<PathBuf>,
+    /// The pod's name in messages.
+    pod: String,
+}
+
+impl Place {
+    fn of(runtime: &Runtime, sandbox: &str) -> io::Result<Self> {
+        let entry = runtime
+            .sandbox(sandbox)
+            .map_err(|status| io::Error::other(status.message().to_owned()))?;
+        let record = entry.record.lock().clone();
+        Ok(Self {
+            netns: (!record.host_network()).then(|| runtime.sandbox_paths(&record.id).netns),
+            pod: format!("{}, uid {}", record.id, record.uid),
+        })
+    }
+}
+
 /// Serves a client until it leaves.
 pub(super) async fn serve<S>(connection: S, runtime: &Runtime, sandbox: &str)
 where
@@ -45,11 +72,7 @@ async fn forward<S>(connection: S, runtime: &Runtime, sandbox: &str) -> io::Resu
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let entry = runtime
-        .sandbox(sandbox)
-        .map_err(|status| io::Error::other(status.message().to_owned()))?;
-    let record = entry.record.lock().clone();
-    let netns = (!record.host_network()).then(|| runtime.sandbox_paths(&record.id).netns);
+    let place = Place::of(runtime, sandbox)?;
     let (from, mut to) = tokio::io::split(connection);
     let (out, mut frames) = mpsc::channel::<Bytes>(PIECES);
     // Ends when nobody is left who could send, or with the first error.
@@ -59,18 +82,12 @@ where
         }
         to.shutdown().await
     });
-    let pod = format!("{}, uid {}", record.id, record.uid);
-    let result = read(from, out, netns, &pod).await;
+    let result = read(from, out, place).await;
     writer.abort();
     result
 }
 
-async fn read<R: AsyncRead + Unpin>(
-    from: R,
-    out: mpsc::Sender<Bytes>,
-    netns: Option<PathBuf>,
-    pod: &str,
-) -> io::Result<()> {
+async fn read<R: AsyncRead + Unpin>(from: R, out: mpsc::Sender<Bytes>, place: Place) -> io::Result<()> {
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     let mut reader = spdy::Reader::new(from)?;
     let mut pairs: HashMap<String, Pair> = HashMap::new();
@@ -118,14 +135,10 @@ async fn read<R: AsyncRead + Unpin>(
                         None
                     }
                 }) {
-                    let (out, netns, pod) = (out.clone(), netns.clone(), pod.to_owned());
+                    let (out, place) = (out.clone(), place.clone());
                     connections.spawn(async move {
-                        let told = match one(port, netns, stream, data, &out).await {
-                            Ok(()) => String::new(),
-                            Err(why) => {
-                                format!("error forwarding port {port} to pod {pod}: {why}")
-                            }
-                        };
+                        let told =
+                            one(port, &place, data, &out, |piece| spdy::data(stream, piece, false)).await;
                         let _ = out.send(spdy::data(error, told.as_bytes(), true)).await;
                         let _ = out.send(spdy::data(stream, &[], true)).await;
                     });
@@ -150,15 +163,94 @@ async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-/// One connection, from its beginning to its end.
+/// Serves a client that speaks channels: port after port it has one for data and one for what went wrong, of which the
+/// first message each is the port's number in two bytes, the lower first.
+pub(super) async fn serve_channels<S>(
+    socket: WebSocketStream<S>,
+    runtime: &Runtime,
+    sandbox: &str,
+    ports: &[u16],
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let place = match Place::of(runtime, sandbox) {
+        Ok(place) => place,
+        Err(error) => return tracing::debug!(%error, sandbox, "port forwarding came to nothing"),
+    };
+    let (mut sink, mut stream) = socket.split();
+    let (out, mut messages) = mpsc::channel::<Bytes>(PIECES);
+    let mut inputs = HashMap::new();
+    let mut connections = tokio::task::JoinSet::new();
+    for (channel, &port) in (0_u8..).step_by(2).zip(ports) {
+        let (input, data) = mpsc::channel(PIECES);
+        inputs.insert(channel, input);
+        let (out, place) = (out.clone(), place.clone());
+        connections.spawn(async move {
+            let error = channel.saturating_add(1);
+            for channel in [channel, error] {
+                let _ = out.send(websocket::framed(channel, &port.to_le_bytes())).await;
+            }
+            let told = one(port, &place, data, &out, |piece| {
+                websocket::framed(channel, piece)
+            })
+            .await;
+            if !told.is_empty() {
+                let _ = out.send(websocket::framed(error, told.as_bytes())).await;
+            }
+        });
+    }
+    drop(out);
+    let reader = tokio::spawn(async move {
+        while let Some(Ok(message)) = stream.next().await {
+            let Message::Binary(bytes) = message else {
+                if message.is_close() {
+                    return;
+                }
+                continue;
+            };
+            let Some((channel, _)) = bytes.split_first() else {
+                continue;
+            };
+            if let Some(input) = inputs.get(channel)
+                && input.send(bytes.slice(1..)).await.is_err()
+            {
+                inputs.remove(channel);
+            }
+        }
+    });
+    // Ends when all connections have, or when the client is gone.
+    while let Some(message) = messages.recv().await {
+        if sink.send(Message::Binary(message)).await.is_err() {
+            break;
+        }
+    }
+    let _ = sink.send(websocket::farewell()).await;
+    let _ = sink.close().await;
+    reader.abort();
+}
+
+/// One connection, from its beginning to its end; returns what went wrong.
 async fn one(
     port: u16,
-    netns: Option<PathBuf>,
-    stream: u32,
+    place: &Place,
+    data: mpsc::Receiver<Bytes>,
+    out: &mpsc::Sender<Bytes>,
+    frame: impl Fn(&[u8]) -> Bytes,
+) -> String {
+    match carry(port, place, data, out, frame).await {
+        Ok(()) => String::new(),
+        Err(why) => format!("error forwarding port {port} to pod {}: {why}", place.pod),
+    }
+}
+
+async fn carry(
+    port: u16,
+    place: &Place,
     mut data: mpsc::Receiver<Bytes>,
     out: &mpsc::Sender<Bytes>,
+    frame: impl Fn(&[u8]) -> Bytes,
 ) -> io::Result<()> {
-    let (mut from_pod, mut to_pod) = connect(port, netns).await?.into_split();
+    let (mut from_pod, mut to_pod) = connect(port, place.netns.clone()).await?.into_split();
     let sent = async {
         while let Some(bytes) = data.recv().await {
             if to_pod.write_all(&bytes).await.is_err() {
@@ -171,7 +263,7 @@ async fn one(
         let mut buffer = vec![0; spdy::PIECE];
         while let Ok(n @ 1..) = from_pod.read(&mut buffer).await {
             let piece = buffer.get(..n).unwrap_or_default();
-            if out.send(spdy::data(stream, piece, false)).await.is_err() {
+            if out.send(frame(piece)).await.is_err() {
                 return;
             }
         }

@@ -89,6 +89,9 @@ fn answer(
         Ok(agreed) => agreed,
         Err(message) => return refusal(StatusCode::BAD_REQUEST, message),
     };
+    if protocol == V4 && matches!(&purpose, Purpose::PortForward { ports, .. } if ports.is_empty()) {
+        return refusal(StatusCode::BAD_REQUEST, "query parameter \"port\" is required");
+    }
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -118,7 +121,7 @@ fn answer(
         let shutdown = runtime.shutdown.clone();
         let serve = async {
             match upgrade.await {
-                Ok(connection) => connected(connection, transport, purpose, runtime).await,
+                Ok(connection) => connected(connection, transport, protocol, purpose, runtime).await,
                 Err(error) => tracing::debug!(%error, "an upgrade came to nothing"),
             }
         };
@@ -148,7 +151,7 @@ fn negotiate(headers: &HeaderMap, purpose: &Purpose) -> Result<(Transport, &'sta
     let upgrades = |to: &str| values(headers, "upgrade").any(|value| value.eq_ignore_ascii_case(to));
     let (transport, known, asked): (_, &[&'static str], Vec<&str>) = if upgrades("websocket") {
         let known: &[&'static str] = if is_forward {
-            &[TUNNELLED_PORT_FORWARD]
+            &[TUNNELLED_PORT_FORWARD, V4]
         } else {
             &[V5, V4]
         };
@@ -166,15 +169,25 @@ fn negotiate(headers: &HeaderMap, purpose: &Purpose) -> Result<(Transport, &'sta
         .ok_or_else(|| format!("unable to upgrade: unable to negotiate protocol: client supports {asked:?}, server accepts {known:?}"))
 }
 
-async fn connected(connection: Upgraded, transport: Transport, purpose: Purpose, runtime: Arc<Runtime>) {
+async fn connected(
+    connection: Upgraded,
+    transport: Transport,
+    protocol: &str,
+    purpose: Purpose,
+    runtime: Arc<Runtime>,
+) {
     let connection = TokioIo::new(connection);
     let (container, command, wanted) = match purpose {
-        Purpose::PortForward { sandbox } => {
+        Purpose::PortForward { sandbox, ports } => {
             return match transport {
                 Transport::Spdy => port_forward::serve(connection, &runtime, &sandbox).await,
                 Transport::WebSocket => {
                     let socket = WebSocketStream::from_raw_socket(connection, Role::Server, None).await;
-                    port_forward::serve(websocket::tunnel(socket), &runtime, &sandbox).await;
+                    if protocol == V4 {
+                        port_forward::serve_channels(socket, &runtime, &sandbox, &ports).await;
+                    } else {
+                        port_forward::serve(websocket::tunnel(socket), &runtime, &sandbox).await;
+                    }
                 }
             };
         }
@@ -242,6 +255,7 @@ mod tests {
         };
         let forward = Purpose::PortForward {
             sandbox: "s".to_owned(),
+            ports: vec![80],
         };
         let headers = |upgrade: &str, name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
@@ -271,6 +285,7 @@ mod tests {
                 &forward,
                 Some((Transport::Spdy, PORT_FORWARD)),
             ),
+            (socket(both), &forward, Some((Transport::WebSocket, V4))),
             (HeaderMap::new(), &forward, None),
         ];
         for (headers, purpose, expected) in cases {

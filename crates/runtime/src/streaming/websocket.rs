@@ -40,18 +40,19 @@ fn outbound(piece: &Outbound) -> Message {
         Outbound::Stderr(bytes) => (STDERR, bytes),
         Outbound::End(status) => (ERROR, status),
     };
-    framed(channel, bytes)
+    Message::Binary(framed(channel, bytes))
 }
 
-fn framed(channel: u8, bytes: &[u8]) -> Message {
+/// A message of a channel.
+pub(super) fn framed(channel: u8, bytes: &[u8]) -> Bytes {
     let mut message = BytesMut::with_capacity(bytes.len() + 1);
     message.put_u8(channel);
     message.extend_from_slice(bytes);
-    Message::Binary(message.freeze())
+    message.freeze()
 }
 
 /// Clients take an end without a code for a broken connection.
-fn farewell() -> Message {
+pub(super) fn farewell() -> Message {
     Message::Close(Some(CloseFrame {
         code: CloseCode::Normal,
         reason: "".into(),
@@ -70,7 +71,7 @@ where
         Wanted { stderr: true, .. } => STDERR,
         _ => ERROR,
     };
-    if sink.send(framed(first, &[])).await.is_err() {
+    if sink.send(Message::Binary(framed(first, &[]))).await.is_err() {
         return;
     }
     let reader = tokio::spawn(read(stream, remote.inbound));
