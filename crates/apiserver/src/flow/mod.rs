@@ -4,11 +4,12 @@
 //! waits. The objects are those of `flowcontrol.apiserver.k8s.io`, followed as they change.
 
 mod builtin;
+mod counters;
 mod keep;
 mod schema;
 mod seats;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::error::{ApiError, ApiResult};
 use crate::http::request_info::RequestInfo;
 use crate::user::UserInfo;
+use counters::{Counted, Counters, Rejection};
 use schema::Schema;
 use seats::{LevelConfig, Outcome, Seats};
 
@@ -33,8 +35,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 pub(crate) struct Turn {
     /// The uid of its schema, and that of its level, as the response's headers tell.
     pub(crate) uids: (Arc<str>, Arc<str>),
-    /// Given back when the last of its clones is dropped; `None`: the level is exempt.
-    pub(crate) seat: Option<Arc<Seat>>,
+    /// The seat, `None` where the level is exempt, and the request's part in the counts: given back when the last clone
+    /// is dropped.
+    _held: Arc<(Option<Seat>, Counted)>,
 }
 
 /// Gives requests their turns; clones share it.
@@ -42,6 +45,8 @@ pub(crate) struct Turn {
 pub(crate) struct Flow {
     rules: Arc<RwLock<Arc<Rules>>>,
     seats: Arc<Mutex<Seats>>,
+    /// By schema; the counts outlive a change of its object.
+    counters: Arc<Mutex<BTreeMap<String, Arc<Counters>>>>,
     longest_wait: Duration,
 }
 
@@ -60,6 +65,7 @@ impl Flow {
         let flow = Self {
             rules: Arc::default(),
             seats: Arc::new(Mutex::new(Seats::new(seats))),
+            counters: Arc::default(),
             longest_wait: LONGEST_WAIT,
         };
         flow.configure(&[], &[]);
@@ -102,9 +108,20 @@ impl Flow {
             .collect();
         let mut compiled: Vec<Schema> = schemas
             .into_iter()
-            .map(Schema::of)
+            .map(|schema| {
+                let counters = self
+                    .counters
+                    .lock()
+                    .entry(name(&schema.metadata))
+                    .or_default()
+                    .clone();
+                Schema::of(schema, counters)
+            })
             .filter(|schema| known.contains_key(&schema.level))
             .collect();
+        self.counters
+            .lock()
+            .retain(|name, _| compiled.iter().any(|schema| schema.name == *name));
         compiled.sort_by(|a, b| (a.precedence, &a.name).cmp(&(b.precedence, &b.name)));
         self.seats
             .lock()
@@ -129,27 +146,52 @@ impl Flow {
             None => return Err(busy()),
         };
         let seat = if limited {
-            Some(Arc::new(self.seat(&schema.level, schema.flow(info, user)).await?))
+            let seat = self.seat(schema, schema.flow(info, user)).await;
+            Some(seat.map_err(|why| {
+                schema.counters.reject(why);
+                busy()
+            })?)
         } else {
             None
         };
         Ok(Turn {
             uids: (schema.uid.clone(), level_uid),
-            seat,
+            _held: Arc::new((seat, Counted::executing(&schema.counters))),
         })
     }
 
-    async fn seat(&self, level: &Arc<str>, flow: u64) -> ApiResult<Seat> {
-        let outcome = Seats::ask(&self.seats, level, flow);
+    async fn seat(&self, schema: &Schema, flow: u64) -> Result<Seat, Rejection> {
+        let outcome = Seats::ask(&self.seats, &schema.level, flow);
         match outcome {
             Outcome::Now(seat) => Ok(seat),
-            Outcome::Full => Err(busy()),
-            Outcome::Wait(turn) => match tokio::time::timeout(self.longest_wait, turn).await {
-                Ok(Ok(seat)) => Ok(seat),
-                // Not in time, or the level is gone.
-                Ok(Err(_)) | Err(_) => Err(busy()),
-            },
+            Outcome::Full { waits: true } => Err(Rejection::QueueFull),
+            Outcome::Full { waits: false } => Err(Rejection::Limit),
+            Outcome::Wait(turn) => {
+                let _waiting = Counted::waiting(&schema.counters);
+                match tokio::time::timeout(self.longest_wait, turn).await {
+                    Ok(Ok(seat)) => Ok(seat),
+                    Err(_) => Err(Rejection::TimeOut),
+                    // The level is gone.
+                    Ok(Err(_)) => Err(Rejection::Limit),
+                }
+            }
         }
+    }
+
+    /// The metrics of flow control.
+    pub(crate) fn render(&self) -> String {
+        let rules = self.rules.read().clone();
+        let schemas = rules.schemas.iter();
+        let schemas = schemas.map(|schema| {
+            (
+                schema.name.as_str(),
+                schema.level.as_ref(),
+                schema.counters.as_ref(),
+            )
+        });
+        let levels = self.seats.lock().nominal();
+        // Writing into a String cannot fail.
+        counters::render(schemas, levels.into_iter()).unwrap_or_default()
     }
 }
 

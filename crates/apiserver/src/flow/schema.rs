@@ -7,6 +7,7 @@ use k8s_openapi::api::flowcontrol::v1::{
     FlowSchema, NonResourcePolicyRule, PolicyRulesWithSubjects, ResourcePolicyRule, Subject,
 };
 
+use super::counters::Counters;
 use crate::auth::rbac::rules::{ALL, has_or_all, url_covers};
 use crate::http::request_info::RequestInfo;
 use crate::user::UserInfo;
@@ -25,18 +26,20 @@ pub(super) struct Schema {
     pub(super) uid: Arc<str>,
     pub(super) precedence: i32,
     pub(super) level: Arc<str>,
+    pub(super) counters: Arc<Counters>,
     by: By,
     rules: Vec<PolicyRulesWithSubjects>,
 }
 
 impl Schema {
-    pub(super) fn of(object: FlowSchema) -> Self {
+    pub(super) fn of(object: FlowSchema, counters: Arc<Counters>) -> Self {
         let spec = object.spec;
         Self {
             name: object.metadata.name.unwrap_or_default(),
             uid: object.metadata.uid.unwrap_or_default().into(),
             precedence: spec.matching_precedence.unwrap_or_default(),
             level: spec.priority_level_configuration.name.into(),
+            counters,
             by: match spec
                 .distinguisher_method
                 .as_ref()

@@ -158,7 +158,10 @@ impl Drop for Seat {
 pub(super) enum Outcome {
     Now(Seat),
     Wait(oneshot::Receiver<Seat>),
-    Full,
+    /// No; whether others of the level wait.
+    Full {
+        waits: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -212,6 +215,16 @@ impl Seats {
         self.unused = self.levels.values().map(Level::unused).sum();
     }
 
+    /// The levels and how many seats are their own.
+    pub(super) fn nominal(&self) -> Vec<(String, usize)> {
+        let present = self.levels.iter().filter(|(_, level)| !level.is_gone);
+        let mut levels: Vec<(String, usize)> = present
+            .map(|(name, level)| (name.to_string(), level.nominal))
+            .collect();
+        levels.sort();
+        levels
+    }
+
     /// Whether a level may take one more seat.
     fn has_room(&self, level: &Level) -> bool {
         level.used < level.kept || (level.used < level.most && self.used + self.unused < self.total)
@@ -242,8 +255,9 @@ impl Seats {
     pub(super) fn ask(this: &Arc<Mutex<Self>>, name: &Arc<str>, flow: u64) -> Outcome {
         let mut seats = this.lock();
         let Some(level) = seats.levels.get(name) else {
-            return Outcome::Full;
+            return Outcome::Full { waits: false };
         };
+        let waits = level.queuing.is_some();
         if level.turns.is_empty() && seats.has_room(level) {
             seats.sit(name);
             return Outcome::Now(Seat {
@@ -258,7 +272,7 @@ impl Seats {
                 seats.seat_waiting(this);
                 Outcome::Wait(waiting)
             }
-            None => Outcome::Full,
+            None => Outcome::Full { waits },
         }
     }
 
@@ -367,7 +381,7 @@ mod tests {
         let name: Arc<str> = "a".into();
         let _sitting = taken(&seats, "a");
         let waiting: Vec<_> = (0..2).map(|_| Seats::ask(&seats, &name, 0)).collect();
-        assert!(matches!(Seats::ask(&seats, &name, 0), Outcome::Full));
+        assert!(matches!(Seats::ask(&seats, &name, 0), Outcome::Full { .. }));
         drop(waiting);
         assert!(
             matches!(Seats::ask(&seats, &name, 0), Outcome::Wait(_)),
@@ -380,7 +394,7 @@ mod tests {
         let seats = seats([level("a", 1, 0, 2), level("b", 1, 0, 2)]);
         let sitting = taken(&seats, "a");
         seats.lock().configure([level("b", 1, 0, 2)].into_iter());
-        assert!(matches!(Seats::ask(&seats, &"a".into(), 0), Outcome::Full));
+        assert!(matches!(Seats::ask(&seats, &"a".into(), 0), Outcome::Full { .. }));
         assert_eq!(taken(&seats, "b").len(), 10, "what b keeps is more now");
         drop(sitting);
         assert_eq!(seats.lock().levels.len(), 1);

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::flow::Seat;
+use crate::flow::Turn;
 
 /// The body of a response.
 ///
@@ -19,8 +18,8 @@ use crate::flow::Seat;
 #[derive(Default)]
 pub struct ResponseBody {
     content: Content,
-    /// The request's seat, given back when the body has been written.
-    seat: Option<Arc<Seat>>,
+    /// The request's turn, which ends when the body has been written.
+    turn: Option<Turn>,
 }
 
 enum Content {
@@ -68,7 +67,7 @@ impl ResponseBody {
         let size = segments.iter().map(|segment| segment.len() as u64).sum();
         Self {
             content: Content::Segments(segments, size),
-            seat: None,
+            turn: None,
         }
     }
 
@@ -76,7 +75,7 @@ impl ResponseBody {
     pub fn stream(stream: BoxStream<'static, Bytes>) -> Self {
         Self {
             content: Content::Stream(stream),
-            seat: None,
+            turn: None,
         }
     }
 
@@ -84,13 +83,13 @@ impl ResponseBody {
     pub fn relayed(stream: BoxStream<'static, Result<Bytes, std::io::Error>>) -> Self {
         Self {
             content: Content::Relayed(stream),
-            seat: None,
+            turn: None,
         }
     }
 
-    /// Keeps the request's seat until the body has been written.
-    pub(crate) fn hold(&mut self, seat: Arc<Seat>) {
-        self.seat = Some(seat);
+    /// Keeps the request's turn until the body has been written.
+    pub(crate) fn hold(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// The segments, when the size is known; the body is empty afterwards.
@@ -104,7 +103,7 @@ impl ResponseBody {
         }
     }
 
-    /// Replaces the content, keeping the request's seat.
+    /// Replaces the content, keeping the request's turn.
     pub(crate) fn replace(&mut self, other: ResponseBody) {
         self.content = other.content;
     }

@@ -205,9 +205,7 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
     let mut response = answer.await.unwrap_or_else(|error| respond::error(&error));
     if let Some(turn) = turn {
         name_turn(&mut response, &turn);
-        if let Some(seat) = turn.seat {
-            response.body_mut().hold(seat);
-        }
+        response.body_mut().hold(turn);
     }
     response
 }

@@ -277,7 +277,7 @@ async fn metrics(call: &Call) -> ApiResult<Response> {
         let count = resource.list(&from_cache).await?.items.len();
         objects.push((resource.info().group_resource(), count));
     }
-    let text = call.shared.metrics.render(objects.into_iter());
+    let text = call.shared.metrics.render(objects.into_iter()) + &call.shared.flow.render();
     Ok(respond::typed(
         200,
         "text/plain; version=0.0.4; charset=utf-8",

@@ -225,6 +225,15 @@ async fn clients_that_never_finish_do_not_keep_a_node_from_renewing_its_lease() 
     // Nothing here waits for a seat, which would take as long as the crowd stays.
     tokio::time::timeout(Duration::from_secs(10), calm).await.unwrap();
 
+    let metrics = get(&admin, "/metrics").await.text();
+    for line in [
+        r#"apiserver_flowcontrol_rejected_requests_total{flow_schema="crowd",priority_level="crowd",reason="concurrency-limit"}"#,
+        r#"apiserver_flowcontrol_dispatched_requests_total{flow_schema="system-node-high",priority_level="node-high"} 21"#,
+        r#"apiserver_flowcontrol_nominal_limit_seats{priority_level="node-high"}"#,
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+
     // The crowd goes, and its seats are free again.
     crowd.shutdown().await;
     becomes(&outside, CONFIG_MAPS, "served", |_| true).await;
