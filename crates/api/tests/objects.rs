@@ -323,6 +323,36 @@ fn events_and_leases_are_checked() {
             "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
         ]
     );
+    let lease = |spec: Value| {
+        create_errors(
+            "coordination.k8s.io/Lease",
+            json!({"metadata": metadata("l"), "spec": spec}),
+        )
+    };
+    let unsupported = |strategy: &str| {
+        format!(
+            "spec.strategy.strategy: Unsupported value: {strategy:?}: supported values: \"OldestEmulationVersion\""
+        )
+    };
+    let homeless =
+        "spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined".to_owned();
+    let cases = [
+        (
+            json!({"strategy": "OldestEmulationVersion", "preferredHolder": "a"}),
+            vec![],
+        ),
+        (json!({"strategy": "example.com/youngest"}), vec![]),
+        (json!({"strategy": "Youngest"}), vec![unsupported("Youngest")]),
+        (json!({"preferredHolder": ""}), vec![]),
+        (json!({"preferredHolder": "a"}), vec![homeless.clone()]),
+        (
+            json!({"strategy": "", "preferredHolder": "a"}),
+            vec![unsupported(""), homeless],
+        ),
+    ];
+    for (spec, wanted) in cases {
+        assert_eq!(lease(spec.clone()), wanted, "{spec}");
+    }
 }
 
 #[test]

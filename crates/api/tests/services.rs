@@ -5,7 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use skiff_api::kind::{Subresource, Target};
 
-use support::{cells, create_errors, created, defaulted, json_of, metadata, over, update};
+use support::{cells, create_errors, created, defaulted, json_of, metadata, over, strategy, update};
 
 fn service(spec: Value) -> Value {
     let spec = over(json!({"ports": [{"port": 80}]}), spec);
@@ -333,5 +333,56 @@ fn endpoint_slices_are_checked_and_counted() {
     assert_eq!(
         errors,
         ["addressType: Invalid value: \"IPv6\": field is immutable"]
+    );
+}
+
+#[test]
+fn writers_are_warned_of_what_is_ignored_or_written_unusually() {
+    let cases: Vec<(Value, Vec<&str>)> = vec![
+        (json!({}), vec![]),
+        (json!({"clusterIP": "None"}), vec![]),
+        (
+            json!({"clusterIP": "None", "sessionAffinity": "ClientIP", "externalIPs": ["1.2.3.4"]}),
+            vec![
+                "spec.externalIPs is ignored for headless services",
+                "spec.SessionAffinity is ignored for headless services",
+            ],
+        ),
+        (
+            json!({"externalIPs": ["2001:DB8::1", "::ffff:1.2.3.4", "2001:db8::1"]}),
+            vec![
+                "spec.externalIPs[0]: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format \
+                 (\"2001:db8::1\")",
+                "spec.externalIPs[1]: non-standard IP address \"::ffff:1.2.3.4\" will be considered invalid in a future \
+                 Kubernetes release: use \"1.2.3.4\"",
+            ],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b", "externalIPs": ["1.2.3.4"]}),
+            vec!["spec.externalIPs is ignored when spec.type is \"ExternalName\""],
+        ),
+        (
+            json!({"externalName": "a.b", "trafficDistribution": "PreferClose"}),
+            vec![
+                "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+                "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+            ],
+        ),
+    ];
+    for (spec, wanted) in cases {
+        let warnings =
+            strategy("Service").warnings(defaulted("Service", service(spec.clone())).as_ref(), None);
+        assert_eq!(warnings, wanted, "{spec}");
+    }
+    let hinted = over(
+        service(json!({})),
+        json!({"metadata": {"annotations": {"service.kubernetes.io/topology-aware-hints": "auto"}}}),
+    );
+    assert_eq!(
+        strategy("Service").warnings(defaulted("Service", hinted).as_ref(), None),
+        [
+            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use \
+             service.kubernetes.io/topology-mode instead"
+        ]
     );
 }

@@ -10,6 +10,7 @@ use crate::core::pod_spec;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
+use crate::same::same;
 use crate::workload::{self, check_count_or_percent, non_negative};
 
 impl Kind for Deployment {
@@ -73,7 +74,7 @@ impl Kind for Deployment {
         self.status.clone_from(&old.status);
         // The controller reads annotations of the deployment too, so they count as a change of what is desired.
         let annotations = |object: &Self| object.metadata.annotations.clone().unwrap_or_default();
-        let changed = self.spec != old.spec || annotations(self) != annotations(old);
+        let changed = !same(&self.spec, &old.spec) || annotations(self) != annotations(old);
         self.metadata.generation = meta::generation_after(&old.metadata, changed);
     }
 

@@ -7,6 +7,9 @@ use serde_json::Value;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, age};
 
+/// The one strategy that Kubernetes names; others' are named by a domain.
+const OLDEST: &str = "OldestEmulationVersion";
+
 impl Kind for Lease {
     fn info() -> KindInfo {
         KindInfo {
@@ -46,19 +49,23 @@ impl Kind for Lease {
                 "must be greater than or equal to 0",
             );
         }
-        match (spec.strategy.as_deref(), &spec.preferred_holder) {
-            (Some("OldestEmulationVersion") | None, None) | (Some("OldestEmulationVersion"), Some(_)) => {}
-            (None, Some(_)) => errors.forbidden(
-                &path.child("preferredHolder"),
-                "may only be specified when `strategy` is defined",
-            ),
-            (Some(""), _) => errors.required(&path.child("strategy"), ""),
-            (Some(other), _) => {
-                // Others' strategies are named by a domain.
-                for message in crate::names::qualified_name(other) {
-                    errors.invalid(&path.child("strategy"), other, message);
+        if let Some(strategy) = &spec.strategy {
+            // Upstream names the field twice.
+            let at = path.child("strategy").child("strategy");
+            if strategy.contains('/') {
+                for message in crate::names::qualified_name(strategy) {
+                    errors.invalid(&at, strategy, message);
                 }
+            } else if strategy != OLDEST {
+                errors.not_supported(&at, strategy, &[OLDEST]);
             }
+        }
+        let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        if given(&spec.preferred_holder) && !given(&spec.strategy) {
+            errors.forbidden(
+                &path.child("preferredHolder"),
+                "may only be specified if `strategy` is defined",
+            );
         }
     }
 

@@ -296,6 +296,10 @@ impl Kind for Service {
         service_rules::validate_update(self, old, target, errors);
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        service_rules::warnings(self)
+    }
+
     fn check_name(name: &str, prefix: bool) -> Vec<String> {
         names::dns_label(name, prefix)
     }

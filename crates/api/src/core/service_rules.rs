@@ -16,6 +16,8 @@ use crate::names;
 const MAX_AFFINITY_SECONDS: i32 = 86_400;
 const ONCE: &str = "may not change once set";
 const ONE_EACH: &str = "may specify no more than one IP for each IP family";
+const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 
 fn slice<T>(list: &Option<Vec<T>>) -> &[T] {
     list.as_deref().unwrap_or_default()
@@ -456,4 +458,76 @@ fn validate_status(service: &Service, spec: &ServiceSpec, errors: &mut Errors) {
             }
         }
     }
+}
+
+/// What the writer of a service is told though the service is accepted.
+pub(super) fn warnings(service: &Service) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let hinted = service
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(TOPOLOGY_HINTS));
+    if hinted {
+        warnings.push(format!(
+            "annotation {TOPOLOGY_HINTS} is deprecated, please use {TOPOLOGY_MODE} instead"
+        ));
+    }
+    let Some(spec) = &service.spec else {
+        return warnings;
+    };
+    let kind = type_of(spec);
+    let balancer = given(&spec.load_balancer_ip);
+    let external = slice(&spec.external_ips);
+    let path = Path::new("spec");
+    warnings.extend(unusual_forms(&path.child("clusterIPs"), slice(&spec.cluster_ips)));
+    if kind == "ClusterIP" && is_headless(spec) {
+        let affinity = spec.session_affinity.as_deref() != Some("None");
+        for (field, ignored) in [
+            ("loadBalancerIP", balancer.is_some()),
+            ("externalIPs", !external.is_empty()),
+            ("SessionAffinity", affinity),
+        ] {
+            if ignored {
+                warnings.push(format!("spec.{field} is ignored for headless services"));
+            }
+        }
+    }
+    warnings.extend(unusual_forms(&path.child("externalIPs"), external));
+    warnings.extend(balancer.and_then(|ip| unusual_form(&path.child("loadBalancerIP"), ip)));
+    if kind == "ExternalName" && !external.is_empty() {
+        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".into());
+    }
+    if kind != "ExternalName" && given(&spec.external_name).is_some() {
+        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".into());
+    }
+    if spec.traffic_distribution.as_deref() == Some("PreferClose") {
+        warnings
+            .push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".into());
+    }
+    warnings
+}
+
+fn unusual_forms(path: &Path, addresses: &[String]) -> Vec<String> {
+    let each = addresses.iter().enumerate();
+    each.filter_map(|(index, address)| unusual_form(&path.index(index), address))
+        .collect()
+}
+
+/// What is said of an address that is not written the way everyone writes it.
+fn unusual_form(path: &Path, address: &str) -> Option<String> {
+    let IpAddr::V6(parsed) = address.parse().ok()? else {
+        return None;
+    };
+    if let Some(mapped) = parsed.to_ipv4_mapped() {
+        return Some(format!(
+            "{path}: non-standard IP address {address:?} will be considered invalid in a future Kubernetes release: \
+             use {:?}",
+            mapped.to_string()
+        ));
+    }
+    let canonical = parsed.to_string();
+    (canonical != address).then(|| {
+        format!("{path}: IPv6 address {address:?} should be in RFC 5952 canonical format ({canonical:?})")
+    })
 }

@@ -11,6 +11,7 @@ use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
+use crate::same::same;
 
 /// The annotation that named the class before there was a field for it.
 const CLASS: &str = "kubernetes.io/ingress.class";
@@ -64,7 +65,7 @@ impl Kind for Ingress {
             return;
         }
         self.status.clone_from(&old.status);
-        self.metadata.generation = meta::generation_after(&old.metadata, self.spec != old.spec);
+        self.metadata.generation = meta::generation_after(&old.metadata, !same(&self.spec, &old.spec));
     }
 
     fn validate(&self, errors: &mut Errors) {

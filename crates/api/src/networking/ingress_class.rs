@@ -8,6 +8,7 @@ use super::ingress_rules;
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
+use crate::same::same;
 use crate::{meta, names};
 
 const MAX_CONTROLLER: usize = 250;
@@ -46,7 +47,7 @@ impl Kind for IngressClass {
     }
 
     fn prepare_for_update(&mut self, old: &Self, _target: Target) {
-        self.metadata.generation = meta::generation_after(&old.metadata, self.spec != old.spec);
+        self.metadata.generation = meta::generation_after(&old.metadata, !same(&self.spec, &old.spec));
     }
 
     fn validate(&self, errors: &mut Errors) {

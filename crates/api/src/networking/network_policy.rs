@@ -9,6 +9,7 @@ use super::cidr;
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Target, age};
+use crate::same::same;
 use crate::{meta, names, selector};
 
 impl Kind for NetworkPolicy {
@@ -50,7 +51,7 @@ impl Kind for NetworkPolicy {
     }
 
     fn prepare_for_update(&mut self, old: &Self, _target: Target) {
-        self.metadata.generation = meta::generation_after(&old.metadata, self.spec != old.spec);
+        self.metadata.generation = meta::generation_after(&old.metadata, !same(&self.spec, &old.spec));
     }
 
     fn validate(&self, errors: &mut Errors) {

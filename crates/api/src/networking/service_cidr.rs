@@ -8,6 +8,7 @@ use super::cidr::{self, Cidr};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::meta;
+use crate::same::same;
 
 impl Kind for ServiceCIDR {
     fn info() -> KindInfo {
@@ -43,7 +44,7 @@ impl Kind for ServiceCIDR {
             return;
         }
         self.status.clone_from(&old.status);
-        self.metadata.generation = meta::generation_after(&old.metadata, self.spec != old.spec);
+        self.metadata.generation = meta::generation_after(&old.metadata, !same(&self.spec, &old.spec));
     }
 
     fn validate(&self, errors: &mut Errors) {
