@@ -153,7 +153,7 @@ pub fn reset_for_status(new: &mut ObjectMeta, old: &ObjectMeta) {
 /// The generation after an update that changes what is desired, or does not.
 pub fn generation_after(old: &ObjectMeta, changed: bool) -> Option<i64> {
     match (old.generation, changed) {
-        (generation, true) => Some(generation.unwrap_or(0) + 1),
+        (generation, true) => Some(generation.unwrap_or(0).saturating_add(1)),
         (generation, false) => generation,
     }
 }

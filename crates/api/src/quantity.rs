@@ -137,7 +137,7 @@ impl Quantity {
     #[must_use]
     pub fn rounded_to_milli(self) -> Self {
         let rest = self.nanos % 1_000_000;
-        let nanos = self.nanos - rest + rest.signum() * 1_000_000;
+        let nanos = (self.nanos - rest).saturating_add(rest.signum() * 1_000_000);
         Self { nanos, ..self }
     }
 
@@ -531,6 +531,23 @@ mod tests {
             -MAX_BINARY..=MAX_BINARY,
         ];
         (nanos, format).prop_map(|(nanos, format)| Quantity { nanos, format })
+    }
+
+    #[test]
+    fn the_greatest_amounts_can_be_rounded() {
+        for text in [
+            "1e999999999",
+            "-1e999999999",
+            "9999999999999999999999999999999999999999",
+        ] {
+            let amount: Quantity = text.parse().unwrap();
+            let rounded = amount.rounded_to_milli();
+            assert!(
+                rounded.nanos().saturating_abs() >= amount.nanos().saturating_abs() - 1,
+                "{text}"
+            );
+            assert_eq!(rounded.value(), amount.value(), "{text}");
+        }
     }
 
     proptest! {

@@ -38,7 +38,7 @@ pub(super) fn count(text: &str, bound: i32) -> Result<i32, String> {
                 "non-increasing order, previous: {before}, current: {after}"
             ));
         }
-        total = total.saturating_add(high - low + 1);
+        total = total.saturating_add(high.saturating_sub(low).saturating_add(1));
         last = Some(high);
     }
     Ok(total)

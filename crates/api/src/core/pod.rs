@@ -318,7 +318,7 @@ struct Restarts {
 
 impl Restarts {
     fn add(&mut self, status: &ContainerStatus) {
-        self.count += status.restart_count;
+        self.count = self.count.saturating_add(status.restart_count);
         let finished = status
             .last_state
             .as_ref()

@@ -65,7 +65,11 @@ impl Kind for EndpointSlice {
             && self.metadata.labels.clone().unwrap_or_default()
                 == old.metadata.labels.clone().unwrap_or_default();
         let generation = old.metadata.generation.unwrap_or(0);
-        self.metadata.generation = Some(if same { generation } else { generation + 1 });
+        self.metadata.generation = Some(if same {
+            generation
+        } else {
+            generation.saturating_add(1)
+        });
     }
 
     fn validate(&self, errors: &mut Errors) {

@@ -175,7 +175,9 @@ impl Resource {
             .rules(request.target, options)
             .apply(&live, &config.0, managed, manager, options.force, &now())
             .map_err(|refusal| match refusal {
-                Refusal::Misfit(why) => ApiError::unclassified(format!(
+                // Upstream answers 500 without a reason here, which clients take for its own fault and try again (its issue
+                // 139253).
+                Refusal::Misfit(why) => ApiError::bad_request(format!(
                     "failed to create typed patch object ({}): {why}",
                     config.shown()
                 )),

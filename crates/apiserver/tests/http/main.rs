@@ -15,6 +15,7 @@ mod etcd_server;
 mod evictions;
 mod flow;
 mod harness;
+mod hostile;
 mod kinds;
 mod kubectl;
 mod limits;

@@ -106,8 +106,8 @@ async fn bad_creates_are_refused_in_upstreams_words() {
         (
             json!({"metadata": {"name": "b", "resourceVersion": "7"}}),
             (
-                500,
-                "",
+                400,
+                "BadRequest",
                 "resourceVersion should not be set on objects to be created",
             ),
         ),

@@ -58,7 +58,7 @@ pub(super) fn prepare(new: &mut Pod, old: &Pod, target: Target) {
     new.metadata.generation = match (same, generation) {
         (true, 0) => None,
         (true, generation) => Some(generation),
-        (false, generation) => Some(generation + 1),
+        (false, generation) => Some(generation.saturating_add(1)),
     };
 }
 
