@@ -133,6 +133,17 @@ impl Column {
     }
 }
 
+/// What becomes of the objects that an object owns when it is deleted and nobody says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dependents {
+    /// They are deleted after it.
+    Deleted,
+    /// They stay, as in the days before there was garbage collection. The client is warned of it in these words, if any.
+    Orphaned(&'static str),
+    /// It owns nothing, whatever a client says.
+    None,
+}
+
 /// The plain facts of a kind.
 #[derive(Clone, Debug)]
 pub struct KindInfo {
@@ -177,6 +188,8 @@ pub struct KindInfo {
     pub unconditional_update: bool,
     /// What everyone who uses the kind is warned of: since when it is deprecated, and what takes its place.
     pub deprecation: Option<&'static str>,
+    /// What becomes of what an object owns.
+    pub dependents: Dependents,
 }
 
 /// Every verb of a resource that has no restriction.
@@ -215,6 +228,7 @@ impl KindInfo {
             create_on_update: false,
             unconditional_update: true,
             deprecation: None,
+            dependents: Dependents::Deleted,
         }
     }
 

@@ -52,6 +52,6 @@ mod workload;
 
 pub use catalogue::Catalogue;
 pub use field::{Errors, FieldError, Path};
-pub use kind::{Column, Kind, KindInfo, Scope, Strategy, Subresource, Target};
+pub use kind::{Column, Dependents, Kind, KindInfo, Scope, Strategy, Subresource, Target};
 pub use object::Object;
 pub use version::Conversion;

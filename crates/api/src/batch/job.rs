@@ -12,7 +12,7 @@ use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
 use crate::halves;
-use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age, human_duration};
+use crate::kind::{Column, Dependents, Kind, KindInfo, Subresource, Target, age, human_duration};
 use crate::meta;
 use crate::same::same;
 use crate::selector::{self, LabelSelector};
@@ -22,6 +22,9 @@ const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const OLD_CONTROLLER_UID: &str = "controller-uid";
 const OLD_JOB_NAME: &str = "job-name";
+
+/// What a client is told that deletes a job and does not say what is to become of its pods.
+const ORPHANS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 
 impl Kind for Job {
     fn info() -> KindInfo {
@@ -42,6 +45,7 @@ impl Kind for Job {
             subresources: &[Subresource::Status],
             columns,
             selectable_fields: &["status.successful"],
+            dependents: Dependents::Orphaned(ORPHANS),
             ..KindInfo::of::<Self>("job")
         }
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cell;
 use crate::field::{Errors, Path};
-use crate::kind::{Column, Kind, KindInfo, human_duration};
+use crate::kind::{Column, Dependents, Kind, KindInfo, human_duration};
 use crate::names;
 
 impl Kind for Event {
@@ -76,6 +76,7 @@ impl Kind for Event {
             // Upstream's `--event-ttl`.
             ttl: Some(Duration::from_secs(3600)),
             create_on_update: true,
+            dependents: Dependents::None,
             ..KindInfo::of::<Self>("event")
         }
     }

@@ -8,7 +8,7 @@ use super::pod_spec;
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::halves;
-use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::kind::{Column, Dependents, Kind, KindInfo, Subresource, Target, age};
 use crate::selector::LabelSelector;
 use crate::workload::{self, non_negative};
 
@@ -41,6 +41,7 @@ impl Kind for ReplicationController {
             columns,
             selectable_fields: &["status.replicas"],
             store_prefix: "controllers".into(),
+            dependents: Dependents::Orphaned(""),
             ..KindInfo::of::<Self>("replicationcontroller")
         }
     }

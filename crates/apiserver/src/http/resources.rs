@@ -9,7 +9,7 @@ use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusDetails};
 use parking_lot::Mutex;
-use skiff_api::{Scope, Subresource, Target};
+use skiff_api::{Dependents, Scope, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{Accepted, Encoding, negotiate};
@@ -21,7 +21,7 @@ use crate::http::{
     PeerAddress, RequestBody, Response, ResponseBody, binding, component_status, eviction, logs, options,
     pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
 };
-use crate::registry::{Deleted, Entry, PatchType, Resource, Written};
+use crate::registry::{DeleteOptions, Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
 use crate::user::UserInfo;
 
@@ -334,7 +334,7 @@ async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
         ..Default::default()
     };
     let (namespace, name) = call.place(&resource);
-    match resource.delete(namespace, name, &options, &write).await? {
+    let mut response = match resource.delete(namespace, name, &options, &write).await? {
         Deleted::Marked(entry) => {
             // Upstream's answer to those who ask for dependents to go first by the field from before the policies.
             let code = if options.orphan_dependents == Some(false) {
@@ -346,6 +346,22 @@ async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
         }
         Deleted::Removed(entry) if resource.info().returns_deleted => object(&call, &resource, 200, &entry),
         Deleted::Removed(entry) => respond::json(200, &respond::success(deleted_details(&resource, &entry)?)),
+    }?;
+    respond::warn(&mut response, &of_orphans(&resource, &options));
+    Ok(response)
+}
+
+/// What to say to a client that does not say what is to become of dependents, where they stay.
+fn of_orphans(resource: &Resource, options: &DeleteOptions) -> Vec<String> {
+    match resource.info().dependents {
+        Dependents::Orphaned(warning)
+            if options.propagation.is_none()
+                && options.orphan_dependents.is_none()
+                && !warning.is_empty() =>
+        {
+            vec![warning.to_string()]
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -377,9 +393,11 @@ async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let list = options::list(&call.query, &call.info.namespace)?;
     let deleted = resource.delete_collection(&list, &delete, &write).boxed().await?;
     let segments = view(&call, &resource, accepted)?.list(&deleted)?;
-    Ok(respond::typed(
+    let mut response = respond::typed(
         200,
         accepted.encoding.content_type(),
         ResponseBody::segments(segments.into()),
-    ))
+    );
+    respond::warn(&mut response, &of_orphans(&resource, &delete));
+    Ok(response)
 }

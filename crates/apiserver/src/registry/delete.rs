@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use skiff_api::field::Path;
-use skiff_api::{Errors, Object, Strategy};
+use skiff_api::{Dependents, Errors, Object, Strategy};
 use skiff_store::Expect;
 
 use super::admit::{AdmissionRequest, Operation};
@@ -67,7 +67,7 @@ fn plan(strategy: &dyn Strategy, object: &mut dyn Object, options: &DeleteOption
             },
         }
     }
-    let finalizers = finalizers(object.metadata(), options);
+    let finalizers = finalizers(strategy.info().dependents, object.metadata(), options);
     let held = !finalizers.is_empty() || strategy.is_held(object);
     let meta = object.metadata_mut();
     meta.finalizers = (!finalizers.is_empty()).then_some(finalizers);
@@ -112,15 +112,19 @@ fn raise_generation(meta: &mut ObjectMeta) {
     }
 }
 
-/// The object's finalizers, with those of the propagation policy.
-fn finalizers(meta: &ObjectMeta, options: &DeleteOptions) -> Vec<String> {
+/// The object's finalizers, with those of the propagation policy (upstream's `shouldOrphanDependents`,
+/// `shouldDeleteDependents`).
+fn finalizers(dependents: Dependents, meta: &ObjectMeta, options: &DeleteOptions) -> Vec<String> {
     let own = meta.finalizers.as_deref().unwrap_or_default();
     let has = |name: &str| own.iter().any(|finalizer| finalizer == name);
-    // The request overrides what the object says.
-    let (orphan, foreground) = match (options.orphan_dependents, options.propagation) {
-        (Some(orphan), _) => (orphan, false),
-        (None, Some(policy)) => (policy == Propagation::Orphan, policy == Propagation::Foreground),
-        (None, None) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+    // The request overrides what the object says, and the object what is usual for its kind.
+    let (orphan, foreground) = match (dependents, options.orphan_dependents, options.propagation) {
+        (Dependents::None, ..) => (false, false),
+        (_, Some(orphan), _) => (orphan, false),
+        (_, None, Some(policy)) => (policy == Propagation::Orphan, policy == Propagation::Foreground),
+        (_, None, None) if has(ORPHAN) || has(FOREGROUND) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+        (Dependents::Orphaned(_), None, None) => (true, false),
+        (Dependents::Deleted, None, None) => (false, false),
     };
     if (has(ORPHAN), has(FOREGROUND)) == (orphan, foreground) {
         return own.to_vec();
@@ -437,6 +441,46 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_has_a_policy_for_those_who_name_none() {
+        const JOBS: Dependents = Dependents::Orphaned("");
+        let cases = [
+            (JOBS, json!([]), None, json!(["orphan"])),
+            (
+                JOBS,
+                json!(["foregroundDeletion"]),
+                None,
+                json!(["foregroundDeletion"]),
+            ),
+            (JOBS, json!([]), Some(Propagation::Background), json!([])),
+            (
+                JOBS,
+                json!(["orphan"]),
+                Some(Propagation::Foreground),
+                json!(["foregroundDeletion"]),
+            ),
+            (Dependents::Deleted, json!([]), None, json!([])),
+            (
+                Dependents::None,
+                json!(["orphan", "a/b"]),
+                Some(Propagation::Orphan),
+                json!(["a/b"]),
+            ),
+        ];
+        for (dependents, before, propagation, after) in cases {
+            let meta: ObjectMeta = serde_json::from_value(json!({"finalizers": before})).unwrap();
+            let options = DeleteOptions {
+                propagation,
+                ..DeleteOptions::default()
+            };
+            assert_eq!(
+                json!(finalizers(dependents, &meta, &options)),
+                after,
+                "{dependents:?} {before} {propagation:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_policy_of_the_request_overrides_the_finalizers_of_the_object() {
         let cases = [
             (json!([]), None, None, json!([])),
@@ -471,7 +515,7 @@ mod tests {
                 ..DeleteOptions::default()
             };
             assert_eq!(
-                json!(finalizers(&meta, &options)),
+                json!(finalizers(Dependents::Deleted, &meta, &options)),
                 after,
                 "{before} {propagation:?} {orphan_dependents:?}"
             );

@@ -10,6 +10,7 @@
 
 mod access;
 mod admission;
+mod deletions;
 #[path = "../../../store/tests/etcd_server/mod.rs"]
 mod etcd_server;
 mod evictions;
