@@ -23,21 +23,23 @@ use crate::follow::{Follower, follow};
 use crate::registry::{Entry, Registry};
 use crate::startup::{Wanted, options};
 
+fn keep_level(wanted: &PriorityLevelConfiguration, found: &mut PriorityLevelConfiguration) {
+    if builtin::is_mandatory_level(found) || is_kept(&mut found.metadata) {
+        found.spec.clone_from(&wanted.spec);
+    }
+}
+
+fn keep_schema(wanted: &FlowSchema, found: &mut FlowSchema) {
+    if builtin::is_mandatory_schema(found) || is_kept(&mut found.metadata) {
+        found.spec.clone_from(&wanted.spec);
+    }
+}
+
 /// Makes what is missing of the objects, and brings back what was changed of them and is not the user's to change.
 ///
 /// # Errors
 /// The first that could not be made.
 pub(crate) async fn bootstrap(registry: &Registry) -> ApiResult<()> {
-    fn keep_level(wanted: &PriorityLevelConfiguration, found: &mut PriorityLevelConfiguration) {
-        if builtin::is_mandatory_level(found) || is_kept(&mut found.metadata) {
-            found.spec.clone_from(&wanted.spec);
-        }
-    }
-    fn keep_schema(wanted: &FlowSchema, found: &mut FlowSchema) {
-        if builtin::is_mandatory_schema(found) || is_kept(&mut found.metadata) {
-            found.spec.clone_from(&wanted.spec);
-        }
-    }
     let levels = builtin::levels().into_iter().map(|object| Wanted {
         object,
         repair: keep_level,
@@ -79,6 +81,28 @@ struct Known {
     levels: BTreeMap<String, PriorityLevelConfiguration>,
 }
 
+impl Known {
+    /// Whether every object is there that a server has, and as the server keeps it.
+    fn is_whole(&self) -> bool {
+        fn is_kept<K: Kept>(known: &BTreeMap<String, K>, wanted: &K, keep: fn(&K, &mut K)) -> bool {
+            let name = wanted.metadata().name.as_deref().unwrap_or_default();
+            known.get(name).is_some_and(|found| {
+                let mut kept = found.clone();
+                keep(wanted, &mut kept);
+                kept == *found
+            })
+        }
+        let levels = builtin::levels();
+        let schemas = builtin::schemas();
+        levels
+            .iter()
+            .all(|wanted| is_kept(&self.levels, wanted, keep_level))
+            && schemas
+                .iter()
+                .all(|wanted| is_kept(&self.schemas, wanted, keep_schema))
+    }
+}
+
 /// Keeps the seats divided as the objects say, and the objects as they should be; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Keeper {
@@ -88,7 +112,7 @@ pub(crate) struct Keeper {
 }
 
 /// A kind that is kept.
-trait Kept: Kind + Clone {
+trait Kept: Kind + Clone + PartialEq {
     fn of(known: &mut Known) -> &mut BTreeMap<String, Self>;
 }
 
@@ -202,7 +226,9 @@ impl Keeper {
     /// Brings back what is not as it should be. What fails is tried again at the next change: somebody else's, which is
     /// why it failed.
     async fn repair(&self, registry: &Registry) {
-        if let Err(error) = bootstrap(registry).await {
+        // Most changes are such that nothing is to be done about them.
+        let whole = self.known.lock().is_whole();
+        if !whole && let Err(error) = bootstrap(registry).await {
             tracing::warn!(%error, "keeping the flow control objects");
         }
         let Some(resource) = registry.resource(FlowSchema::GROUP, FlowSchema::VERSION, "flowschemas") else {
@@ -281,6 +307,30 @@ fn say(schema: &mut FlowSchema, missing: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_without_one_of_its_objects_is_not_whole() {
+        let mut known = Known::default();
+        for level in builtin::levels() {
+            known.levels.insert(level.metadata.name.clone().unwrap(), level);
+        }
+        for schema in builtin::schemas() {
+            known
+                .schemas
+                .insert(schema.metadata.name.clone().unwrap(), schema);
+        }
+        assert!(known.is_whole());
+        let probes = known.schemas.remove("probes").unwrap();
+        assert!(!known.is_whole());
+        let mut changed = probes.clone();
+        changed.spec.matching_precedence = Some(3);
+        known.schemas.insert("probes".into(), changed.clone());
+        assert!(!known.is_whole());
+        let annotations = changed.metadata.annotations.as_mut().unwrap();
+        annotations.insert(AUTOUPDATE.into(), "false".into());
+        known.schemas.insert("probes".into(), changed);
+        assert!(known.is_whole(), "it is the user's now");
+    }
 
     #[test]
     fn what_a_user_changed_stays_theirs() {
