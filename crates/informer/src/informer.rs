@@ -171,8 +171,10 @@ impl<K: Watched> Informer<K> {
         *self.shared.synced.borrow()
     }
 
-    /// Puts an object in, as if the watch had brought it.
-    pub fn apply(&self, object: K) {
+    /// Puts an object in, as if the watch had brought it, but for its managed fields: nobody here asks who owns what,
+    /// and they are half of what a small object takes.
+    pub fn apply(&self, mut object: K) {
+        object.metadata_mut().managed_fields = None;
         let key = ObjectKey::of(object.metadata());
         let new = Arc::new(object);
         let callbacks = self.shared.callbacks.lock();
@@ -367,6 +369,16 @@ mod tests {
                 (version("2"), None)
             ]
         );
+    }
+
+    #[test]
+    fn managed_fields_are_not_kept() {
+        let informer = Informer::default();
+        let mut object = config_map("a", "x", "1");
+        object.metadata.managed_fields = Some(vec![Default::default()]);
+        informer.apply(object);
+        let kept = informer.get(&ObjectKey::new("a", "x")).unwrap();
+        assert_eq!(kept.metadata.managed_fields, None);
     }
 
     #[test]
