@@ -40,7 +40,7 @@ impl SerializeStruct for Members {
         let length = members.iter().map(Vec::len).sum::<usize>();
         // The text may be kept for as long as the object lives, so it gets no byte more than it needs.
         let mut json = Vec::with_capacity(length.max(1) + 1);
-        json.extend(members.iter().flatten());
+        members.iter().for_each(|members| json.extend_from_slice(members));
         match json.first_mut() {
             Some(comma) => *comma = b'{',
             None => json.push(b'{'),

@@ -18,6 +18,11 @@ pub trait Object: Any + Debug + Send + Sync {
     /// # Errors
     /// When a value cannot be written as JSON, which no decoded object holds.
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error>;
+    /// The object as a JSON tree.
+    ///
+    /// # Errors
+    /// As [`Object::encode`].
+    fn tree(&self) -> Result<serde_json::Value, serde_json::Error>;
     /// A deep copy.
     fn clone_object(&self) -> Box<dyn Object>;
     /// The object as `Any`.
@@ -37,6 +42,10 @@ impl<K: Kind> Object for K {
 
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         crate::encode::metadata_first(self)
+    }
+
+    fn tree(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::to_value(self)
     }
 
     fn clone_object(&self) -> Box<dyn Object> {

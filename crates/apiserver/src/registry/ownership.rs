@@ -1,6 +1,10 @@
 //! Server-side apply, and who owns what after every other write.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use skiff_api::{Object, Target};
 
@@ -16,19 +20,58 @@ use crate::patch::apply::{Managed, Refusal, Rules, same_but_times};
 /// How often an apply is tried again because the object came and went meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// An object as a tree, without its owners: these are read from where they are decoded already.
+/// An encoded object as a tree, without its owners: these are read from where they are decoded already.
 fn tree(json: &[u8]) -> ApiResult<Value> {
-    let mut value: Value = serde_json::from_slice(json).map_err(ApiError::internal)?;
-    if let Some(Value::Object(meta)) = value.get_mut("metadata") {
-        meta.remove("managedFields");
+    let mut json = serde_json::Deserializer::from_slice(json);
+    Members { of: "" }
+        .deserialize(&mut json)
+        .map_err(ApiError::internal)
+}
+
+/// Reads the members of the whole object, or of one in it.
+struct Members {
+    of: &'static str,
+}
+
+impl<'de> DeserializeSeed<'de> for Members {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<Value, D::Error> {
+        object.deserialize_map(self)
     }
-    Ok(value)
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            let value = match (self.of, name.as_str()) {
+                ("", "metadata") => access.next_value_seed(Self { of: "metadata" })?,
+                ("metadata", "managedFields") => {
+                    access.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                _ => access.next_value()?,
+            };
+            members.insert(name, value);
+        }
+        Ok(Value::Object(members))
+    }
 }
 
 impl Resource {
     /// An object as a tree, in the version that is served here, without its owners.
     fn tree_of(&self, object: &dyn Object) -> ApiResult<Value> {
-        let tree = tree(&object.encode().map_err(ApiError::internal)?)?;
+        let mut tree = object.tree().map_err(ApiError::internal)?;
+        if let Some(Value::Object(meta)) = tree.get_mut("metadata") {
+            meta.remove("managedFields");
+        }
         Ok(match self.strategy().conversion() {
             Some(conversion) => conversion.of_stored(tree),
             None => tree,

@@ -40,6 +40,13 @@ impl Change {
         set.unite(self.added.clone());
         set
     }
+
+    /// The same of a change that nobody else asks.
+    pub(crate) fn into_set(self) -> FieldSet {
+        let mut set = self.modified;
+        set.unite(self.added);
+        set
+    }
 }
 
 #[derive(Default)]
@@ -57,6 +64,10 @@ fn is_void(value: &Value) -> bool {
 
 impl Found {
     fn compare(&mut self, old: Option<&Value>, new: Option<&Value>, shape: Shape) {
+        // Most of an object stays as it is, and nothing need be made to see that.
+        if old == new {
+            return;
+        }
         if shape.is_map([old, new]) {
             self.compare_maps(old, new, shape);
         } else if shape.is_list([old, new]) {

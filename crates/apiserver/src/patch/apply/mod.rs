@@ -145,9 +145,14 @@ impl Rules {
     fn track(&self, old: &Value, new: &Value, mut managed: Managed, name: &str, now: &Time) -> Managed {
         let mut change = Change::between(old, new, self.shape);
         change.ignore(&self.reset);
-        let mut own = change.set();
-        Changes::new(&self.versions, (old, new), &self.api_version, &self.reset, change)
-            .take_from(&mut managed.0);
+        let mut own = if managed.0.is_empty() {
+            change.into_set()
+        } else {
+            let own = change.set();
+            Changes::new(&self.versions, (old, new), &self.api_version, &self.reset, change)
+                .take_from(&mut managed.0);
+            own
+        };
         own.subtract(&STRIPPED);
         if !own.is_empty() {
             let manager = self.manager(name, Operation::Update);

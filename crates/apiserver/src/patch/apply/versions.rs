@@ -115,7 +115,8 @@ impl<'a> Changes<'a> {
     pub(super) fn take_from(&mut self, owners: &mut Vec<Owner>) {
         owners.retain_mut(|owner| match self.in_version(&owner.manager.api_version) {
             Some(change) => {
-                owner.set.subtract(&change.set());
+                owner.set.subtract(&change.added);
+                owner.set.subtract(&change.modified);
                 owner.set.subtract(&change.removed);
                 true
             }
