@@ -87,6 +87,7 @@ impl std::fmt::Debug for EtcdOptions {
 /// - A lease lasts whole seconds, and at least as long as etcd lets it (about two seconds).
 /// - What one lease held is deleted in one revision.
 /// - When etcd is out of space ([`Error::NoSpace`]) it stays so until its operator has made room and disarmed the alarm.
+///   The write that finds the quota exceeded may have been let in all the same: etcd looks before and after it.
 pub struct EtcdStore {
     members: Arc<Members>,
     keys: Keys,
