@@ -2,14 +2,15 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -35,8 +36,8 @@ use crate::config::Config;
 use crate::error::ApiError;
 use crate::flow::{self, Flow};
 use crate::http::{
-    BodyError, BoxError, Metrics, NodeClient, PeerAddress, Request, RequestPath, Response, ResponseFuture,
-    request_path,
+    BodyError, BoxError, Measured, Metrics, NodeClient, PeerAddress, Request, RequestPath, Response,
+    ResponseFuture, request_path,
 };
 use crate::openapi::Documents;
 use crate::registry::Registry;
@@ -45,6 +46,8 @@ use crate::user::UserInfo;
 
 /// How long a client may take for the TLS handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of a response waits for a client that does not read it, in bytes.
+const SEND_BUFFER: usize = 128 << 10;
 /// How long requests may go on when the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -142,6 +145,8 @@ impl ApiServer {
         store: Arc<dyn Store>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
+        let metrics = Metrics::default();
+        let store = Measured::around(store, metrics.store.clone());
         let clients = ClientAuthority::new(&config.client_ca_pem).map_err(key_error("client authority"))?;
         let tls = tls(&config, &clients).map_err(key_error("serving certificate"))?;
         let tokens = Tokens::new(&config.service_account)
@@ -214,7 +219,7 @@ impl ApiServer {
             tokens,
             authorizer,
             flow,
-            metrics: Metrics::default(),
+            metrics,
             documents: Documents::default(),
             nodes,
             shutdown,
@@ -282,34 +287,28 @@ impl ApiServer {
             request.extensions_mut().insert(from);
             path.clone().oneshot(request)
         });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(250)
-            .keep_alive_interval(Duration::from_secs(30));
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
-            .into_owned();
-        let mut connection = std::pin::pin!(connection);
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                outcome = connection.as_mut() => {
-                    if let Err(error) = outcome {
-                        tracing::debug!(%error, "connection");
-                    }
-                    return;
-                }
-                () = shutdown.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
+        let service = TowerToHyperService::new(service);
+        // By what was agreed in the handshake: to find it out from the first bytes would mean to wait for them forever.
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(250)
+                .max_send_buf_size(SEND_BUFFER)
+                .keep_alive_interval(Duration::from_secs(30))
+                .serve_connection(TokioIo::new(stream), service);
+            serve_until(connection, http2::Connection::graceful_shutdown, shutdown).await;
+        } else {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            serve_until(
+                connection,
+                http1::UpgradeableConnection::graceful_shutdown,
+                shutdown,
+            )
+            .await;
         }
     }
 
@@ -320,6 +319,30 @@ impl ApiServer {
         match self.local(startup::server_user()).call(request).await {
             Ok(response) => response.status().is_success(),
             Err(never) => match never {},
+        }
+    }
+}
+
+/// Serves a connection until it ends; on shutdown its requests are finished, and no more are taken.
+async fn serve_until<C, E>(connection: C, stop: impl Fn(Pin<&mut C>), shutdown: CancellationToken)
+where
+    C: Future<Output = Result<(), E>>,
+    E: fmt::Display,
+{
+    let mut connection = std::pin::pin!(connection);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            outcome = connection.as_mut() => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "connection");
+                }
+                return;
+            }
+            () = shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                stop(connection.as_mut());
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::flow::Turn;
+use crate::http::metrics::Counted;
 
 /// The body of a response.
 ///
@@ -20,6 +21,8 @@ pub struct ResponseBody {
     content: Content,
     /// The request's turn, which ends when the body has been written.
     turn: Option<Turn>,
+    /// Counts the request until then.
+    counted: Option<Counted>,
 }
 
 enum Content {
@@ -68,6 +71,7 @@ impl ResponseBody {
         Self {
             content: Content::Segments(segments, size),
             turn: None,
+            counted: None,
         }
     }
 
@@ -76,6 +80,7 @@ impl ResponseBody {
         Self {
             content: Content::Stream(stream),
             turn: None,
+            counted: None,
         }
     }
 
@@ -84,12 +89,18 @@ impl ResponseBody {
         Self {
             content: Content::Relayed(stream),
             turn: None,
+            counted: None,
         }
     }
 
     /// Keeps the request's turn until the body has been written.
     pub(crate) fn hold(&mut self, turn: Turn) {
         self.turn = Some(turn);
+    }
+
+    /// Counts the request until the body has been written.
+    pub(crate) fn count(&mut self, counted: Counted) {
+        self.counted = Some(counted);
     }
 
     /// The segments, when the size is known; the body is empty afterwards.

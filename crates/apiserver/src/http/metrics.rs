@@ -1,13 +1,20 @@
 //! `/metrics`: counts of what the server does, under upstream's names, in Prometheus' text format.
 
+mod process;
+mod store;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use skiff_api::KindInfo;
 
 use crate::http::request_info::RequestInfo;
+
+pub(crate) use store::{Measured, StoreTimes};
 
 /// The bounds of the durations' histogram, in seconds (upstream's).
 const BUCKETS: [f64; 14] = [
@@ -25,6 +32,7 @@ struct Labels {
     scope: &'static str,
 }
 
+/// How long things took.
 #[derive(Clone, Debug, Default)]
 struct Durations {
     buckets: [u64; BUCKETS.len()],
@@ -32,23 +40,109 @@ struct Durations {
     sum: f64,
 }
 
+impl Durations {
+    fn add(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        for (bucket, bound) in self.buckets.iter_mut().zip(BUCKETS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+        self.count += 1;
+        self.sum += seconds;
+    }
+
+    fn write(&self, text: &mut String, name: &str, labels: &str) -> std::fmt::Result {
+        for (bound, count) in BUCKETS.iter().zip(self.buckets) {
+            writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
+        }
+        writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", self.count)?;
+        writeln!(text, "{name}_sum{{{labels}}} {}", self.sum)?;
+        writeln!(text, "{name}_count{{{labels}}} {}", self.count)
+    }
+}
+
 /// The server's counts.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(Labels, u16), u64>>,
     durations: Mutex<BTreeMap<Labels, Durations>>,
-    pub(crate) in_flight_mutating: AtomicI64,
-    pub(crate) in_flight_read_only: AtomicI64,
-    pub(crate) long_running: AtomicI64,
+    /// What the store was asked, and how long it took.
+    pub(crate) store: Arc<StoreTimes>,
+    live: Arc<Live>,
+    watch_events: Mutex<BTreeMap<(String, String, String), Arc<AtomicU64>>>,
 }
 
-impl Metrics {
-    /// Counts a request that was answered. `known`: its resource is one that the server has; a made-up one would
-    /// let a client grow the counts without end.
-    pub(crate) fn observe(&self, info: &RequestInfo, known: bool, code: u16, took: Duration) {
+/// The requests that live now.
+#[derive(Debug, Default)]
+struct Live {
+    mutating: AtomicI64,
+    read_only: AtomicI64,
+    long_running: Mutex<BTreeMap<Labels, i64>>,
+}
+
+/// Counts a request for as long as a copy of this lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted(#[allow(dead_code, reason = "it does its work when it is dropped")] Arc<One>);
+
+/// One request: with its labels when it lasts as long as the client likes, else whether it changes something.
+#[derive(Debug)]
+struct One {
+    live: Arc<Live>,
+    what: Result<Labels, bool>,
+}
+
+impl Counted {
+    pub(crate) fn new(metrics: &Metrics, info: Option<&RequestInfo>, known: bool) -> Self {
+        let live = metrics.live.clone();
+        let what = match info {
+            Some(info) if info.is_long_running() => Ok(Labels::of(info, known)),
+            Some(info) => Err(info.is_mutating()),
+            None => Err(false),
+        };
+        let one = One { live, what };
+        one.add(1);
+        Self(Arc::new(one))
+    }
+}
+
+impl One {
+    fn add(&self, count: i64) {
+        let gauge = match &self.what {
+            Ok(labels) => {
+                let mut all = self.live.long_running.lock();
+                let gauge = all.entry(labels.clone()).or_default();
+                *gauge += count;
+                return;
+            }
+            Err(true) => &self.live.mutating,
+            Err(false) => &self.live.read_only,
+        };
+        gauge.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.add(-1);
+    }
+}
+
+impl Labels {
+    /// The labels of a request. `known`: its resource is one that the server has; a made-up one would let a client grow
+    /// the counts without end.
+    fn of(info: &RequestInfo, known: bool) -> Self {
         let text = |text: &str| if known { text.to_string() } else { String::new() };
-        let labels = Labels {
+        let connects = matches!(
+            info.subresource.as_str(),
+            "proxy" | "exec" | "attach" | "portforward"
+        );
+        let subresource = if known && SUBRESOURCES.contains(&info.subresource.as_str()) {
+            info.subresource.clone()
+        } else {
+            String::new()
+        };
+        Self {
             verb: match info.verb {
+                _ if connects => "CONNECT".into(),
                 "create" => "POST".into(),
                 "update" => "PUT".into(),
                 "" => "other".into(),
@@ -57,7 +151,7 @@ impl Metrics {
             group: text(&info.group),
             version: text(&info.version),
             resource: text(&info.resource),
-            subresource: text(&info.subresource),
+            subresource,
             scope: match (
                 info.is_resource,
                 info.path_name().is_empty(),
@@ -68,19 +162,26 @@ impl Metrics {
                 (_, _, false) => "namespace",
                 _ => "cluster",
             },
-        };
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a request that was answered. `known`: its resource is one that the server has.
+    pub(crate) fn observe(&self, info: &RequestInfo, known: bool, code: u16, took: Duration) {
+        let labels = Labels::of(info, known);
         *self.requests.lock().entry((labels.clone(), code)).or_default() += 1;
         if info.is_long_running() {
             return;
         }
-        let seconds = took.as_secs_f64();
-        let mut durations = self.durations.lock();
-        let durations = durations.entry(labels).or_default();
-        for (bucket, bound) in durations.buckets.iter_mut().zip(BUCKETS) {
-            *bucket += u64::from(seconds <= bound);
-        }
-        durations.count += 1;
-        durations.sum += seconds;
+        self.durations.lock().entry(labels).or_default().add(took);
+    }
+
+    /// The count of a kind's watch events.
+    pub(crate) fn watch_events(&self, info: &KindInfo) -> Arc<AtomicU64> {
+        let key = [&info.group, &info.version, &info.plural].map(ToString::to_string);
+        let mut all = self.watch_events.lock();
+        all.entry(key.into()).or_default().clone()
     }
 
     /// All counts as text.
@@ -96,6 +197,8 @@ impl Metrics {
         text: &mut String,
         objects: impl Iterator<Item = (String, usize)>,
     ) -> Result<(), std::fmt::Error> {
+        self.store.write(text)?;
+        process::write(text)?;
         head(
             text,
             "apiserver_request_total",
@@ -115,14 +218,8 @@ impl Metrics {
             "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
         )?;
         for (labels, durations) in self.durations.lock().iter() {
-            let name = "apiserver_request_duration_seconds";
             let labels = format!("component=\"apiserver\",dry_run=\"\",{labels}");
-            for (bound, count) in BUCKETS.iter().zip(durations.buckets) {
-                writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
-            }
-            writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", durations.count)?;
-            writeln!(text, "{name}_sum{{{labels}}} {}", durations.sum)?;
-            writeln!(text, "{name}_count{{{labels}}} {}", durations.count)?;
+            durations.write(text, "apiserver_request_duration_seconds", &labels)?;
         }
         head(
             text,
@@ -131,8 +228,8 @@ impl Metrics {
             "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
         )?;
         for (kind, gauge) in [
-            ("mutating", &self.in_flight_mutating),
-            ("readOnly", &self.in_flight_read_only),
+            ("mutating", &self.live.mutating),
+            ("readOnly", &self.live.read_only),
         ] {
             let value = gauge.load(Ordering::Relaxed);
             writeln!(
@@ -144,10 +241,27 @@ impl Metrics {
             text,
             "apiserver_longrunning_requests",
             "gauge",
-            "Gauge of all active long-running apiserver requests.",
+            "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
         )?;
-        let value = self.long_running.load(Ordering::Relaxed);
-        writeln!(text, "apiserver_longrunning_requests {value}")?;
+        for (labels, value) in self.live.long_running.lock().iter() {
+            writeln!(
+                text,
+                "apiserver_longrunning_requests{{component=\"apiserver\",{labels}}} {value}"
+            )?;
+        }
+        head(
+            text,
+            "apiserver_watch_events_total",
+            "counter",
+            "Number of events sent in watch clients",
+        )?;
+        for ((group, version, resource), count) in self.watch_events.lock().iter() {
+            let count = count.load(Ordering::Relaxed);
+            writeln!(
+                text,
+                "apiserver_watch_events_total{{group=\"{group}\",resource=\"{resource}\",version=\"{version}\"}} {count}"
+            )?;
+        }
         head(
             text,
             "apiserver_storage_objects",
@@ -164,7 +278,25 @@ impl Metrics {
     }
 }
 
-fn head(text: &mut String, name: &str, type_: &str, about: &str) -> std::fmt::Result {
+/// The subresources by which requests are counted.
+const SUBRESOURCES: [&str; 14] = [
+    "approval",
+    "attach",
+    "binding",
+    "ephemeralcontainers",
+    "eviction",
+    "exec",
+    "finalize",
+    "log",
+    "portforward",
+    "proxy",
+    "resize",
+    "scale",
+    "status",
+    "token",
+];
+
+pub(super) fn head(text: &mut String, name: &str, type_: &str, about: &str) -> std::fmt::Result {
     writeln!(text, "# HELP {name} {about}\n# TYPE {name} {type_}")
 }
 
@@ -191,6 +323,24 @@ mod tests {
     use http::Method;
 
     #[test]
+    fn a_request_counts_as_long_as_somebody_works_on_it() {
+        let metrics = Metrics::default();
+        let uri = "/api/v1/pods?watch=1".parse().unwrap();
+        let watch = RequestInfo::parse(&Method::GET, &uri).unwrap();
+        let line = |count| {
+            format!(
+                r#"apiserver_longrunning_requests{{component="apiserver",group="",resource="pods",scope="cluster",subresource="",verb="WATCH",version="v1"}} {count}"#
+            )
+        };
+        let counted = Counted::new(&metrics, Some(&watch), true);
+        let other = counted.clone();
+        drop(counted);
+        assert!(metrics.render(std::iter::empty()).contains(&line(1)));
+        drop(other);
+        assert!(metrics.render(std::iter::empty()).contains(&line(0)));
+    }
+
+    #[test]
     fn requests_are_counted_by_what_they_do() {
         let metrics = Metrics::default();
         let info = RequestInfo::parse(&Method::GET, &"/api/v1/pods".parse().unwrap()).unwrap();
@@ -203,6 +353,8 @@ mod tests {
             r#"apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1"} 2"#,
             r#"apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="0.05"} 1"#,
             r#"apiserver_storage_objects{resource="pods"} 3"#,
+            "# TYPE process_resident_memory_bytes gauge",
+            "# TYPE process_open_fds gauge",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -1,6 +1,7 @@
 //! HTTP: the request path, top to bottom in [`request_path`], and the handlers that it ends in.
 
 mod accept;
+mod around;
 mod binding;
 pub(crate) mod body;
 mod component_status;
@@ -44,15 +45,16 @@ use crate::auth::impersonation::impersonate;
 use crate::auth::{Caller, PeerIdentity, authenticate};
 use crate::error::{ApiError, ApiResult};
 use crate::flow::Turn;
-use crate::http::observe::ObserveLayer;
+use crate::http::around::AroundLayer;
+use crate::http::observe::Observe;
 use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
 use crate::http::resources::Call;
-use crate::http::stage::StageLayer;
+use crate::http::stage::{Check, Stage};
 use crate::server::Shared;
 
 pub use body::ResponseBody;
-pub(crate) use metrics::Metrics;
+pub(crate) use metrics::{Counted, Measured, Metrics};
 pub(crate) use node::NodeClient;
 
 /// A response on its way to the client.
@@ -79,23 +81,24 @@ pub(crate) struct PeerAddress(pub(crate) std::net::IpAddr);
 
 /// The path of every request, whichever way it came in.
 pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
-    let stage = |check| StageLayer {
+    let stage = |check: Check| AroundLayer {
         shared: shared.clone(),
-        check,
+        what: Stage(check),
     };
     let handler = {
         let shared = shared.clone();
         service_fn(move |request| {
             let shared = shared.clone();
-            async move { Ok::<_, Infallible>(handle(shared, request).await) }
+            Box::pin(async move { Ok::<_, Infallible>(handle(shared, request).await) }) as ResponseFuture
         })
     };
     let path = ServiceBuilder::new()
         // What the request is about; a path that cannot be read ends here.
         .layer(stage(|_, request| Box::pin(describe(request))))
         // Counts, compresses, and turns a panic into an answer.
-        .layer(ObserveLayer {
+        .layer(AroundLayer {
             shared: shared.clone(),
+            what: Observe,
         })
         // Who asks: client certificate, token, or nobody. A wrong credential ends here.
         .layer(stage(|shared, request| Box::pin(identify(shared, request))))
@@ -194,6 +197,7 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
             body: Mutex::new(body),
             upgrade: Mutex::new(head.extensions.remove::<OnUpgrade>()),
             uri: head.uri.clone(),
+            counted: head.extensions.remove::<Counted>(),
             peer: head.extensions.remove::<PeerAddress>(),
         };
         if call.info.is_resource {

@@ -84,7 +84,11 @@ pub(super) async fn upgraded(
     let accepted = status == StatusCode::SWITCHING_PROTOCOLS;
     let body = if accepted {
         let other = hyper::upgrade::on(&mut answer);
-        tokio::spawn(relay(client, other, call.shared.shutdown.clone()));
+        let (shutdown, counted) = (call.shared.shutdown.clone(), call.counted.clone());
+        tokio::spawn(async move {
+            let _counted = counted;
+            relay(client, other, shutdown).await;
+        });
         bytes::Bytes::new()
     } else {
         let body = Limited::new(answer.body_mut(), LONGEST_REFUSAL).collect().await;

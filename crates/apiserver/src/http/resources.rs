@@ -18,8 +18,8 @@ use crate::http::request_info::RequestInfo;
 use crate::http::reviews::Review;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
-    PeerAddress, RequestBody, Response, ResponseBody, binding, component_status, eviction, logs, options,
-    pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
+    Counted, PeerAddress, RequestBody, Response, ResponseBody, binding, component_status, eviction, logs,
+    options, pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
 };
 use crate::registry::{DeleteOptions, Deleted, Entry, PatchType, Resource, Written};
 use crate::server::Shared;
@@ -39,6 +39,8 @@ pub(crate) struct Call {
     pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
     /// As the client wrote it.
     pub(crate) uri: http::Uri,
+    /// Counts the request for as long as it is kept: by who goes on when the response has been made.
+    pub(crate) counted: Option<Counted>,
     /// Where the client is.
     pub(crate) peer: Option<PeerAddress>,
 }

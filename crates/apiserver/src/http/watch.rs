@@ -1,6 +1,7 @@
 //! The watch handler: a stream of events as the body of a response, or over a WebSocket.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -24,6 +25,7 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
         .transpose()?;
     let frames = resource.watch(options).await?;
     let strategy = resource.strategy().clone();
+    let count = call.shared.metrics.watch_events(resource.info());
     let mut first = true;
     let events = frames
         .take_until(call.shared.shutdown.clone().cancelled_owned())
@@ -34,6 +36,7 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
                 encoding: accepted.encoding,
                 include,
             };
+            count.fetch_add(1, Ordering::Relaxed);
             view.event(&frame, std::mem::take(&mut first))
         });
     // A client that lost an event without knowing would be wrong forever; one whose watch ends begins another.

@@ -21,7 +21,7 @@ use crate::http::accept::Encoding;
 use crate::http::relay::is_upgrade;
 use crate::http::resources::Call;
 use crate::http::transform::FRAME_LENGTH;
-use crate::http::{Response, ResponseBody};
+use crate::http::{Counted, Response, ResponseBody};
 
 /// The largest message that a client may send, in bytes: it is read only to be ignored.
 const LONGEST_MESSAGE: usize = 64 << 10;
@@ -39,6 +39,7 @@ pub(crate) struct Handshake {
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
     upgrade: OnUpgrade,
+    counted: Option<Counted>,
 }
 
 impl Handshake {
@@ -72,6 +73,7 @@ impl Handshake {
         Ok(Self {
             accept,
             protocol,
+            counted: call.counted.clone(),
             upgrade: upgrade.ok_or_else(|| ApiError::bad_request("Upgrade request required"))?,
         })
     }
@@ -100,8 +102,10 @@ impl Handshake {
                 _ => Utf8Bytes::try_from(event).map_or_else(|_| Message::Ping(Bytes::new()), Message::Text),
             })
             .boxed();
+        let (upgrade, counted) = (self.upgrade, self.counted);
         tokio::spawn(async move {
-            match self.upgrade.await {
+            let _counted = counted;
+            match upgrade.await {
                 Ok(connection) => write(TokioIo::new(connection), messages).await,
                 Err(error) => tracing::debug!(%error, "an upgrade came to nothing"),
             }

@@ -1,0 +1,120 @@
+//! Slow clients: they are not waited for without end, nothing piles up for them, and nobody else is held up.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::harness::*;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_say_what_is_wanted_is_hung_up_on() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let mut slow = Vec::new();
+    for head in ["", "GET / HT", "GET /api HTTP/1.1\r\nhost: x\r\nx-slow: "] {
+        for _ in 0..20 {
+            let mut stream = server.connect().await;
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            slow.push(stream);
+        }
+    }
+    assert_eq!(get(&client, "/api").await.status, 200, "nobody else is held up");
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await;
+        // With a word or without one.
+        let _ = ended.expect("the server hangs up");
+    }
+}
+
+fn count(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.rsplit(' ').next());
+    value.and_then(|value| value.parse().ok()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_piles_up_for_a_watcher_that_does_not_read() {
+    const WRITES: u64 = 600;
+    let server = Server::start().await;
+    let client = server.local();
+    let begin = get(&client, MAPS).await.json()["metadata"]["resourceVersion"].clone();
+    let begin = begin.as_str().unwrap();
+    let mut silent = server.connect().await;
+    let head = format!("GET {MAPS}?watch=1&resourceVersion={begin} HTTP/1.1\r\nhost: x\r\n\r\n");
+    silent.write_all(head.as_bytes()).await.unwrap();
+    silent.flush().await.unwrap();
+    // Its answer has begun when its first bytes are there.
+    let mut first = [0; 12];
+    silent.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+
+    let big = "v".repeat(64 << 10);
+    post(&client, MAPS, &json!({ "metadata": { "name": "a" } })).await;
+    for index in 0..WRITES {
+        let change = json!({ "data": { "big": big, "index": index.to_string() } });
+        let changed = patch(&client, &format!("{MAPS}/a"), "merge-patch", &change).await;
+        assert_eq!(changed.status, 200, "the writer waits for nobody");
+    }
+    let metrics = get(&client, "/metrics").await.text();
+    let name = r#"apiserver_watch_events_total{group="",resource="configmaps""#;
+    let taken = count(&metrics, name);
+    assert!(
+        taken < WRITES / 2,
+        "{taken} of {WRITES} events of 64 KiB were taken for somebody who reads none"
+    );
+    let live = metrics.lines().find(|line| {
+        line.starts_with("apiserver_longrunning_requests{") && line.contains("resource=\"configmaps\"")
+    });
+    assert!(live.is_some_and(|line| line.ends_with(" 1")), "{live:?}");
+    // When it reads at last, it has missed nothing, or is told so.
+    let mut text = Vec::new();
+    let last = format!("\"index\":\"{}\"", WRITES - 1);
+    let ends = [last.as_bytes(), b"too old resource version"];
+    let read = async {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let length = silent.read(&mut buffer).await.unwrap();
+            assert!(length > 0, "the watch ended without a word");
+            let from = text.len().saturating_sub(64);
+            text.extend_from_slice(&buffer[..length]);
+            let fresh = &text[from..];
+            if ends
+                .iter()
+                .any(|end| fresh.windows(end.len()).any(|part| part == *end))
+            {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, read).await.unwrap();
+    drop(silent);
+}
+
+#[tokio::test]
+async fn metrics_have_upstreams_names() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    post(&client, MAPS, &json!({ "metadata": { "name": "a" } })).await;
+    let metrics = get(&client, "/metrics").await.text();
+    for line in [
+        r#"etcd_request_duration_seconds_count{operation="create",type="configmaps"} "#,
+        r#"etcd_requests_total{operation="list",type=""} "#,
+        r#"apiserver_storage_objects{resource="configmaps"} "#,
+        "process_cpu_seconds_total ",
+        "process_resident_memory_bytes ",
+        "process_start_time_seconds ",
+    ] {
+        assert!(metrics.lines().any(|found| found.starts_with(line)), "{line}");
+    }
+    // What Prometheus reads: a name comes once, and every sample has a number.
+    let mut seen = std::collections::BTreeSet::new();
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let (sample, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(seen.insert(sample), "{sample} twice");
+    }
+    let _: Value = get(&client, "/version").await.json();
+}
