@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Debug, Display};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 /// The path of a field: `spec.containers[0].name`, `metadata.labels[a/b]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -269,6 +270,41 @@ impl<'a> IntoIterator for &'a Errors {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+/// A value as upstream's internal types show it: under the names of Go's fields, in their order.
+#[derive(Clone, Debug)]
+pub(crate) enum Internal {
+    /// A value that looks the same everywhere; `null` where there is none.
+    Plain(Value),
+    /// A struct.
+    Fields(Vec<(&'static str, Internal)>),
+}
+
+impl Internal {
+    /// A value that looks the same everywhere.
+    pub(crate) fn plain(value: &impl Serialize) -> Self {
+        Self::Plain(serde_json::to_value(value).unwrap_or_default())
+    }
+
+    /// A struct.
+    pub(crate) fn fields<const N: usize>(fields: [(&'static str, Self); N]) -> Self {
+        Self::Fields(fields.into())
+    }
+
+    /// What may be absent.
+    pub(crate) fn optional(value: Option<Self>) -> Self {
+        value.unwrap_or(Self::Plain(Value::Null))
+    }
+}
+
+impl Serialize for Internal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Plain(value) => value.serialize(serializer),
+            Self::Fields(fields) => serializer.collect_map(fields.iter().map(|(name, value)| (name, value))),
+        }
     }
 }
 

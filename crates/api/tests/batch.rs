@@ -187,7 +187,7 @@ fn the_status_of_a_job_is_written_apart() {
     assert_eq!(object["spec"]["parallelism"], 1);
     assert_eq!(
         errors,
-        ["status.ready: Invalid value: 2: cannot set more ready pods than active; active: 1, ready: 2"]
+        ["status.ready: Invalid value: 2: cannot set more ready pods than active"]
     );
     let (object, _) = update("batch/Job", old, new, Target::Main);
     assert_eq!(
@@ -301,4 +301,175 @@ fn cron_jobs_are_filled_in_and_checked() {
             "{spec}"
         );
     }
+}
+
+#[test]
+fn a_job_that_has_ended_stays_ended() {
+    let path = Target::Subresource(Subresource::Status);
+    let (start, later) = ("2025-01-01T00:00:00Z", "2025-01-01T00:01:00Z");
+    let true_ = |types: &[&str]| {
+        let all = types.iter().map(|type_| json!({"type": type_, "status": "True"}));
+        json!(all.collect::<Vec<Value>>())
+    };
+    let complete = json!({"conditions": true_(&["SuccessCriteriaMet", "Complete"]), "startTime": start,
+        "completionTime": later, "succeeded": 1});
+    let failed = json!({"conditions": true_(&["FailureTarget", "Failed"]), "startTime": start, "failed": 2});
+    let indexed =
+        json!({"completionMode": "Indexed", "completions": 5, "parallelism": 2, "backoffLimitPerIndex": 1});
+    // The job's spec, what its status was, what it is to be, and what is wrong with that.
+    let cases: Vec<(Value, Value, Value, Vec<&str>)> = vec![
+        (json!({}), json!({}), complete.clone(), vec![]),
+        (json!({}), json!({}), failed.clone(), vec![]),
+        (
+            json!({}),
+            json!({}),
+            json!({"conditions": true_(&["Complete", "Failed", "FailureTarget"]), "active": 1, "terminating": 1}),
+            vec![
+                "status.conditions: Invalid value: cannot set Complete=True and Failed=true conditions",
+                "status.conditions: Invalid value: cannot set Complete=True and FailureTarget=true conditions",
+                "status.completionTime: Required value: completionTime is required for Complete jobs",
+                "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
+                "status.active: Invalid value: 1: active>0 is invalid for finished job",
+                "status.startTime: Required value: startTime is required for finished job",
+                "status.terminating: Invalid value: 1: terminating>0 is invalid for finished job",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"startTime": later}),
+            json!({"startTime": later, "completionTime": start, "completedIndexes": "1", "failedIndexes": "2",
+                "uncountedTerminatedPods": {"succeeded": ["a", ""], "failed": ["a"]}}),
+            vec![
+                "status.uncountedTerminatedPods.succeeded[1]: Invalid value: \"\": must not be empty",
+                "status.uncountedTerminatedPods.failed[0]: Duplicate value: \"a\"",
+                "status.completionTime: Invalid value: \"2025-01-01T00:00:00Z\": cannot set completionTime when there is no Complete=True condition",
+                "status.completionTime: Invalid value: \"2025-01-01T00:00:00Z\": completionTime cannot be set before startTime",
+                "status.completedIndexes: Invalid value: \"1\": error parsing completedIndexes: too large index: \"1\"",
+                "status.completedIndexes: Invalid value: \"1\": cannot set non-empty completedIndexes when non-indexed completion mode",
+                "status.failedIndexes: Invalid value: \"2\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
+            ],
+        ),
+        (
+            indexed.clone(),
+            json!({}),
+            json!({"completedIndexes": "0-2", "failedIndexes": "1,9"}),
+            vec![
+                "status.failedIndexes: Invalid value: \"1,9\": error parsing failedIndexes: too large index: \"9\"",
+                "status.failedIndexes: Invalid value: \"1,9\": failedIndexes and completedIndexes overlap at index: 1",
+            ],
+        ),
+        (
+            json!({}),
+            complete.clone(),
+            json!({"startTime": start, "conditions": []}),
+            vec![
+                "status.conditions: Invalid value: cannot disable the terminal Complete=True condition",
+                "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter",
+                "status.conditions: Invalid value: cannot disable the SuccessCriteriaMet=True condition",
+            ],
+        ),
+        (
+            json!({}),
+            failed,
+            json!({"conditions": true_(&["FailureTarget", "Failed", "SuccessCriteriaMet"]), "failed": 1}),
+            vec![
+                "status.startTime: Required value: startTime is required for finished job",
+                "status.conditions: Invalid value: cannot set SuccessCriteriaMet=True and Failed=true conditions",
+                "status.conditions: Invalid value: cannot set SuccessCriteriaMet=True and FailureTarget=true conditions",
+                "status.failed: Invalid value: 1: cannot decrease the failed counter",
+                "status.startTime: Required value: startTime cannot be removed for unsuspended job",
+            ],
+        ),
+        (
+            json!({}),
+            complete.clone(),
+            over(complete, json!({"completionTime": "2025-01-01T00:02:00Z"})),
+            vec![
+                "status.completionTime: Invalid value: \"2025-01-01T00:02:00Z\": completionTime cannot be mutated",
+            ],
+        ),
+    ];
+    for (spec, before, after, expected) in cases {
+        let old = json_of(created("batch/Job", job(spec)).as_ref());
+        let with = |status: &Value| {
+            let mut job = old.clone();
+            job["status"] = status.clone();
+            job
+        };
+        let (_, errors) = update("batch/Job", with(&before), with(&after), path);
+        assert_eq!(errors, expected, "{after}");
+    }
+}
+
+#[test]
+fn the_pods_of_an_indexed_job_must_be_able_to_have_names() {
+    let value = over(
+        job(json!({"completionMode": "Indexed", "completions": 10})),
+        json!({"metadata": {"name": "a".repeat(62)}}),
+    );
+    let long = "a".repeat(62);
+    assert_eq!(
+        create_errors("batch/Job", value),
+        [format!(
+            "metadata.name: Invalid value: \"{long}\": will not able to create pod with invalid DNS label: {long}-9"
+        )]
+    );
+}
+
+#[test]
+fn a_suspended_job_may_be_told_anew_where_it_runs_and_what_it_needs() {
+    let spec = |suspend: bool| job(json!({"suspend": suspend}));
+    let container =
+        |cpu: &str| json!([{"name": "a", "image": "busybox:1", "resources": {"requests": {"cpu": cpu}}}]);
+    let zones = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]}}});
+    let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "zone", "labelSelector": {}}]}});
+    let suspended = json!({"type": "Suspended", "status": "True"});
+    let started = |active: i32| json!({"startTime": "2025-01-01T00:00:00Z", "active": active, "conditions": [suspended.clone()]});
+    // Whether it is suspended, its status, what of its pods changes, and whether that may be.
+    for (suspend, status, pod, may) in [
+        (true, json!({}), json!({"containers": container("2")}), true),
+        (true, json!({}), json!({"affinity": zones.clone()}), true),
+        (true, json!({}), json!({"affinity": apart}), false),
+        (true, started(0), json!({"containers": container("2")}), true),
+        (true, started(1), json!({"containers": container("2")}), false),
+        (false, json!({}), json!({"affinity": zones}), false),
+    ] {
+        let mut old = json_of(created("batch/Job", spec(suspend)).as_ref());
+        old["status"] = status;
+        let new = over(old.clone(), json!({"spec": {"template": {"spec": pod}}}));
+        let (_, errors) = update("batch/Job", old, new.clone(), Target::Main);
+        assert_eq!(errors.is_empty(), may, "{new} {errors:?}");
+    }
+}
+
+#[test]
+fn an_old_schedule_keeps_its_zone() {
+    let old = cron_job(json!({"schedule": "TZ=UTC 0 0 * * *"}));
+    let both = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
+    for (change, expected) in [
+        (json!({"suspend": true}), vec![]),
+        (
+            json!({"timeZone": "UTC"}),
+            vec![format!(
+                "spec.schedule: Invalid value: \"TZ=UTC 0 0 * * *\": {both}"
+            )],
+        ),
+    ] {
+        let new = over(old.clone(), json!({"spec": change}));
+        let (_, errors) = update("batch/CronJob", old.clone(), new, Target::Main);
+        assert_eq!(errors, expected);
+    }
+    let (_, errors) = update(
+        "batch/CronJob",
+        cron_job(json!({"timeZone": "Old/Zone"})),
+        cron_job(json!({"timeZone": "Old/Zone", "suspend": true})),
+        Target::Main,
+    );
+    assert_eq!(
+        errors,
+        Vec::<String>::new(),
+        "a zone that did not change is not looked up"
+    );
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use skiff_api::Target;
+use skiff_api::kind::{Subresource, Target};
 
 use support::{cells, create_errors, created, defaulted, json_of, metadata, over, update};
 
@@ -23,7 +23,7 @@ fn budgets_say_one_thing() {
         (
             json!({"minAvailable": 1, "maxUnavailable": 1, "unhealthyPodEvictionPolicy": "Sometimes"}),
             vec![
-                "spec: Invalid value: {\"maxUnavailable\":1,\"minAvailable\":1,\"unhealthyPodEvictionPolicy\":\"Sometimes\"}: minAvailable and maxUnavailable cannot be both set",
+                "spec: Invalid value: {\"MinAvailable\":1,\"Selector\":null,\"MaxUnavailable\":1,\"UnhealthyPodEvictionPolicy\":\"Sometimes\"}: minAvailable and maxUnavailable cannot be both set",
                 "spec.unhealthyPodEvictionPolicy: Unsupported value: \"Sometimes\": supported values: \"AlwaysAllow\", \"IfHealthyBudget\"",
             ],
         ),
@@ -192,4 +192,61 @@ fn the_handler_of_a_runtime_class_stays() {
         create_errors("node.k8s.io/RuntimeClass", class("A b"))[0]
             .starts_with("handler: Invalid value: \"A b\": a lowercase RFC 1123 label")
     );
+}
+
+#[test]
+fn what_scales_to_zero_is_scaled_by_others_measures() {
+    let scaled = |metrics: Value| {
+        object(
+            json!({"minReplicas": 0, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"},
+            "metrics": metrics}),
+        )
+    };
+    let queue = json!({"type": "External", "external": {"metric": {"name": "queue"},
+        "target": {"type": "Value", "value": "5"}}});
+    for (metrics, expected) in [
+        (json!([queue]), vec![]),
+        (
+            json!(null),
+            vec![
+                "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
+            ],
+        ),
+    ] {
+        assert_eq!(
+            create_errors("autoscaling/HorizontalPodAutoscaler", scaled(metrics)),
+            expected
+        );
+    }
+}
+
+#[test]
+fn conditions_of_budgets_are_conditions() {
+    let old = object(json!({}));
+    let new = over(
+        old.clone(),
+        json!({"status": {"disruptionsAllowed": -1, "conditions": [
+            {"type": "A", "status": "Maybe", "reason": "R", "message": "", "lastTransitionTime": "2025-01-01T00:00:00Z"}]}}),
+    );
+    let path = Target::Subresource(Subresource::Status);
+    let (_, errors) = update("policy/PodDisruptionBudget", old, new, path);
+    assert_eq!(
+        errors,
+        [
+            "status.conditions[0].status: Unsupported value: \"Maybe\": supported values: \"False\", \"True\", \"Unknown\"",
+            "status.disruptionsAllowed: Invalid value: -1: must be greater than or equal to 0",
+        ]
+    );
+}
+
+#[test]
+fn the_classes_of_the_system_may_be_described_anew() {
+    let class = json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000});
+    let (_, errors) = update(
+        "scheduling.k8s.io/PriorityClass",
+        class.clone(),
+        over(class, json!({"description": "new"})),
+        Target::Main,
+    );
+    assert_eq!(errors, Vec::<String>::new());
 }

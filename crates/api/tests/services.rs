@@ -386,3 +386,66 @@ fn writers_are_warned_of_what_is_ignored_or_written_unusually() {
         ]
     );
 }
+
+#[test]
+fn the_topology_of_an_endpoint_is_no_longer_written() {
+    let slice = |endpoint: Value| json!({"metadata": metadata("s"), "addressType": "IPv4", "ports": [], "endpoints": [endpoint]});
+    let host = |name: &str| json!({"kubernetes.io/hostname": name});
+    let new = |endpoint: Value| slice(over(json!({"addresses": ["10.0.0.1"]}), endpoint));
+    let kind = "discovery.k8s.io/EndpointSlice";
+    let made = json_of(created(kind, new(json!({"deprecatedTopology": host("a")}))).as_ref());
+    assert_eq!(made["endpoints"][0], json!({"addresses": ["10.0.0.1"]}));
+    let old = new(json!({"deprecatedTopology": host("a")}));
+    let moved = |name: &str| slice(json!({"addresses": ["10.0.0.2"], "deprecatedTopology": host(name)}));
+    for (new, expected) in [
+        (
+            old.clone(),
+            json!({"addresses": ["10.0.0.1"], "deprecatedTopology": host("a")}),
+        ),
+        (moved("a"), json!({"addresses": ["10.0.0.2"], "nodeName": "a"})),
+        (moved("b"), json!({"addresses": ["10.0.0.2"]})),
+    ] {
+        let (object, errors) = update(kind, old.clone(), new, Target::Main);
+        assert_eq!((&object["endpoints"][0], errors), (&expected, vec![]));
+    }
+}
+
+#[test]
+fn writers_of_slices_and_network_policies_are_warned() {
+    let warnings = |kind: &str, value: Value| {
+        let object = created(kind, value);
+        strategy(kind).warnings(object.as_ref(), None)
+    };
+    let six = "should be in RFC 5952 canonical format";
+    let slice = |type_: &str, address: &str, controller: &str| {
+        json!({"metadata": over(metadata("s"), json!({"labels": {"endpointslice.kubernetes.io/managed-by": controller}})),
+            "addressType": type_, "endpoints": [{"addresses": [address]}], "ports": []})
+    };
+    let kind = "discovery.k8s.io/EndpointSlice";
+    assert_eq!(
+        warnings(kind, slice("FQDN", "a.b", "x")),
+        ["spec.addressType: FQDN endpoints are deprecated"]
+    );
+    assert_eq!(
+        warnings(kind, slice("IPv6", "FD00::1", "x")),
+        [format!(
+            "endpoints[0].addresses[0]: IPv6 address \"FD00::1\" {six} (\"fd00::1\")"
+        )]
+    );
+    let ours = "endpointslice-controller.k8s.io";
+    assert_eq!(
+        warnings(kind, slice("IPv6", "FD00::1", ours)),
+        Vec::<String>::new()
+    );
+    let policy = json!({"metadata": metadata("p"), "spec": {"podSelector": {}, "egress": [{"to": [
+        {"ipBlock": {"cidr": "FD00::/8", "except": ["fd01:0::/16"]}}]}]}});
+    assert_eq!(
+        warnings("networking.k8s.io/NetworkPolicy", policy),
+        [
+            format!("spec.egress[0].to[0].ipBlock.cidr: IPv6 CIDR value \"FD00::/8\" {six} (\"fd00::/8\")"),
+            format!(
+                "spec.egress[0].to[0].ipBlock.except[0]: IPv6 CIDR value \"fd01:0::/16\" {six} (\"fd01::/16\")"
+            ),
+        ]
+    );
+}

@@ -37,7 +37,7 @@ fn stateful_sets_are_filled_in() {
         ),
         (
             "updateStrategy",
-            json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}),
+            json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}}),
         ),
     ] {
         assert_eq!(spec[field], value, "{field}");
@@ -59,7 +59,7 @@ fn invalid_sets_are_refused_with_upstreams_words() {
             json!({"podManagementPolicy": "Random", "updateStrategy": {"type": "Never"}, "replicas": -1}),
             vec![
                 "spec.podManagementPolicy: Invalid value: \"Random\": must be 'OrderedReady' or 'Parallel'",
-                "spec.updateStrategy: Invalid value: {\"type\":\"Never\"}: must be 'RollingUpdate' or 'OnDelete'",
+                "spec.updateStrategy: Invalid value: {\"Type\":\"Never\",\"RollingUpdate\":null}: must be 'RollingUpdate' or 'OnDelete'",
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             ],
         ),
@@ -87,6 +87,12 @@ fn invalid_sets_are_refused_with_upstreams_words() {
             vec![
                 "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"200%\": must not be greater than 100%",
                 "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero",
+            ],
+        ),
+        (
+            json!({"updateStrategy": {"type": "Never"}}),
+            vec![
+                "spec.updateStrategy: Unsupported value: {\"Type\":\"Never\",\"RollingUpdate\":null}: supported values: \"RollingUpdate\", \"OnDelete\"",
             ],
         ),
         (

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use skiff_api::Target;
+use skiff_api::kind::{Subresource, Target};
 
 use support::{cells, create_errors, created, json_of, metadata, over, update};
 
@@ -268,5 +268,89 @@ fn drivers_and_attachments_are_checked() {
         [
             "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName"
         ]
+    );
+}
+
+#[test]
+fn what_an_attacher_tells_is_checked() {
+    let attachment = |status: Value| {
+        json!({"metadata": {"name": "a", "labels": {"a": "b"}}, "status": status, "spec": {
+            "attacher": "d", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
+    };
+    let path = Target::Subresource(Subresource::Status);
+    for (status, expected) in [
+        (json!({"attached": true}), vec![]),
+        (
+            json!({"attached": false, "attachError": {"message": "x".repeat(1025), "errorCode": -1}}),
+            vec![
+                "status.attachError.message: Too long: may not be more than 262144 bytes",
+                "status.attachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+            ],
+        ),
+    ] {
+        let mut new = attachment(status);
+        new["metadata"]["labels"] = json!({"a": "c"});
+        let old = attachment(json!({"attached": false}));
+        let (object, errors) = update("storage.k8s.io/VolumeAttachment", old, new, path);
+        assert_eq!(errors, expected);
+        assert_eq!(
+            object["metadata"]["labels"]["a"], "b",
+            "the rest of the object stays"
+        );
+    }
+    assert_eq!(
+        create_errors(
+            "storage.k8s.io/VolumeAttachment",
+            json!({"metadata": {"name": "a"}, "spec": {"attacher": "d", "nodeName": "n",
+                "source": {"persistentVolumeName": "V_"}}})
+        )
+        .len(),
+        1,
+        "a volume's name is a name"
+    );
+}
+
+#[test]
+fn drivers_and_their_nodes_are_checked_as_upstream_does() {
+    let driver = |spec: Value| json!({"metadata": {"name": "d"}, "spec": spec});
+    for (spec, expected) in [
+        (
+            json!({"fsGroupPolicy": "x", "volumeLifecycleModes": ["y"],
+                "tokenRequests": [{"audience": "a"}, {"audience": "a", "expirationSeconds": 1}]}),
+            vec![
+                "spec.fsGroupPolicy: Unsupported value: \"x\": supported values: \"File\", \"None\", \"ReadWriteOnceWithFSType\"",
+                "spec.tokenRequests[1].audience: Duplicate value: \"a\"",
+                "spec.volumeLifecycleModes: Unsupported value: \"y\": supported values: \"Persistent\", \"Ephemeral\"",
+            ],
+        ),
+        (json!({}), vec![]),
+    ] {
+        assert_eq!(create_errors("storage.k8s.io/CSIDriver", driver(spec)), expected);
+    }
+    let node = |id: &str, count: i32| {
+        json!({"metadata": {"name": "n"}, "spec": {"drivers": [
+            {"name": "d", "nodeID": id, "topologyKeys": ["z"], "allocatable": {"count": count}}]}})
+    };
+    for (id, count, expected) in [
+        ("i", 2, vec![]),
+        (
+            "j",
+            2,
+            vec![
+                "spec.drivers: Invalid value: {\"Name\":\"d\",\"NodeID\":\"j\",\"TopologyKeys\":[\"z\"],\"Allocatable\":null}: field is immutable",
+            ],
+        ),
+    ] {
+        let (_, errors) = update(
+            "storage.k8s.io/CSINode",
+            node("i", 1),
+            node(id, count),
+            Target::Main,
+        );
+        assert_eq!(errors, expected);
+    }
+    assert_eq!(
+        create_errors("storage.k8s.io/CSINode", node(&"i".repeat(256), 1)),
+        Vec::<String>::new()
     );
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cell;
 use crate::core::pod_spec;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
@@ -160,20 +160,27 @@ impl Kind for DaemonSet {
         }
         let status = self.status.clone().unwrap_or_default();
         let path = Path::new("status");
+        let count = |count: Option<i32>| count.map(i64::from);
         let counts = [
-            ("currentNumberScheduled", Some(status.current_number_scheduled)),
-            ("numberMisscheduled", Some(status.number_misscheduled)),
-            ("desiredNumberScheduled", Some(status.desired_number_scheduled)),
-            ("numberReady", Some(status.number_ready)),
-            ("updatedNumberScheduled", status.updated_number_scheduled),
-            ("numberAvailable", status.number_available),
-            ("numberUnavailable", status.number_unavailable),
-            ("collisionCount", status.collision_count),
+            (
+                "currentNumberScheduled",
+                Some(status.current_number_scheduled.into()),
+            ),
+            ("numberMisscheduled", Some(status.number_misscheduled.into())),
+            (
+                "desiredNumberScheduled",
+                Some(status.desired_number_scheduled.into()),
+            ),
+            ("numberReady", Some(status.number_ready.into())),
+            ("observedGeneration", status.observed_generation),
+            ("updatedNumberScheduled", count(status.updated_number_scheduled)),
+            ("numberAvailable", count(status.number_available)),
+            ("numberUnavailable", count(status.number_unavailable)),
+            ("collisionCount", count(status.collision_count)),
         ];
         for (field, count) in counts {
-            non_negative(count, &path.child(field), errors);
+            errors.non_negative(&path.child(field), count);
         }
-        errors.non_negative(&path.child("observedGeneration"), status.observed_generation);
         let before = old.status.as_ref().and_then(|status| status.collision_count);
         workload::check_collisions(status.collision_count, before, errors);
     }
@@ -211,7 +218,19 @@ fn validate_strategy(strategy: &DaemonSetUpdateStrategy, path: &Path, errors: &m
         ("OnDelete", _) => {}
         ("RollingUpdate", None) => errors.required(&rolling, ""),
         ("RollingUpdate", Some(update)) => validate_rolling(update, &rolling, errors),
-        (other, _) => errors.not_supported(&path.child("type"), other, &["RollingUpdate", "OnDelete"]),
+        (type_, rolling) => {
+            let rolling = rolling.as_ref().map(|rolling| {
+                Internal::fields([
+                    ("MaxUnavailable", Internal::plain(&rolling.max_unavailable)),
+                    ("MaxSurge", Internal::plain(&rolling.max_surge)),
+                ])
+            });
+            let shown = Internal::fields([
+                ("Type", Internal::plain(&type_)),
+                ("RollingUpdate", Internal::optional(rolling)),
+            ]);
+            errors.not_supported(path, shown, &["RollingUpdate", "OnDelete"]);
+        }
     }
 }
 

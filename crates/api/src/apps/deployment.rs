@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cell;
 use crate::core::pod_spec;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
 use crate::same::same;
@@ -126,6 +126,7 @@ impl Kind for Deployment {
         }
         let status = self.status.clone().unwrap_or_default();
         let path = Path::new("status");
+        errors.non_negative(&path.child("observedGeneration"), status.observed_generation);
         let counts = [
             ("replicas", status.replicas),
             ("updatedReplicas", status.updated_replicas),
@@ -194,8 +195,19 @@ fn validate_strategy(strategy: &DeploymentStrategy, path: &Path, errors: &mut Er
             errors.required(&rolling, "this should be defaulted and never be nil");
         }
         ("RollingUpdate", Some(update)) => validate_rolling(update, &rolling, errors),
-        ("", _) => errors.required(&path.child("type"), ""),
-        _ => errors.not_supported(path, strategy, &["Recreate", "RollingUpdate"]),
+        (type_, rolling) => {
+            let rolling = rolling.as_ref().map(|rolling| {
+                Internal::fields([
+                    ("MaxUnavailable", Internal::plain(&rolling.max_unavailable)),
+                    ("MaxSurge", Internal::plain(&rolling.max_surge)),
+                ])
+            });
+            let shown = Internal::fields([
+                ("Type", Internal::plain(&type_)),
+                ("RollingUpdate", Internal::optional(rolling)),
+            ]);
+            errors.not_supported(path, shown, &["Recreate", "RollingUpdate"]);
+        }
     }
 }
 

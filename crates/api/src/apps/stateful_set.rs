@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cell;
 use crate::core::persistent_volume_claim;
 use crate::core::pod_spec;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
@@ -54,6 +54,7 @@ impl Kind for StatefulSet {
         if strategy.type_.as_deref() == Some("RollingUpdate") {
             let rolling = strategy.rolling_update.get_or_insert_default();
             rolling.partition.get_or_insert(0);
+            rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
         }
         let retention = spec
             .persistent_volume_claim_retention_policy
@@ -158,6 +159,15 @@ impl Kind for StatefulSet {
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let mut warnings =
             workload::template_warnings(Some(&self.spec.template), old.map(|old| &old.spec.template));
+        let claims = self.spec.volume_claim_templates.iter().flatten().enumerate();
+        for (index, claim) in claims {
+            let path = Path::new("spec.volumeClaimTemplates").index(index);
+            // Upstream's paths differ between a new set and a changed one.
+            let path = if old.is_some() { path.child("Spec") } else { path };
+            if let Some(spec) = &claim.spec {
+                persistent_volume_claim::warn(spec, &path, &mut warnings);
+            }
+        }
         if self.spec.revision_history_limit.is_some_and(|limit| limit < 0) {
             warnings
                 .push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into());
@@ -189,14 +199,30 @@ fn validate_strategy(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
         ("OnDelete", Some(update)) => {
             errors.invalid(
                 &rolling,
-                update,
+                internal(update),
                 "only allowed for updateStrategy 'RollingUpdate'",
             );
         }
         ("OnDelete" | "RollingUpdate", None) => {}
         ("RollingUpdate", Some(update)) => validate_rolling(update, &rolling, errors),
-        _ => errors.invalid(path, &strategy, "must be 'RollingUpdate' or 'OnDelete'"),
+        (type_, rolling) => {
+            let shown = Internal::fields([
+                ("Type", Internal::plain(&type_)),
+                (
+                    "RollingUpdate",
+                    Internal::optional(rolling.as_ref().map(internal)),
+                ),
+            ]);
+            errors.invalid(path, shown, "must be 'RollingUpdate' or 'OnDelete'");
+        }
     }
+}
+
+fn internal(update: &RollingUpdateStatefulSetStrategy) -> Internal {
+    Internal::fields([
+        ("Partition", Internal::plain(&update.partition.unwrap_or(0))),
+        ("MaxUnavailable", Internal::plain(&update.max_unavailable)),
+    ])
 }
 
 fn validate_rolling(update: &RollingUpdateStatefulSetStrategy, path: &Path, errors: &mut Errors) {

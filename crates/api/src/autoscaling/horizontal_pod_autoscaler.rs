@@ -111,11 +111,11 @@ impl Kind for HorizontalPodAutoscaler {
     fn validate(&self, errors: &mut Errors) {
         let (spec, path) = (&self.spec, Path::new("spec"));
         let least = spec.min_replicas;
-        if let Some(least) = least.filter(|&least| least < 1) {
+        if let Some(least) = least.filter(|&least| least < 0) {
             errors.invalid(
                 &path.child("minReplicas"),
                 least,
-                "must be greater than or equal to 1",
+                "must be greater than or equal to 0",
             );
         }
         let at = path.child("maxReplicas");
@@ -132,6 +132,14 @@ impl Kind for HorizontalPodAutoscaler {
         metrics::check_reference(&spec.scale_target_ref, &path.child("scaleTargetRef"), errors);
         for (index, metric) in spec.metrics.iter().flatten().enumerate() {
             metrics::validate(metric, &path.child("metrics").index(index), errors);
+        }
+        // What uses no resources cannot be scaled up again for the resources that it uses.
+        let mut metrics = spec.metrics.iter().flatten();
+        if least == Some(0) && !metrics.any(|metric| matches!(metric.type_.as_str(), "Object" | "External")) {
+            errors.forbidden(
+                &path.child("metrics"),
+                "must specify at least one Object or External metric to support scaling to zero replicas",
+            );
         }
         let Some(behavior) = &spec.behavior else { return };
         let path = path.child("behavior");

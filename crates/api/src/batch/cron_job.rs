@@ -14,6 +14,8 @@ use crate::workload;
 
 /// The controller appends a dash and ten digits to make a job's name.
 const MAX_NAME: usize = 52;
+/// What stands in front of the zone in a schedule that names one.
+const ZONE: &str = "TZ";
 
 impl Kind for CronJob {
     fn info() -> KindInfo {
@@ -85,21 +87,12 @@ impl Kind for CronJob {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        let name = self.metadata.name.as_deref().unwrap_or_default();
-        if name.len() > MAX_NAME {
-            errors.invalid(
-                &Path::new("metadata.name"),
-                name,
-                "must be no more than 52 characters",
-            );
-        }
         let (spec, path) = (&self.spec, Path::new("spec"));
         validate_schedule(spec, &path, errors);
         errors.non_negative(
             &path.child("startingDeadlineSeconds"),
             spec.starting_deadline_seconds,
         );
-        validate_time_zone(spec, &path.child("timeZone"), errors);
         errors.one_of(
             &path.child("concurrencyPolicy"),
             spec.concurrency_policy.as_deref(),
@@ -126,6 +119,40 @@ impl Kind for CronJob {
             &path.child("failedJobsHistoryLimit"),
             spec.failed_jobs_history_limit,
         );
+    }
+
+    fn validate_create(&self, errors: &mut Errors) {
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        refuse_zone_in_schedule(spec, &path, errors);
+        validate_time_zone(spec, &path.child("timeZone"), errors);
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        if name.len() > MAX_NAME {
+            errors.invalid(
+                &Path::new("metadata.name"),
+                name,
+                "must be no more than 52 characters",
+            );
+        }
+    }
+
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target != Target::Main {
+            return;
+        }
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        // Schedules that name a zone are older than the field for it.
+        if !old.spec.schedule.contains(ZONE) {
+            refuse_zone_in_schedule(spec, &path, errors);
+        } else if spec.schedule.contains(ZONE) && spec.time_zone.is_some() {
+            errors.invalid(
+                &path.child("schedule"),
+                &spec.schedule,
+                "cannot use both timeZone field and TZ or CRON_TZ in schedule",
+            );
+        }
+        if spec.time_zone != old.spec.time_zone {
+            validate_time_zone(spec, &path.child("timeZone"), errors);
+        }
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
@@ -184,9 +211,12 @@ fn validate_schedule(spec: &CronJobSpec, path: &Path, errors: &mut Errors) {
     if let Err(why) = schedule::check(&spec.schedule) {
         errors.invalid(&path, &spec.schedule, why);
     }
-    if spec.schedule.contains("TZ") {
+}
+
+fn refuse_zone_in_schedule(spec: &CronJobSpec, path: &Path, errors: &mut Errors) {
+    if spec.schedule.contains(ZONE) {
         errors.invalid(
-            &path,
+            &path.child("schedule"),
             &spec.schedule,
             "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
         );
@@ -200,6 +230,9 @@ fn validate_time_zone(spec: &CronJobSpec, path: &Path, errors: &mut Errors) {
     if zone.is_empty() {
         return errors.invalid(path, zone, "timeZone must be nil or non-empty string");
     }
+    if !zone.split('/').all(is_part_of_zone) {
+        return errors.invalid(path, zone, format!("unknown time zone {zone}"));
+    }
     if zone.eq_ignore_ascii_case("local") {
         errors.invalid(
             path,
@@ -210,4 +243,14 @@ fn validate_time_zone(spec: &CronJobSpec, path: &Path, errors: &mut Errors) {
     if !schedule::is_time_zone(zone) {
         errors.invalid(path, zone, format!("unknown time zone {zone}"));
     }
+}
+
+/// Whether a text may stand between the slashes of a zone's name.
+fn is_part_of_zone(part: &str) -> bool {
+    (1..=14).contains(&part.len())
+        && !matches!(part, "." | "..")
+        && !part.starts_with('-')
+        && part
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_+".contains(&byte))
 }

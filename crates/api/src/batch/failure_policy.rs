@@ -12,6 +12,8 @@ use crate::meta;
 
 const MAX_RULES: usize = 20;
 const MAX_PATTERNS: usize = 20;
+/// The longest list of indexes, in bytes.
+const MAX_INDEXES: usize = 64 * 1024;
 const MAX_EXIT_CODES: usize = 255;
 const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
 
@@ -158,13 +160,19 @@ pub(super) fn validate_success(policy: &SuccessPolicy, spec: &JobSpec, path: &Pa
         }
         let mut listed = None;
         if let Some(text) = &rule.succeeded_indexes {
+            if text.len() > MAX_INDEXES {
+                errors.too_long(&path.child("succeededIndexes"), MAX_INDEXES);
+            }
             match indexes::count(text, completions) {
                 Ok(count) => listed = Some(count),
-                Err(why) => errors.invalid(
-                    &path.child("succeededIndexes"),
-                    text,
-                    format!("error parsing succeededIndexes: {why}"),
-                ),
+                Err(why) => {
+                    listed = Some(0);
+                    errors.invalid(
+                        &path.child("succeededIndexes"),
+                        text,
+                        format!("error parsing succeededIndexes: {why}"),
+                    );
+                }
             }
         }
         let Some(count) = rule.succeeded_count else {

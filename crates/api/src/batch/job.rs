@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
+use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::job_spec;
+use super::job_status::is_true;
+use super::{job_spec, job_status};
 use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
 use crate::halves;
 use crate::kind::{Column, Dependents, Kind, KindInfo, Subresource, Target, age, human_duration};
 use crate::meta;
+use crate::names;
 use crate::same::same;
 use crate::selector::{self, LabelSelector};
 use crate::workload;
@@ -98,11 +101,17 @@ impl Kind for Job {
         if spec.manual_selector != Some(true) {
             generate_selector(spec, &meta);
         }
+        // Workload-aware scheduling is an alpha feature.
+        spec.scheduling = None;
         self.status = Some(Default::default());
         self.metadata.generation = Some(1);
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
+        let scheduled = old.spec.as_ref().is_some_and(|spec| spec.scheduling.is_some());
+        if let Some(spec) = self.spec.as_mut().filter(|_| !scheduled) {
+            spec.scheduling = None;
+        }
         halves::carry_over(
             target,
             (&mut self.metadata, &old.metadata),
@@ -132,13 +141,14 @@ impl Kind for Job {
                 "`selector` does not match template `labels`",
             );
         }
+        validate_hostnames(&spec, &self.metadata, errors);
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
         if target == Target::Main {
             validate_change(self, old, errors);
         } else {
-            validate_status(&self.status.clone().unwrap_or_default(), errors);
+            job_status::validate(self, old, errors);
         }
     }
 
@@ -257,6 +267,23 @@ fn validate_generated(spec: &JobSpec, meta: &ObjectMeta, path: &Path, errors: &m
     }
 }
 
+/// The pods of an indexed job are named after it and their index, and so are their hosts.
+fn validate_hostnames(spec: &JobSpec, meta: &ObjectMeta, errors: &mut Errors) {
+    let Some(last) = spec.completions.filter(|&count| count > 0).map(|count| count - 1) else {
+        return;
+    };
+    let name = meta.name.as_deref().unwrap_or_default();
+    let longest = format!("{name}-{last}");
+    let indexed = spec.completion_mode.as_deref() == Some("Indexed");
+    if indexed && !names::dns_label(&longest, false).is_empty() {
+        errors.invalid(
+            &Path::new("metadata.name"),
+            name,
+            format!("will not able to create pod with invalid DNS label: {longest}"),
+        );
+    }
+}
+
 fn validate_change(new: &Job, old: &Job, errors: &mut Errors) {
     let path = Path::new("spec");
     let (spec, before) = (
@@ -312,22 +339,22 @@ fn validate_change(new: &Job, old: &Job, errors: &mut Errors) {
     }
 }
 
-/// The template of a job that is suspended and has never started may still be told where its pods go.
+/// The template of a job that is suspended may still be told where its pods go, and what they need: before they ever
+/// ran, and again once none of them runs any more.
 fn validate_template_change(spec: &JobSpec, old: &Job, path: &Path, errors: &mut Errors) {
     let before = old.spec.clone().unwrap_or_default();
-    let mut kept = before.template.clone();
-    let started = old.status.as_ref().and_then(|status| status.start_time.as_ref());
-    if before.suspend == Some(true) && started.is_none() {
+    let status = old.status.clone().unwrap_or_default();
+    let never_started = status.start_time.is_none();
+    let at_rest = is_true(&status, "Suspended") && status.active.unwrap_or(0) == 0;
+    let mut kept = before.template;
+    if before.suspend == Some(true) && (never_started || at_rest) {
         let template = spec.template.clone();
         let metadata = template.metadata.unwrap_or_default();
         let kept_metadata = kept.metadata.get_or_insert_default();
         kept_metadata.annotations = metadata.annotations;
         kept_metadata.labels = metadata.labels;
         if let (Some(kept), Some(wanted)) = (&mut kept.spec, template.spec) {
-            kept.affinity = wanted.affinity;
-            kept.node_selector = wanted.node_selector;
-            kept.tolerations = wanted.tolerations;
-            kept.scheduling_gates = wanted.scheduling_gates;
+            take_directives(kept, wanted);
         }
     }
     if !same(&spec.template, &kept) {
@@ -335,47 +362,41 @@ fn validate_template_change(spec: &JobSpec, old: &Job, path: &Path, errors: &mut
     }
 }
 
-fn validate_status(status: &JobStatus, errors: &mut Errors) {
-    let path = Path::new("status");
-    for (field, count) in [
-        ("active", status.active),
-        ("succeeded", status.succeeded),
-        ("failed", status.failed),
-        ("ready", status.ready),
-        ("terminating", status.terminating),
-    ] {
-        errors.non_negative(&path.child(field), count);
+fn take_directives(kept: &mut PodSpec, wanted: PodSpec) {
+    let nodes = wanted.affinity.and_then(|affinity| affinity.node_affinity);
+    if nodes.is_some() {
+        kept.affinity.get_or_insert_default().node_affinity = nodes;
+    } else if let Some(affinity) = &mut kept.affinity {
+        affinity.node_affinity = None;
     }
-    let (active, ready) = (status.active.unwrap_or(0), status.ready.unwrap_or(0));
-    if ready > active {
-        errors.invalid(
-            &path.child("ready"),
-            ready,
-            format!("cannot set more ready pods than active; active: {active}, ready: {ready}"),
-        );
+    kept.node_selector = wanted.node_selector;
+    kept.tolerations = wanted.tolerations;
+    kept.scheduling_gates = wanted.scheduling_gates;
+    let pairs = kept.containers.iter_mut().zip(wanted.containers);
+    let init = kept.init_containers.iter_mut().flatten();
+    for (kept, wanted) in pairs.chain(init.zip(wanted.init_containers.into_iter().flatten())) {
+        let Some(wanted) = wanted.resources.filter(|_| kept.name == wanted.name) else {
+            continue;
+        };
+        let kept = kept.resources.get_or_insert_default();
+        kept.requests = wanted.requests;
+        kept.limits = wanted.limits;
     }
-}
-
-fn condition(status: &JobStatus, type_: &str) -> bool {
-    let conditions = status.conditions.iter().flatten();
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 fn state(status: &JobStatus, meta: &ObjectMeta) -> &'static str {
     let deleting = meta.deletion_timestamp.is_some();
-    if condition(status, "Complete") {
+    if is_true(status, "Complete") {
         "Complete"
-    } else if condition(status, "Failed") {
+    } else if is_true(status, "Failed") {
         "Failed"
     } else if deleting {
         "Terminating"
-    } else if condition(status, "Suspended") {
+    } else if is_true(status, "Suspended") {
         "Suspended"
-    } else if condition(status, "FailureTarget") {
+    } else if is_true(status, "FailureTarget") {
         "FailureTarget"
-    } else if condition(status, "SuccessCriteriaMet") {
+    } else if is_true(status, "SuccessCriteriaMet") {
         "SuccessCriteriaMet"
     } else {
         "Running"

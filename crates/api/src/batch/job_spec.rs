@@ -54,7 +54,11 @@ pub(super) fn validate(spec: &JobSpec, path: &Path, errors: &mut Errors) {
     }
     if is_indexed(spec) {
         validate_indexed(spec, path, errors);
-    } else {
+    } else if spec
+        .completion_mode
+        .as_deref()
+        .is_none_or(|mode| mode == "NonIndexed")
+    {
         let both = [
             ("backoffLimitPerIndex", spec.backoff_limit_per_index),
             ("maxFailedIndexes", spec.max_failed_indexes),
@@ -150,14 +154,12 @@ fn validate_restarts(spec: &JobSpec, path: &Path, errors: &mut Errors) {
     let policy = policy.unwrap_or_default();
     match policy {
         "" | "Always" => errors.required(path, "valid values: \"OnFailure\", \"Never\""),
-        "OnFailure" | "Never" => {}
-        _ => errors.not_supported(path, policy, &["OnFailure", "Never"]),
-    }
-    if spec.pod_failure_policy.is_some() && policy != "Never" {
-        errors.invalid(
+        "OnFailure" if spec.pod_failure_policy.is_some() => errors.invalid(
             path,
             policy,
             "only \"Never\" is supported when podFailurePolicy is specified",
-        );
+        ),
+        "OnFailure" | "Never" => {}
+        _ => errors.not_supported(path, policy, &["OnFailure", "Never"]),
     }
 }

@@ -5,4 +5,5 @@ mod failure_policy;
 mod indexes;
 mod job;
 mod job_spec;
+mod job_status;
 mod schedule;

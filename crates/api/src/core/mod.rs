@@ -23,3 +23,4 @@ mod service_rules;
 
 pub(crate) use endpoints::check_address;
 pub(crate) use service::check_protocol;
+pub(crate) use service_rules::unusual_form;

@@ -137,19 +137,8 @@ impl Kind for PersistentVolumeClaim {
                 "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
             ));
         }
-        let resources = self.spec.as_ref().and_then(|spec| spec.resources.as_ref());
-        for (side, amounts) in [
-            ("limits", resources.and_then(|all| all.limits.as_ref())),
-            ("requests", resources.and_then(|all| all.requests.as_ref())),
-        ] {
-            if let Some(amount) = amounts.and_then(|all| all.get(STORAGE))
-                && Quantity::of(amount).milli_value() % 1000 != 0
-            {
-                warnings.push(format!(
-                    "spec.resources.{side}[storage]: fractional byte value {:?} is invalid, must be an integer",
-                    amount.0
-                ));
-            }
+        if let Some(spec) = &self.spec {
+            warn(spec, &Path::new("spec"), &mut warnings);
         }
         warnings
     }
@@ -262,6 +251,27 @@ fn agree_on_source(spec: &mut PersistentVolumeClaimSpec) {
 }
 
 /// Checks access modes, of which there may be none.
+/// The warnings about a claim's spec.
+pub(crate) fn warn(spec: &PersistentVolumeClaimSpec, path: &Path, warnings: &mut Vec<String>) {
+    let resources = spec.resources.as_ref();
+    let path = path.child("resources");
+    for (side, amounts) in [
+        ("requests", resources.and_then(|all| all.requests.as_ref())),
+        ("limits", resources.and_then(|all| all.limits.as_ref())),
+    ] {
+        if let Some(amount) = amounts.and_then(|all| all.get(STORAGE))
+            && Quantity::of(amount).milli_value() % 1000 != 0
+        {
+            let at = path.child(side).key(STORAGE);
+            warnings.push(format!(
+                "{at}: fractional byte value {:?} is invalid, must be an integer",
+                amount.0
+            ));
+        }
+    }
+}
+
+/// Checks the modes in which a volume is used.
 pub(crate) fn check_access_modes(modes: &[String], path: &Path, errors: &mut Errors) {
     let known = [
         "ReadWriteOnce",

@@ -515,7 +515,7 @@ fn unusual_forms(path: &Path, addresses: &[String]) -> Vec<String> {
 }
 
 /// What is said of an address that is not written the way everyone writes it.
-fn unusual_form(path: &Path, address: &str) -> Option<String> {
+pub(crate) fn unusual_form(path: &Path, address: &str) -> Option<String> {
     let IpAddr::V6(parsed) = address.parse().ok()? else {
         return None;
     };

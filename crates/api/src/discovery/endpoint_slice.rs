@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use serde_json::Value;
 
 use crate::cell;
-use crate::core::check_address;
+use crate::core::{check_address, unusual_form};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Target, age};
 use crate::meta;
@@ -17,6 +17,13 @@ const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_ZONE_HINTS: usize = 8;
+const HOSTNAME: &str = "kubernetes.io/hostname";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Kubernetes' own controllers write addresses as they are to be written.
+const CONTROLLERS: [&str; 2] = [
+    "endpointslice-controller.k8s.io",
+    "endpointslicemirroring-controller.k8s.io",
+];
 const MAX_NODE_HINTS: usize = 8;
 
 impl Kind for EndpointSlice {
@@ -56,6 +63,7 @@ impl Kind for EndpointSlice {
 
     fn prepare_for_create(&mut self) {
         self.metadata.generation = Some(1);
+        drop_topology(self.endpoints.as_deref_mut(), &BTreeSet::new());
     }
 
     fn prepare_for_update(&mut self, old: &Self, _target: Target) {
@@ -70,6 +78,10 @@ impl Kind for EndpointSlice {
         } else {
             generation.saturating_add(1)
         });
+        if self.endpoints.as_deref().unwrap_or_default() != old.endpoints.as_deref().unwrap_or_default() {
+            let before = old.endpoints.iter().flatten().filter_map(host).collect();
+            drop_topology(self.endpoints.as_deref_mut(), &before);
+        }
     }
 
     fn validate(&self, errors: &mut Errors) {
@@ -103,6 +115,25 @@ impl Kind for EndpointSlice {
         );
     }
 
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if old.is_none() && self.address_type == "FQDN" {
+            warnings.push("spec.addressType: FQDN endpoints are deprecated".into());
+        }
+        let labels = self.metadata.labels.as_ref();
+        let managed_by = labels.and_then(|labels| labels.get(MANAGED_BY));
+        if managed_by.is_some_and(|controller| CONTROLLERS.contains(&controller.as_str())) {
+            return warnings;
+        }
+        for (index, endpoint) in self.endpoints.iter().flatten().enumerate() {
+            let path = Path::new("endpoints").index(index).child("addresses");
+            for (index, address) in endpoint.addresses.iter().enumerate() {
+                warnings.extend(unusual_form(&path.index(index), address));
+            }
+        }
+        warnings
+    }
+
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let ports: Vec<String> = self
             .ports
@@ -133,6 +164,24 @@ impl Kind for EndpointSlice {
             shown(&addresses),
             age(&self.metadata, now),
         ]
+    }
+}
+
+fn host(endpoint: &Endpoint) -> Option<&str> {
+    let topology = endpoint.deprecated_topology.as_ref()?;
+    topology.get(HOSTNAME).map(String::as_str)
+}
+
+/// The topology is no longer written. The name of a node that stood there before comes into its own field.
+fn drop_topology(endpoints: Option<&mut [Endpoint]>, before: &BTreeSet<&str>) {
+    for endpoint in endpoints.into_iter().flatten() {
+        if endpoint.node_name.is_none()
+            && let Some(host) = host(endpoint).filter(|host| before.contains(host))
+            && names::dns_subdomain(host, false).is_empty()
+        {
+            endpoint.node_name = Some(host.into());
+        }
+        endpoint.deprecated_topology = None;
     }
 }
 

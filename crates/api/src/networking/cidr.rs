@@ -77,6 +77,15 @@ pub(super) fn check(text: &str, path: &Path, errors: &mut Errors) -> Option<Cidr
     Some(cidr)
 }
 
+/// What is said of a valid range that is not written the way everyone writes it.
+pub(super) fn unusual_form(path: &Path, text: &str) -> Option<String> {
+    let cidr = Cidr::parse(text).filter(|cidr| !cidr.is_v4())?;
+    let canonical = format!("{}/{}", cidr.address, cidr.length);
+    (canonical != text).then(|| {
+        format!("{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({canonical:?})")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

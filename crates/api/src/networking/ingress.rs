@@ -71,13 +71,13 @@ impl Kind for Ingress {
     fn validate(&self, errors: &mut Errors) {
         let spec = self.spec.clone().unwrap_or_default();
         ingress_rules::validate(&spec, &Path::new("spec"), errors);
-        // Upstream asks this of new ingresses alone; an old one already has a generation that it was given.
+    }
+
+    fn validate_create(&self, errors: &mut Errors) {
+        let spec = self.spec.clone().unwrap_or_default();
         let annotation = self.metadata.annotations.as_ref().and_then(|all| all.get(CLASS));
-        if let (Some(annotation), Some(class), None) = (
-            annotation,
-            &spec.ingress_class_name,
-            &self.metadata.resource_version,
-        ) && annotation != class
+        if let (Some(annotation), Some(class)) = (annotation, &spec.ingress_class_name)
+            && annotation != class
         {
             errors.invalid(
                 &Path::new("annotations").child(CLASS),

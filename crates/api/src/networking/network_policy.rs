@@ -80,6 +80,20 @@ impl Kind for NetworkPolicy {
         }
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let mut warnings = Vec::new();
+        for (index, rule) in spec.ingress.iter().flatten().enumerate() {
+            let path = Path::new("spec.ingress").index(index).child("from");
+            warn(rule.from.as_deref(), &path, &mut warnings);
+        }
+        for (index, rule) in spec.egress.iter().flatten().enumerate() {
+            let path = Path::new("spec.egress").index(index).child("to");
+            warn(rule.to.as_deref(), &path, &mut warnings);
+        }
+        warnings
+    }
+
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let pods = self.spec.clone().unwrap_or_default().pod_selector;
         vec![
@@ -153,6 +167,18 @@ fn validate_peer(peer: &NetworkPolicyPeer, path: &Path, errors: &mut Errors) {
         (None, false) => errors.required(path, "must specify a peer"),
         (Some(_), true) => errors.forbidden(path, "may not specify both ipBlock and another peer"),
         _ => {}
+    }
+}
+
+/// What is said of ranges that are not written the way everyone writes them.
+fn warn(peers: Option<&[NetworkPolicyPeer]>, path: &Path, warnings: &mut Vec<String>) {
+    for (index, peer) in peers.into_iter().flatten().enumerate() {
+        let Some(block) = &peer.ip_block else { continue };
+        let path = path.index(index).child("ipBlock");
+        warnings.extend(cidr::unusual_form(&path.child("cidr"), &block.cidr));
+        for (index, except) in block.except.iter().flatten().enumerate() {
+            warnings.extend(cidr::unusual_form(&path.child("except").index(index), except));
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use crate::field::{Errors, Path};
+use crate::conditions;
+use crate::field::{Errors, Internal, Path};
 use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::selector;
@@ -75,6 +76,8 @@ impl Kind for PodDisruptionBudget {
         }
         let status = self.status.clone().unwrap_or_default();
         let path = Path::new("status");
+        let list = status.conditions.as_deref().unwrap_or_default();
+        conditions::validate(list, &path.child("conditions"), errors);
         for (field, count) in [
             ("disruptionsAllowed", status.disruptions_allowed),
             ("currentHealthy", status.current_healthy),
@@ -115,7 +118,16 @@ impl Kind for PodDisruptionBudget {
 
 fn validate_spec(spec: &PodDisruptionBudgetSpec, path: &Path, errors: &mut Errors) {
     if spec.min_available.is_some() && spec.max_unavailable.is_some() {
-        errors.invalid(path, spec, "minAvailable and maxUnavailable cannot be both set");
+        let shown = Internal::fields([
+            ("MinAvailable", Internal::plain(&spec.min_available)),
+            ("Selector", Internal::plain(&spec.selector)),
+            ("MaxUnavailable", Internal::plain(&spec.max_unavailable)),
+            (
+                "UnhealthyPodEvictionPolicy",
+                Internal::plain(&spec.unhealthy_pod_eviction_policy),
+            ),
+        ]);
+        errors.invalid(path, shown, "minAvailable and maxUnavailable cannot be both set");
     }
     for (field, amount) in [
         ("minAvailable", &spec.min_available),

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::GROUP;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::kind::{Column, age};
 use crate::names;
 
@@ -143,8 +143,11 @@ fn validate_subject(subject: &Subject, namespaced: bool, path: &Path, errors: &m
 /// A binding is to its role for ever: who may change a binding could otherwise give roles that nobody gave to them.
 pub(super) fn validate_update(new: &RoleRef, old: &RoleRef, errors: &mut Errors) {
     if new != old {
-        // Upstream shows its internal form of the reference.
-        let shown = json!({"APIGroup": new.api_group, "Kind": new.kind, "Name": new.name});
+        let shown = Internal::fields([
+            ("APIGroup", Internal::plain(&new.api_group)),
+            ("Kind", Internal::plain(&new.kind)),
+            ("Name", Internal::plain(&new.name)),
+        ]);
         errors.invalid(&Path::new("roleRef"), shown, "cannot change roleRef");
     }
 }

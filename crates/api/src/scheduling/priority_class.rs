@@ -63,7 +63,7 @@ impl Kind for PriorityClass {
         self.metadata.generation = Some(1);
     }
 
-    fn validate(&self, errors: &mut Errors) {
+    fn validate_create(&self, errors: &mut Errors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let value = self.value.unwrap_or(0);
         let known = SYSTEM_CLASSES.iter().any(|(its, number, description)| {

@@ -7,14 +7,13 @@ use k8s_openapi::api::storage::v1::CSIDriver;
 use serde_json::Value;
 
 use crate::cell;
-use crate::core::pod_spec;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
 use crate::meta;
 use crate::same::same;
 
-const POLICIES: [&str; 3] = ["ReadWriteOnceWithFSType", "File", "None"];
-const MODES: [&str; 2] = ["Ephemeral", "Persistent"];
+const POLICIES: [&str; 3] = ["File", "None", "ReadWriteOnceWithFSType"];
+const MODES: [&str; 2] = ["Persistent", "Ephemeral"];
 /// Seconds that a token of a service account is valid.
 const TOKEN_SECONDS: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 const MIN_PERIOD: i64 = 10;
@@ -85,8 +84,6 @@ impl Kind for CSIDriver {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        let name = self.metadata.name.as_deref().unwrap_or_default();
-        pod_spec::check_driver(name, &Path::new("metadata.name"), errors);
         let (spec, path) = (&self.spec, Path::new("spec"));
         for (field, flag) in [
             ("attachedRequired", spec.attach_required),
@@ -97,16 +94,17 @@ impl Kind for CSIDriver {
                 errors.required(&path.child(field), "");
             }
         }
-        errors.one_of(
-            &path.child("fsGroupPolicy"),
-            spec.fs_group_policy.as_deref(),
-            &POLICIES,
-        );
+        if let Some(policy) = spec.fs_group_policy.as_deref()
+            && !POLICIES.contains(&policy)
+        {
+            errors.not_supported(&path.child("fsGroupPolicy"), policy, &POLICIES);
+        }
         let mut audiences = BTreeSet::new();
         for (index, request) in spec.token_requests.iter().flatten().enumerate() {
             let at = path.child("tokenRequests").index(index);
             if !audiences.insert(&request.audience) {
                 errors.duplicate(&at.child("audience"), &request.audience);
+                continue;
             }
             let seconds = request.expiration_seconds;
             if let Some(seconds) = seconds.filter(|&seconds| seconds < *TOKEN_SECONDS.start()) {

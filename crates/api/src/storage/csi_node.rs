@@ -7,13 +7,13 @@ use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
 use serde_json::Value;
 
 use crate::core::pod_spec;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
 use crate::meta;
 use crate::same::same;
 
 /// The longest identity that a driver has for a node.
-const MAX_NODE_ID: usize = 192;
+const MAX_NODE_ID: usize = 256;
 
 impl Kind for CSINode {
     fn info() -> KindInfo {
@@ -53,15 +53,13 @@ impl Kind for CSINode {
             }
             let mut keys = BTreeSet::new();
             for key in driver.topology_keys.iter().flatten() {
-                let at = path.child("topologyKeys");
                 if key.is_empty() {
-                    errors.required(&at, "");
-                } else {
-                    meta::validate_label_name(key, &at, errors);
+                    errors.required(&path, "");
                 }
                 if !keys.insert(key) {
-                    errors.duplicate(&at, key);
+                    errors.duplicate(&path, key);
                 }
+                meta::validate_label_name(key, &path, errors);
             }
         }
     }
@@ -69,13 +67,19 @@ impl Kind for CSINode {
     /// A driver that is registered again may only have another number of places for volumes.
     fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
         for before in &old.spec.drivers {
-            for (index, now) in self.spec.drivers.iter().enumerate() {
+            for now in &self.spec.drivers {
                 let fixed = |driver: &CSINodeDriver| CSINodeDriver {
                     allocatable: None,
                     ..driver.clone()
                 };
                 if now.name == before.name && !same(&fixed(now), &fixed(before)) {
-                    errors.invalid(&Path::new("spec.drivers").index(index), now, "field is immutable");
+                    let shown = Internal::fields([
+                        ("Name", Internal::plain(&now.name)),
+                        ("NodeID", Internal::plain(&now.node_id)),
+                        ("TopologyKeys", Internal::plain(&now.topology_keys)),
+                        ("Allocatable", Internal::optional(None)),
+                    ]);
+                    errors.invalid(&Path::new("spec.drivers"), shown, "field is immutable");
                 }
             }
         }

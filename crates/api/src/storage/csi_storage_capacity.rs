@@ -47,16 +47,13 @@ impl Kind for CSIStorageCapacity {
             class,
             names::dns_subdomain(class, false),
         );
-        for (field, amount) in [
-            ("capacity", &self.capacity),
-            ("maximumVolumeSize", &self.maximum_volume_size),
-        ] {
-            if let Some(amount) = amount
-                .as_ref()
-                .filter(|amount| Quantity::of(amount).is_negative())
-            {
-                errors.invalid(&Path::new(field), &amount.0, "must be greater than or equal to 0");
-            }
+        let capacity = self.capacity.as_ref();
+        if let Some(amount) = capacity.filter(|amount| Quantity::of(amount).is_negative()) {
+            errors.invalid(
+                &Path::new("capacity"),
+                &amount.0,
+                "must be greater than or equal to 0",
+            );
         }
     }
 

@@ -1,14 +1,19 @@
 //! VolumeAttachment: the wish that a volume be attached to a node, and whether it is.
 
 use jiff::Timestamp;
-use k8s_openapi::api::storage::v1::VolumeAttachment;
+use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeAttachmentStatus};
 use serde_json::Value;
 
 use crate::core::{persistent_volume, pod_spec};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
-use crate::names;
 use crate::same::same;
+use crate::{meta, names};
+
+/// The most bytes of what an attacher tells of a volume.
+const MAX_METADATA: usize = 256 << 10;
+/// The longest message of an error, in bytes.
+const MAX_MESSAGE: usize = 1024;
 
 impl Kind for VolumeAttachment {
     fn info() -> KindInfo {
@@ -57,12 +62,15 @@ impl Kind for VolumeAttachment {
             self.status.clone_from(&old.status);
         } else {
             self.spec.clone_from(&old.spec);
+            meta::reset_for_status(&mut self.metadata, &old.metadata);
         }
     }
 
     fn validate(&self, errors: &mut Errors) {
         let (spec, path) = (&self.spec, Path::new("spec"));
-        pod_spec::check_driver(&spec.attacher, &path.child("attacher"), errors);
+        if spec.attacher.is_empty() {
+            errors.required(&path.child("attacher"), "");
+        }
         let source = path.child("source");
         let name = spec.source.persistent_volume_name.as_deref();
         match (name.unwrap_or_default(), &spec.source.inline_volume_spec) {
@@ -85,10 +93,23 @@ impl Kind for VolumeAttachment {
         }
         let node = &spec.node_name;
         errors.invalid_each(&path.child("nodeName"), node, names::dns_subdomain(node, false));
+        validate_status(&self.status.clone().unwrap_or_default(), errors);
+    }
+
+    fn validate_create(&self, errors: &mut Errors) {
+        let (spec, path) = (&self.spec, Path::new("spec"));
+        pod_spec::check_driver(&spec.attacher, &path.child("attacher"), errors);
+        if let Some(name) = &spec.source.persistent_volume_name {
+            let at = path.child("source.persistentVolumeName");
+            errors.invalid_each(&at, name, names::dns_subdomain(name, false));
+        }
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
-        if target == Target::Main && !same(&self.spec, &old.spec) {
+        if target != Target::Main {
+            self.validate(errors);
+        }
+        if !same(&self.spec, &old.spec) {
             errors.invalid(&Path::new("spec"), &self.spec, "field is immutable");
         }
     }
@@ -107,5 +128,29 @@ impl Kind for VolumeAttachment {
             self.status.as_ref().is_some_and(|status| status.attached).into(),
             age(&self.metadata, now),
         ]
+    }
+}
+
+fn validate_status(status: &VolumeAttachmentStatus, errors: &mut Errors) {
+    let path = Path::new("status");
+    let metadata = status.attachment_metadata.iter().flatten();
+    let size: usize = metadata.map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_METADATA {
+        errors.too_long(&path.child("attachmentMetadata"), MAX_METADATA);
+    }
+    for (field, error) in [
+        ("attachError", &status.attach_error),
+        ("detachError", &status.detach_error),
+    ] {
+        let Some(error) = error else { continue };
+        let path = path.child(field);
+        if error.message.as_deref().unwrap_or_default().len() > MAX_MESSAGE {
+            // Upstream names the other limit here.
+            errors.too_long(&path.child("message"), MAX_METADATA);
+        }
+        if let Some(code) = error.error_code.filter(|&code| code < 0) {
+            let detail = names::range(0, i32::MAX.into());
+            errors.invalid(&path.child("errorCode"), code, detail);
+        }
     }
 }
