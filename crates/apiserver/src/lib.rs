@@ -20,6 +20,7 @@ mod patch;
 pub mod registry;
 pub mod server;
 mod startup;
+mod twice;
 pub mod user;
 
 pub use config::{

@@ -23,9 +23,18 @@ pub struct Findings {
     pub unknown: Vec<String>,
     /// `duplicate field "spec.replicas"`.
     pub duplicate: Vec<String>,
-    /// The first value of a wrong type, as Go's JSON decoder words it:
+    /// The first value of a wrong type.
+    pub wrong_type: Option<WrongType>,
+}
+
+/// A value of a wrong type, in the words of both that may find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongType {
+    /// Go's JSON decoder:
     /// `json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32`.
-    pub wrong_type: Option<String>,
+    pub decoded: String,
+    /// Upstream's converter of trees, by which strategic merge patches come to be objects: `unrecognized type: int32`.
+    pub converted: String,
 }
 
 /// Checks a body against the shape of its kind.
@@ -164,7 +173,7 @@ impl Pass {
     }
 
     /// Only the first is reported, as Go does.
-    fn wrong(&mut self, found: impl fmt::Display, wanted: &str) {
+    fn wrong(&mut self, shape: Shape, found: impl fmt::Display, wanted: &str) {
         if self.findings.wrong_type.is_some() {
             return;
         }
@@ -182,15 +191,18 @@ impl Pass {
             Some(owner) if !fields.is_empty() => format!("struct field {owner}.{}", fields.join(".")),
             _ => "value".into(),
         };
-        self.findings.wrong_type = Some(format!(
-            "json: cannot unmarshal {found} into Go {place} of type {wanted}"
-        ));
+        let found = found.to_string();
+        self.findings.wrong_type = Some(WrongType {
+            converted: unconvertible(shape, &found, wanted),
+            decoded: format!("json: cannot unmarshal {found} into Go {place} of type {wanted}"),
+        });
     }
 
     fn wrong_value(&mut self, message: impl fmt::Display) {
-        self.findings
-            .wrong_type
-            .get_or_insert_with(|| message.to_string());
+        self.findings.wrong_type.get_or_insert_with(|| WrongType {
+            decoded: message.to_string(),
+            converted: message.to_string(),
+        });
     }
 
     fn text(&mut self, shape: Shape, text: &str) {
@@ -221,7 +233,7 @@ impl Pass {
                     self.wrong_value(format_args!("illegal base64 data at input byte {at}"));
                 }
             }
-            other => self.wrong("string", &other.go_type()),
+            other => self.wrong(other, "string", &other.go_type()),
         }
     }
 
@@ -242,12 +254,12 @@ impl Pass {
             Shape::Type(Type::Number | Type::Any | Type::Quantity) => {}
             Shape::Type(Type::Long) if number.fits_long() => {}
             Shape::Type(Type::Integer | Type::IntOrString) if number.fits_integer() => {}
-            Shape::Type(Type::Long) => self.wrong(format_args!("number {number}"), "int64"),
+            Shape::Type(Type::Long) => self.wrong(shape, format_args!("number {number}"), "int64"),
             Shape::Type(Type::Integer | Type::IntOrString) => {
-                self.wrong(format_args!("number {number}"), "int32")
+                self.wrong(shape, format_args!("number {number}"), "int32")
             }
-            Shape::Type(Type::Time | Type::MicroTime) => self.wrong("number", "string"),
-            other => self.wrong("number", &self.go_type(other)),
+            Shape::Type(Type::Time | Type::MicroTime) => self.wrong(shape, "number", "string"),
+            other => self.wrong(other, "number", &self.go_type(other)),
         }
     }
 
@@ -255,11 +267,38 @@ impl Pass {
     fn unfit(&mut self, shape: Shape, found: &str) {
         match shape {
             Shape::Type(Type::Any) => {}
-            Shape::Type(Type::IntOrString) => self.wrong(found, "int32"),
-            Shape::Type(Type::Time | Type::MicroTime) => self.wrong(found, "string"),
+            Shape::Type(Type::IntOrString) => self.wrong(shape, found, "int32"),
+            Shape::Type(Type::Time | Type::MicroTime) => self.wrong(shape, found, "string"),
             Shape::Type(Type::Quantity) => self.wrong_value(crate::quantity::ParseQuantityError::Format),
-            other => self.wrong(found, &self.go_type(other)),
+            other => self.wrong(other, found, &self.go_type(other)),
         }
+    }
+}
+
+/// What upstream's converter of trees says of a value that a place of this shape cannot hold.
+fn unconvertible(shape: Shape, found: &str, wanted: &str) -> String {
+    let kind = match found.split(' ').collect::<Vec<_>>().as_slice() {
+        ["object"] => "map",
+        ["array"] => "slice",
+        ["number", number] if number.contains('.') => "float64",
+        ["number", ..] => "int64",
+        _ => found,
+    };
+    match shape {
+        Shape::Definition(_) => format!("cannot restore struct from: {kind}"),
+        Shape::Type(Type::List(_) | Type::Bytes) => format!("cannot restore slice from {kind}"),
+        Shape::Type(Type::Map(_)) => format!("cannot restore map from {kind}"),
+        // In Go an integer can be made a text, and a fraction an integer, but neither is wanted here.
+        Shape::Type(Type::String) if kind == "int64" => format!("cannot convert int64 to {wanted}"),
+        Shape::Type(Type::Integer | Type::Long) if kind == "float64" => {
+            format!("cannot convert float64 to {wanted}")
+        }
+        Shape::Type(Type::String) => "unrecognized type: string".into(),
+        Shape::Type(Type::Integer | Type::Long | Type::Number | Type::Boolean) => {
+            format!("unrecognized type: {wanted}")
+        }
+        // These read their JSON themselves.
+        _ => format!("json: cannot unmarshal {found} into Go value of type {wanted}"),
     }
 }
 
@@ -594,7 +633,43 @@ mod tests {
             ),
         ];
         for (json, expected) in cases {
-            assert_eq!(deployment(json).wrong_type.as_deref(), Some(expected), "{json}");
+            let found = deployment(json).wrong_type.map(|wrong| wrong.decoded);
+            assert_eq!(found.as_deref(), Some(expected), "{json}");
+        }
+    }
+
+    #[test]
+    fn wrong_types_are_worded_as_the_converter_of_trees_does() {
+        let cases = [
+            (r#"{"spec":{"replicas":"3"}}"#, "unrecognized type: int32"),
+            (r#"{"spec":{"replicas":1.5}}"#, "cannot convert float64 to int32"),
+            (r#"{"spec":{"paused":"true"}}"#, "unrecognized type: bool"),
+            (
+                r#"{"metadata":{"labels":{"a":1}}}"#,
+                "cannot convert int64 to string",
+            ),
+            (
+                r#"{"metadata":{"labels":{"a":true}}}"#,
+                "unrecognized type: string",
+            ),
+            (r#"{"metadata":{"labels":[]}}"#, "cannot restore map from slice"),
+            (r#"{"spec":"x"}"#, "cannot restore struct from: string"),
+            (
+                r#"{"spec":{"template":{"spec":{"containers":{}}}}}"#,
+                "cannot restore slice from map",
+            ),
+            (
+                r#"{"spec":{"template":{"spec":{"containers":[{"imagePullPolicy":1}]}}}}"#,
+                "cannot convert int64 to v1.PullPolicy",
+            ),
+            (
+                r#"{"spec":{"strategy":{"rollingUpdate":{"maxSurge":true}}}}"#,
+                "json: cannot unmarshal bool into Go value of type int32",
+            ),
+        ];
+        for (json, expected) in cases {
+            let found = deployment(json).wrong_type.map(|wrong| wrong.converted);
+            assert_eq!(found.as_deref(), Some(expected), "{json}");
         }
     }
 

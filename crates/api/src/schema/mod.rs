@@ -7,7 +7,7 @@ mod nulls;
 mod openapi;
 pub mod protobuf;
 
-pub use check::{Findings, check};
+pub use check::{Findings, WrongType, check};
 pub use merge::Merge;
 pub(crate) use nulls::settle;
 pub use openapi::{openapi_names, openapi_schema};

@@ -31,8 +31,18 @@ pub(crate) fn write(query: &Query, kind: &'static str, user: &UserInfo) -> ApiRe
     let mut errors = Errors::new();
     let dry_run = dry_run(query.all("dryRun"), &mut errors);
     let field_manager = query.text("fieldManager");
-    if field_manager.as_ref().is_some_and(|manager| manager.len() > 128) {
-        errors.too_long(&Path::new("fieldManager"), 128);
+    if let Some(manager) = &field_manager {
+        let path = Path::new("fieldManager");
+        if manager.len() > LONGEST_MANAGER {
+            errors.too_long(&path, LONGEST_MANAGER);
+        }
+        // As Go has it: of the blanks only the plain one is printed.
+        if manager
+            .chars()
+            .any(|c| c.is_control() || (c.is_whitespace() && c != ' '))
+        {
+            errors.invalid(&path, manager, "should only contain printable characters");
+        }
     }
     let field_validation = match query.get("fieldValidation").unwrap_or_default() {
         // The server's own default.
@@ -52,6 +62,7 @@ pub(crate) fn write(query: &Query, kind: &'static str, user: &UserInfo) -> ApiRe
         tracked_as: None,
         force: false,
         field_validation,
+        repeated: Vec::new(),
         user: user.clone(),
     })
 }
@@ -137,6 +148,8 @@ fn valid_options(kind: &'static str, errors: &Errors) -> ApiResult<()> {
 /// # Errors
 /// 400 for a value that cannot be read.
 pub(crate) fn list(query: &Query, namespace: &str) -> ApiResult<ListOptions> {
+    // One set of options serves lists and watches, so what only the other heeds has to be right as well.
+    number(query, "timeoutSeconds")?;
     Ok(ListOptions {
         namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
         label_selector: query.text("labelSelector").unwrap_or_default(),
@@ -156,6 +169,7 @@ pub(crate) fn list(query: &Query, namespace: &str) -> ApiResult<ListOptions> {
 /// # Errors
 /// 400 for a value that cannot be read.
 pub(crate) fn watch(query: &Query, namespace: &str) -> ApiResult<WatchOptions> {
+    number(query, "limit")?;
     let timeout = number(query, "timeoutSeconds")?
         .and_then(|seconds| u64::try_from(seconds).ok())
         .filter(|seconds| *seconds > 0)

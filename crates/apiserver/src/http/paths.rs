@@ -1,10 +1,14 @@
 //! The paths that are no resources: discovery, documents, health, version, metrics, keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{
+    CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, Method, StatusCode};
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -17,22 +21,26 @@ use crate::http::{Response, respond};
 use crate::openapi::{Document, GNOSTIC};
 use crate::registry::{ListOptions, Resource};
 
+/// How long a document that never changes may be kept.
+const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
+
 /// Serves a request that is for no resource.
 pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
     let path = call.info.path.clone();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    if call.method != Method::GET {
-        return Err(if known(&parts) {
-            not_allowed()
-        } else {
-            ApiError::no_such_path()
-        });
+    // Discovery and the version are for GET alone; whoever answers at the other paths does not look.
+    if call.method != Method::GET && discovered(&parts) {
+        return Err(not_allowed());
+    }
+    // These are single paths.
+    if path.len() > 1 && path.ends_with('/') && !discovered(&parts) && parts != ["openapi", "v3"] {
+        return not_found(&call);
     }
     let shared = &call.shared;
     let catalogue = shared.registry.catalogue();
     let version = shared.config.version.git_version.as_str();
     match parts.as_slice() {
-        [""] => respond::json(200, &json!({ "paths": root(&call) })),
+        ["" | "index.html"] => respond::json(200, &json!({ "paths": root(&call) })),
         ["api"] => groups(&call, true),
         ["apis"] => groups(&call, false),
         ["apis", group] => found(&call, discovery::group(catalogue, group)),
@@ -43,8 +51,11 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         ["openapi", "v2"] => swagger(&call).await,
         ["openapi", "v3"] => document(&call, shared.documents.index(catalogue, version).await?),
         ["openapi", "v3", rest @ ..] => {
-            let found = shared.documents.v3(catalogue, version, &rest.join("/")).await?;
-            document(&call, found.ok_or_else(ApiError::no_such_path)?)
+            let name = rest.join("/");
+            match shared.documents.v3(catalogue, version, &name).await? {
+                Some(found) => of_version(&call, &name, found),
+                None => not_found(&call),
+            }
         }
         ["metrics"] => metrics(&call).await,
         [".well-known", "openid-configuration"] => respond::json(200, &openid_configuration(&call)),
@@ -52,16 +63,35 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             let keys = json!({ "keys": [shared.tokens.jwk()] }).to_string();
             Ok(respond::typed(200, "application/jwk-set+json", keys))
         }
-        _ => Err(ApiError::no_such_path()),
+        _ => not_found(&call),
     }
 }
 
-fn known(parts: &[&str]) -> bool {
-    let first = parts.first().copied().unwrap_or_default();
+/// Whether a path belongs to those that tell what is served.
+fn discovered(parts: &[&str]) -> bool {
     matches!(
-        first,
-        "" | "api" | "apis" | "version" | "healthz" | "livez" | "readyz" | "openapi" | "metrics"
+        parts.first().copied().unwrap_or_default(),
+        "api" | "apis" | "version" | "openid" | ".well-known"
     )
+}
+
+/// 404: a status below the paths of a group that is served, a plain text elsewhere.
+pub(crate) fn not_found(call: &Call) -> ApiResult<Response> {
+    let mut parts = call.info.path.trim_matches('/').split('/');
+    let served = match (parts.next(), parts.next()) {
+        (Some("api" | "version" | "openid" | ".well-known"), _) => true,
+        (Some("apis"), Some(group)) => {
+            let catalogue = call.shared.registry.catalogue();
+            discovery::group_versions(catalogue)
+                .into_iter()
+                .any(|(its, _)| its == group)
+        }
+        _ => false,
+    };
+    if served {
+        return Err(ApiError::no_such_path());
+    }
+    Ok(respond::page_not_found())
 }
 
 fn root(call: &Call) -> Vec<String> {
@@ -136,7 +166,9 @@ fn groups(call: &Call, core: bool) -> ApiResult<Response> {
 
 /// A document of plain discovery, in the encoding that the client wants.
 fn found(call: &Call, value: Option<impl Serialize>) -> ApiResult<Response> {
-    let value = value.ok_or_else(ApiError::no_such_path)?;
+    let Some(value) = value else {
+        return not_found(call);
+    };
     let accepted = negotiate(&call.headers, false)?;
     let json = serde_json::to_vec(&value).map_err(ApiError::internal)?;
     respond::encoded(200, accepted.encoding, json.into())
@@ -163,6 +195,28 @@ async fn swagger(call: &Call) -> ApiResult<Response> {
     response
         .headers_mut()
         .append(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+/// The document of a group version. Whoever names its hash may keep it; who names an old one is led to the new one.
+fn of_version(call: &Call, name: &str, found: Document) -> ApiResult<Response> {
+    let Some(asked) = call.query.text("hash") else {
+        return document(call, found);
+    };
+    if asked != found.hash {
+        let place = format!("/openapi/v3/{name}?hash={}", found.hash);
+        let mut response = respond::text(301, "");
+        let place = HeaderValue::from_str(&place).map_err(ApiError::internal)?;
+        response.headers_mut().insert(LOCATION, place);
+        return Ok(response);
+    }
+    let mut response = document(call, found)?;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    let date = (Timestamp::now() + YEAR).strftime("%a, %d %b %Y %H:%M:%S GMT");
+    if let Ok(date) = HeaderValue::from_str(&date.to_string()) {
+        headers.insert(EXPIRES, date);
+    }
     Ok(response)
 }
 
@@ -210,15 +264,31 @@ fn has(headers: &HeaderMap, tag: &str) -> bool {
 /// The checks of a health path, in the order in which they are told.
 fn checks(path: &str) -> &'static [&'static str] {
     match path {
-        "readyz" => &["ping", "log", "etcd", "informer-sync", "shutdown"],
-        "livez" => &["ping", "log"],
-        _ => &["ping", "log", "etcd"],
+        "readyz" => &[
+            "ping",
+            "log",
+            "etcd",
+            "etcd-readiness",
+            "informer-sync",
+            "poststarthook/rbac/bootstrap-roles",
+            "poststarthook/scheduling/bootstrap-system-priority-classes",
+            "poststarthook/start-system-namespaces-controller",
+            "shutdown",
+        ],
+        _ => &[
+            "ping",
+            "log",
+            "etcd",
+            "poststarthook/rbac/bootstrap-roles",
+            "poststarthook/scheduling/bootstrap-system-priority-classes",
+            "poststarthook/start-system-namespaces-controller",
+        ],
     }
 }
 
 async fn passes(call: &Call, check: &str) -> Result<(), String> {
     match check {
-        "etcd" => {
+        "etcd" | "etcd-readiness" => {
             let revision = call.shared.store.revision().await;
             revision.map(drop).map_err(|error| error.to_string())
         }
@@ -231,18 +301,20 @@ async fn passes(call: &Call, check: &str) -> Result<(), String> {
 async fn health(call: &Call, parts: &[&str], rest: &[&str]) -> ApiResult<Response> {
     let path = parts.first().copied().unwrap_or_default();
     let all = checks(path);
-    let wanted: &'static [&'static str] = match rest {
-        [] => all,
-        [check] => match all.iter().position(|its| its == check) {
-            Some(place) => all.get(place..=place).unwrap_or_default(),
-            None => return Err(ApiError::no_such_path()),
-        },
-        _ => return Err(ApiError::no_such_path()),
-    };
-    let excluded: Vec<String> = call.query.all("exclude").map(str::to_string).collect();
+    if !rest.is_empty() {
+        let check = rest.join("/");
+        if !all.contains(&check.as_str()) {
+            return not_found(call);
+        }
+        return Ok(match passes(call, &check).await {
+            Ok(()) => respond::text(200, "ok"),
+            Err(cause) => respond::text(500, format!("internal server error: {cause}\n")),
+        });
+    }
+    let mut excluded: BTreeSet<&str> = call.query.all("exclude").collect();
     let (mut lines, mut failed) = (String::new(), Vec::new());
-    for check in wanted {
-        if excluded.iter().any(|its| its == check) {
+    for check in all {
+        if excluded.remove(check) {
             lines.push_str(&format!("[+]{check} excluded: ok\n"));
             continue;
         }
@@ -255,13 +327,24 @@ async fn health(call: &Call, parts: &[&str], rest: &[&str]) -> ApiResult<Respons
             }
         }
     }
-    if !failed.is_empty() {
-        return Ok(respond::text(500, format!("{lines}{path} check failed\n")));
+    if !excluded.is_empty() {
+        let quoted: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
+        lines.push_str(&format!(
+            "warn: some health checks cannot be excluded: no matches for {}\n",
+            quoted.join(",")
+        ));
     }
-    if call.query.get("verbose").is_some() {
-        return Ok(respond::text(200, format!("{lines}{path} check passed\n")));
-    }
-    Ok(respond::text(200, "ok"))
+    let mut response = if !failed.is_empty() {
+        respond::text(500, format!("{lines}{path} check failed\n"))
+    } else if call.query.get("verbose").is_some() {
+        respond::text(200, format!("{lines}{path} check passed\n"))
+    } else {
+        respond::text(200, "ok")
+    };
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
 }
 
 async fn metrics(call: &Call) -> ApiResult<Response> {

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::Value;
 use skiff_api::schema::protobuf;
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::RequestBody;
 use crate::http::accept::PROTOBUF;
+use crate::twice::{self, Repeated};
 
 /// The largest body that is read, in bytes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
@@ -57,15 +57,15 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
     }
 }
 
-/// A body that holds an object, as JSON.
+/// A body that holds an object, as JSON, and the keys that its JSON no longer tells were there twice.
 ///
 /// # Errors
 /// 415 for a type that the server does not read, 400 for malformed YAML.
-pub(crate) fn as_json(headers: &HeaderMap, body: Bytes) -> ApiResult<Bytes> {
+pub(crate) fn as_json(headers: &HeaderMap, body: Bytes) -> ApiResult<(Bytes, Vec<Repeated>)> {
     match content_type(headers).as_str() {
-        "application/json" | "text/json" => Ok(body),
+        "application/json" | "text/json" => Ok((body, Vec::new())),
         "application/yaml" | "text/yaml" | "application/x-yaml" => yaml_to_json(&body),
-        PROTOBUF => protobuf_to_json(&body),
+        PROTOBUF => Ok((protobuf_to_json(&body)?, Vec::new())),
         _ => Err(ApiError::unsupported_media_type(&OBJECT_TYPES)),
     }
 }
@@ -84,14 +84,11 @@ fn protobuf_to_json(body: &[u8]) -> ApiResult<Bytes> {
 ///
 /// # Errors
 /// 400 for malformed YAML.
-pub(crate) fn yaml_to_json(yaml: &[u8]) -> ApiResult<Bytes> {
-    let malformed =
-        |error: String| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {error}"));
-    let text = std::str::from_utf8(yaml).map_err(|error| malformed(error.to_string()))?;
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| malformed(error.to_string()))?;
-    serde_json::to_vec(&value)
-        .map(Bytes::from)
-        .map_err(ApiError::internal)
+fn yaml_to_json(yaml: &[u8]) -> ApiResult<(Bytes, Vec<Repeated>)> {
+    let (value, repeated) = twice::yaml(yaml)
+        .map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let json = serde_json::to_vec(&value).map_err(ApiError::internal)?;
+    Ok((json.into(), repeated))
 }
 
 #[cfg(test)]
@@ -134,7 +131,7 @@ mod tests {
     fn yaml_becomes_json() {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, "application/yaml; charset=utf-8".parse().unwrap());
-        let json = as_json(&headers, Bytes::from_static(b"a: 1\nb: [x, \"2\"]\n")).unwrap();
+        let (json, _) = as_json(&headers, Bytes::from_static(b"a: 1\nb: [x, \"2\"]\n")).unwrap();
         assert_eq!(json, r#"{"a":1,"b":["x","2"]}"#);
         assert_eq!(
             as_json(&headers, Bytes::from_static(b"a: [")).unwrap_err().code(),

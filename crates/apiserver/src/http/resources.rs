@@ -19,9 +19,9 @@ use crate::http::reviews::Review;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
     Counted, PeerAddress, RequestBody, Response, ResponseBody, binding, component_status, eviction, logs,
-    options, pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
+    options, paths, pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
 };
-use crate::registry::{DeleteOptions, Deleted, Entry, PatchType, Resource, Written};
+use crate::registry::{DeleteOptions, Deleted, Entry, PatchType, Resource, WriteOptions, Written};
 use crate::server::Shared;
 use crate::user::UserInfo;
 
@@ -54,7 +54,15 @@ impl Call {
     /// Reads a body that holds an object, as JSON.
     pub(crate) async fn read_object(&mut self) -> ApiResult<Bytes> {
         let body = self.read_body().await?;
-        request_body::as_json(&self.headers, body)
+        Ok(request_body::as_json(&self.headers, body)?.0)
+    }
+
+    /// The same of an object that is to be written.
+    async fn read_written(&mut self, options: &mut WriteOptions) -> ApiResult<Bytes> {
+        let body = self.read_body().await?;
+        let (json, repeated) = request_body::as_json(&self.headers, body)?;
+        options.repeated = repeated;
+        Ok(json)
     }
 
     /// Where the request's object is: its namespace (empty when cluster-scoped) and name.
@@ -89,7 +97,7 @@ async fn route(call: Call) -> ApiResult<Response> {
         .registry
         .resource(&info.group, &info.version, &info.resource);
     let Some(resource) = found.cloned() else {
-        return Err(ApiError::no_such_path());
+        return paths::not_found(&call);
     };
     placed(&call, &resource)?;
     let deprecation = resource.info().deprecation;
@@ -277,8 +285,8 @@ async fn list(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
 
 async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
-    let options = options::tracked(&call.query, &call.headers, "CreateOptions", &call.user)?;
-    let body = call.read_object().await?;
+    let mut options = options::tracked(&call.query, &call.headers, "CreateOptions", &call.user)?;
+    let body = call.read_written(&mut options).await?;
     let (namespace, _) = call.place(&resource);
     let mut made = resource.create(namespace, &body, &options).await?;
     made.created = true;
@@ -287,8 +295,8 @@ async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
 
 async fn update(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
-    let options = options::tracked(&call.query, &call.headers, "UpdateOptions", &call.user)?;
-    let body = call.read_object().await?;
+    let mut options = options::tracked(&call.query, &call.headers, "UpdateOptions", &call.user)?;
+    let body = call.read_written(&mut options).await?;
     let (namespace, name) = call.place(&resource);
     let changed = resource
         .update(namespace, name, target, &body, &options)
@@ -330,7 +338,7 @@ async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
     negotiate(&call.headers, true)?;
     let body = call.read_object().await?;
     let options = options::delete(&call.query, &body)?;
-    let write = crate::registry::WriteOptions {
+    let write = WriteOptions {
         dry_run: options.dry_run,
         user: call.user.as_ref().clone(),
         ..Default::default()
@@ -387,7 +395,7 @@ async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let accepted = negotiate(&call.headers, true)?;
     let body = call.read_object().await?;
     let delete = options::delete(&call.query, &body)?;
-    let write = crate::registry::WriteOptions {
+    let write = WriteOptions {
         dry_run: delete.dry_run,
         user: call.user.as_ref().clone(),
         ..Default::default()

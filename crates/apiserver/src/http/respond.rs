@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use serde::Serialize;
 use serde_json::Value;
@@ -67,6 +69,15 @@ pub(crate) fn json(code: u16, value: &impl Serialize) -> ApiResult<Response> {
 /// A plain text.
 pub(crate) fn text(code: u16, text: impl Into<String>) -> Response {
     typed(code, "text/plain; charset=utf-8", text.into())
+}
+
+/// What Go's servers answer for a path that nobody has taken.
+pub(crate) fn page_not_found() -> Response {
+    let mut response = text(404, "404 page not found\n");
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// The status of an error, with the headers that it demands.

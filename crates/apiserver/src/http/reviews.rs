@@ -196,6 +196,65 @@ fn check_attributes(
         ),
         _ => {}
     }
+    let Some(resource) = resource else { return };
+    let attributes = spec.child("resourceAttributes");
+    if let Some(selector) = &resource.field_selector {
+        let requirements = selector.requirements.as_deref().unwrap_or_default().iter();
+        check_selector(
+            &attributes.child("fieldSelector"),
+            selector.raw_selector.as_deref(),
+            requirements.map(|its| (its.key.as_str(), its.operator.as_str(), its.values.as_deref())),
+            errors,
+        );
+    }
+    if let Some(selector) = &resource.label_selector {
+        let requirements = selector.requirements.as_deref().unwrap_or_default().iter();
+        check_selector(
+            &attributes.child("labelSelector"),
+            selector.raw_selector.as_deref(),
+            requirements.map(|its| (its.key.as_str(), its.operator.as_str(), its.values.as_deref())),
+            errors,
+        );
+    }
+}
+
+/// A selector is either a text or a list. An operator that is not known is for a newer client's authorizer to know.
+fn check_selector<'a>(
+    path: &Path,
+    raw: Option<&str>,
+    requirements: impl ExactSizeIterator<Item = (&'a str, &'a str, Option<&'a [String]>)>,
+    errors: &mut Errors,
+) {
+    let raw = raw.unwrap_or_default();
+    if !raw.is_empty() && requirements.len() > 0 {
+        errors.invalid(
+            &path.child("rawSelector"),
+            raw,
+            "may not specified at the same time as requirements",
+        );
+    }
+    if raw.is_empty() && requirements.len() == 0 {
+        let why = format!("when {path} is specified, requirements or rawSelector is required");
+        errors.required(&path.child("requirements"), &why);
+    }
+    for (index, (key, operator, values)) in requirements.enumerate() {
+        let path = path.child("requirements").index(index);
+        if key.is_empty() {
+            errors.required(&path.child("key"), "must be specified");
+        }
+        let valued = values.is_some_and(|values| !values.is_empty());
+        match operator {
+            "In" | "NotIn" if !valued => errors.required(
+                &path.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            ),
+            "Exists" | "DoesNotExist" if valued => errors.forbidden(
+                &path.child("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            ),
+            _ => {}
+        }
+    }
 }
 
 fn is_valid(errors: &Errors, info: &KindInfo) -> ApiResult<()> {

@@ -145,7 +145,7 @@ fn patched(present: &Scale, type_: PatchType, body: &[u8]) -> ApiResult<Scale> {
         }
         PatchType::Apply => {
             let config = Config::parse(&KindInfo::of::<Scale>("scale"), body)?;
-            json_patch::merge(&mut value, &config.0);
+            json_patch::merge(&mut value, &config.wanted);
         }
         PatchType::Merge | PatchType::Strategic => {
             let patch: Value = serde_json::from_slice(body).map_err(malformed)?;

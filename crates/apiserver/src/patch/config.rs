@@ -4,10 +4,17 @@ use serde_json::Value;
 use skiff_api::KindInfo;
 
 use crate::error::{ApiError, ApiResult};
+use crate::registry::syntax;
+use crate::twice::{self, Repeated};
 
 /// A configuration, read and not yet applied.
 #[derive(Debug)]
-pub(crate) struct Config(pub(crate) Value);
+pub(crate) struct Config {
+    /// What is wanted.
+    pub(crate) wanted: Value,
+    /// The keys that stood twice in the body.
+    pub(crate) repeated: Vec<Repeated>,
+}
 
 impl Config {
     /// Reads a request's body: YAML, of which JSON is a part.
@@ -15,7 +22,7 @@ impl Config {
     /// # Errors
     /// 400 for what is not an object of this kind.
     pub(crate) fn parse(info: &KindInfo, body: &[u8]) -> ApiResult<Self> {
-        let config = Self(read(body)?);
+        let config = read(body)?;
         let (api_version, kind) = (config.text("/apiVersion"), config.text("/kind"));
         if api_version != info.api_version() || kind != info.kind {
             return Err(ApiError::bad_request(format!(
@@ -24,7 +31,7 @@ impl Config {
             )));
         }
         if config
-            .0
+            .wanted
             .pointer("/metadata/managedFields")
             .is_some_and(|value| !value.is_null())
         {
@@ -35,7 +42,7 @@ impl Config {
 
     /// The text at a JSON pointer; empty when there is none.
     pub(crate) fn text(&self, pointer: &str) -> &str {
-        self.0
+        self.wanted
             .pointer(pointer)
             .and_then(Value::as_str)
             .unwrap_or_default()
@@ -58,17 +65,24 @@ fn full(api_version: &str, kind: &str) -> String {
     format!("{slash}{api_version}, Kind={kind}")
 }
 
-fn read(body: &[u8]) -> ApiResult<Value> {
+fn read(body: &[u8]) -> ApiResult<Config> {
     let bad = |why: String| ApiError::bad_request(format!("error decoding YAML: {why}"));
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
-        && let Ok(value) = serde_json::from_slice(body)
+        && let Ok((wanted, repeated)) = twice::json(body)
+        // The lines are told by the other reader.
+        && repeated.is_empty()
     {
-        return Ok(value);
+        return Ok(Config { wanted, repeated });
     }
-    let text = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
-    match serde_saphyr::from_str(text) {
-        Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err(bad("the document is not a map".into())),
-        Err(error) => Err(bad(format!("error converting YAML to JSON: yaml: {error}"))),
+    let (wanted, repeated) =
+        twice::yaml(body).map_err(|error| bad(format!("error converting YAML to JSON: yaml: {error}")))?;
+    match wanted {
+        // To Go, nothing is a map without entries.
+        Value::Object(_) | Value::Null => Ok(Config { wanted, repeated }),
+        other => Err(bad(format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type \
+             map[string]interface {{}}",
+            syntax::value_kind(other.to_string().as_bytes())
+        ))),
     }
 }

@@ -5,21 +5,30 @@ use serde_json::Value;
 
 use crate::error::{ApiError, ApiResult};
 use crate::registry::syntax;
+use crate::twice::{self, Repeated};
 
 /// The most operations of one patch.
 const MOST_OPERATIONS: usize = 10_000;
 /// The most bytes that all copies of one patch may add; without it a few dozen operations fill the memory.
 const MOST_COPIED: usize = 3 << 20;
 
+/// The fields of an operation.
+const FIELDS: [&str; 4] = ["op", "path", "from", "value"];
+
 /// The operations of a patch; `None` when one of them is not an operation.
 #[derive(Debug)]
 pub(crate) struct Operations(Option<Vec<PatchOperation>>);
 
 impl Operations {
-    pub(super) fn parse(body: &[u8]) -> ApiResult<Self> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad_request(syntax::message(body, &error)))?;
+    /// The operations, and what strict field validation has to say of them.
+    pub(super) fn parse(body: &[u8]) -> ApiResult<(Self, Vec<String>)> {
+        let (value, repeated) =
+            twice::json(body).map_err(|error| ApiError::bad_request(syntax::message(body, &error)))?;
         let Value::Array(items) = value else {
+            // To Go, `null` is a list without items.
+            if value.is_null() {
+                return Ok((Self(Some(Vec::new())), Vec::new()));
+            }
             return Err(ApiError::bad_request(format!(
                 "json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
                 syntax::value_kind(body)
@@ -37,8 +46,18 @@ impl Operations {
                 syntax::value_kind(wrong.to_string().as_bytes())
             )));
         }
+        let mut strict: Vec<String> = repeated.iter().map(Repeated::field).collect();
+        for (index, item) in items.iter().enumerate() {
+            let fields = item.as_object().into_iter().flat_map(serde_json::Map::keys);
+            let unknown = fields.filter(|field| !FIELDS.contains(&field.as_str()));
+            strict.extend(unknown.map(|field| format!("unknown field {:?}", format!("[{index}].{field}"))));
+        }
+        let strict = strict
+            .into_iter()
+            .map(|finding| format!("json patch {finding}"))
+            .collect();
         let operations = items.into_iter().map(serde_json::from_value).collect();
-        Ok(Self(Result::ok(operations)))
+        Ok((Self(Result::ok(operations)), strict))
     }
 
     pub(super) fn apply(&self, value: &mut Value) -> ApiResult<()> {
@@ -69,7 +88,7 @@ mod tests {
 
     fn apply(patch: &str, mut value: Value) -> Result<Value, (u16, String)> {
         Operations::parse(patch.as_bytes())
-            .and_then(|operations| operations.apply(&mut value))
+            .and_then(|(operations, _)| operations.apply(&mut value))
             .map(|()| value)
             .map_err(|error| (error.code(), error.to_string()))
     }

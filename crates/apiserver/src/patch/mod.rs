@@ -13,11 +13,19 @@ use skiff_api::schema::Definition;
 pub(crate) use config::Config;
 
 use crate::error::{ApiError, ApiResult};
-use crate::registry::{PatchType, syntax};
+use crate::registry::{Beside, PatchType, syntax};
+use crate::twice::{self, Repeated};
 
 /// A patch, read and not yet applied.
 #[derive(Debug)]
-pub(crate) enum Patch {
+pub(crate) struct Patch {
+    change: Change,
+    /// What strict field validation has to say of the patch itself.
+    pub(crate) beside: Beside,
+}
+
+#[derive(Debug)]
+enum Change {
     /// RFC 6902.
     Json(json::Operations),
     /// RFC 7386.
@@ -30,19 +38,34 @@ impl Patch {
     /// Reads a request's body.
     pub(crate) fn parse(type_: PatchType, body: &[u8]) -> ApiResult<Self> {
         if type_ == PatchType::Json {
-            return json::Operations::parse(body).map(Self::Json);
+            let (operations, beside) = json::Operations::parse(body)?;
+            return Ok(Self {
+                change: Change::Json(operations),
+                beside: Beside::plain(beside),
+            });
         }
-        let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
-        let value: Value =
-            serde_json::from_slice(body).map_err(|error| bad(syntax::message(body, &error)))?;
-        match (type_, value) {
-            (PatchType::Strategic, Value::Object(map)) => Ok(Self::Strategic(map)),
-            (_, Value::Object(map)) => Ok(Self::Merge(Value::Object(map))),
-            (_, _) => Err(bad(format!(
-                "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-                syntax::value_kind(body)
-            ))),
-        }
+        let bad = |why: String| {
+            ApiError::bad_request(match type_ {
+                PatchType::Strategic => why,
+                _ => format!("error decoding patch: {why}"),
+            })
+        };
+        let (value, repeated) = twice::json(body).map_err(|error| bad(syntax::message(body, &error)))?;
+        let change = match (type_, value) {
+            (PatchType::Strategic, Value::Object(map)) => Change::Strategic(map),
+            // To Go, `null` is a map without entries; a merge patch would say that nothing is to be left.
+            (PatchType::Strategic, Value::Null) => Change::Strategic(Map::new()),
+            (_, Value::Null) => return Err(ApiError::bad_request("Invalid JSON Patch")),
+            (_, Value::Object(map)) => Change::Merge(Value::Object(map)),
+            (_, _) => {
+                return Err(bad(format!(
+                    "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                    syntax::value_kind(body)
+                )));
+            }
+        };
+        let beside = Beside::plain(repeated.iter().map(Repeated::field).collect());
+        Ok(Self { change, beside })
     }
 
     /// The patched object.
@@ -52,10 +75,10 @@ impl Patch {
         definition: Option<&'static Definition>,
     ) -> ApiResult<Patched> {
         let mut value: Value = serde_json::from_slice(current).map_err(ApiError::internal)?;
-        match self {
-            Self::Json(operations) => operations.apply(&mut value)?,
-            Self::Merge(patch) => json_patch::merge(&mut value, patch),
-            Self::Strategic(patch) => {
+        match &self.change {
+            Change::Json(operations) => operations.apply(&mut value)?,
+            Change::Merge(patch) => json_patch::merge(&mut value, patch),
+            Change::Strategic(patch) => {
                 let Value::Object(original) = value else {
                     return Err(ApiError::internal("a stored object is not a JSON object"));
                 };
@@ -68,9 +91,9 @@ impl Patch {
 
     /// What an error shows when the patched object is not one: the strategic patch, or what another one made.
     pub(crate) fn shown(&self, patched: &[u8]) -> String {
-        match self {
-            Self::Strategic(patch) => go::print(&Value::Object(patch.clone())),
-            Self::Json(_) | Self::Merge(_) => String::from_utf8_lossy(patched).into_owned(),
+        match &self.change {
+            Change::Strategic(patch) => go::print(&Value::Object(patch.clone())),
+            Change::Json(_) | Change::Merge(_) => String::from_utf8_lossy(patched).into_owned(),
         }
     }
 }
@@ -83,6 +106,14 @@ impl Patched {
     /// `apiVersion` or `kind`.
     pub(crate) fn type_meta(&self, field: &str) -> &str {
         self.0.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Says what it is.
+    pub(crate) fn set_type(&mut self, api_version: &str, kind: &str) {
+        if let Value::Object(fields) = &mut self.0 {
+            fields.insert("apiVersion".into(), api_version.into());
+            fields.insert("kind".into(), kind.into());
+        }
     }
 
     /// The JSON.

@@ -10,6 +10,7 @@ use skiff_api::{Catalogue, Object, Strategy};
 use super::options::FieldValidation;
 use super::syntax;
 use crate::error::{ApiError, ApiResult};
+use crate::twice::{self, Repeated};
 
 /// A body, decoded.
 #[derive(Debug)]
@@ -21,9 +22,55 @@ pub(super) struct Decoded {
 
 /// Why a text is not an object of a kind: what stands after `cannot be handled as a Deployment: `.
 #[derive(Debug)]
-pub(super) struct Unfit(pub(super) String);
+pub(super) struct Unfit {
+    /// As who decodes JSON says it.
+    pub(super) decoded: String,
+    /// As who makes the object of a tree says it, where that is something else.
+    converted: Option<String>,
+}
 
-#[derive(Deserialize)]
+impl Unfit {
+    fn of(why: String) -> Self {
+        Self {
+            decoded: why,
+            converted: None,
+        }
+    }
+
+    /// As a strategic merge patch is answered, which upstream merges as trees.
+    pub(super) fn converted(self) -> String {
+        self.converted.unwrap_or(self.decoded)
+    }
+}
+
+/// What strict validation has to say beside what it finds in the JSON of an object.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside {
+    /// As one error each.
+    pub(crate) errors: Vec<String>,
+    /// As warnings, which may be more.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Beside {
+    /// What stood twice in a YAML body.
+    pub(super) fn yaml(repeated: &[Repeated]) -> Self {
+        Self {
+            errors: twice::yaml_error(repeated).into_iter().collect(),
+            warnings: twice::yaml_lines(repeated),
+        }
+    }
+
+    /// Errors that warn in the same words.
+    pub(crate) fn plain(errors: Vec<String>) -> Self {
+        Self {
+            warnings: errors.clone(),
+            errors,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
 struct TypeMeta<'a> {
     #[serde(borrow, default, rename = "apiVersion")]
     api_version: Option<Cow<'a, str>>,
@@ -57,10 +104,15 @@ impl Decoder {
         catalogue: &Catalogue,
         body: &[u8],
         validation: FieldValidation,
+        beside: &Beside,
     ) -> ApiResult<Decoded> {
         let info = strategy.info();
         let expected = info.api_version();
-        let meta = type_meta(body).map_err(|why| {
+        let (meta, body) = match type_meta(body) {
+            Ok(meta) if syntax::value_kind(body) == "null" => (Ok(meta), b"{}".as_slice()),
+            meta => (meta, body),
+        };
+        let meta = meta.map_err(|why| {
             ApiError::bad_request(format!(
                 "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
                  {why} ({})",
@@ -106,8 +158,8 @@ impl Decoder {
                 "the API version in the data ({api_version}) does not match the expected API version ({expected})"
             )));
         }
-        self.object(strategy, body, validation)
-            .map_err(|Unfit(why)| unfit(&why))
+        self.object(strategy, body, validation, beside)
+            .map_err(|why| unfit(&why.decoded))
     }
 
     /// Decodes a JSON object of which it is known that it should be of this kind.
@@ -116,20 +168,28 @@ impl Decoder {
         strategy: &dyn Strategy,
         json: &[u8],
         validation: FieldValidation,
+        beside: &Beside,
     ) -> Result<Decoded, Unfit> {
         let mut warnings = Vec::new();
         if let Some(definition) = self.definition {
             let findings =
-                schema::check(definition, json).map_err(|error| Unfit(syntax::message(json, &error)))?;
+                schema::check(definition, json).map_err(|error| Unfit::of(syntax::message(json, &error)))?;
             if let Some(wrong) = findings.wrong_type {
-                return Err(Unfit(wrong));
+                return Err(Unfit {
+                    decoded: wrong.decoded,
+                    converted: Some(wrong.converted),
+                });
             }
-            let strict: Vec<String> = [findings.duplicate, findings.unknown].concat();
+            let found = [findings.duplicate, findings.unknown].concat();
             match validation {
-                FieldValidation::Strict if !strict.is_empty() => {
-                    return Err(Unfit(format!("strict decoding error: {}", strict.join(", "))));
+                FieldValidation::Strict if !(found.is_empty() && beside.errors.is_empty()) => {
+                    let strict = [beside.errors.clone(), found].concat();
+                    return Err(Unfit::of(format!("strict decoding error: {}", strict.join(", "))));
                 }
-                FieldValidation::Warn => warnings = strict,
+                FieldValidation::Warn => {
+                    warnings.extend(beside.warnings.iter().cloned());
+                    warnings.extend(found);
+                }
                 _ => {}
             }
         }
@@ -139,7 +199,7 @@ impl Decoder {
         } else {
             strategy.decode(json)
         };
-        let object = object.map_err(|error| Unfit(format!("json: {error}")))?;
+        let object = object.map_err(|error| Unfit::of(format!("json: {error}")))?;
         Ok(Decoded { object, warnings })
     }
 }
@@ -159,7 +219,8 @@ fn has_empty(json: &[u8]) -> bool {
 
 fn type_meta(body: &[u8]) -> Result<TypeMeta<'_>, String> {
     let kind = syntax::value_kind(body);
-    if kind != "object" {
+    // To Go, `null` says nothing of what it is decoded into.
+    if kind != "object" && kind != "null" {
         return Err(match serde_json::from_slice::<IgnoredAny>(body) {
             Err(error) => syntax::message(body, &error),
             Ok(_) => format!(
@@ -167,6 +228,12 @@ fn type_meta(body: &[u8]) -> Result<TypeMeta<'_>, String> {
                  \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
             ),
         });
+    }
+    if kind == "null" {
+        return match serde_json::from_slice::<()>(body) {
+            Ok(()) => Ok(TypeMeta::default()),
+            Err(error) => Err(syntax::message(body, &error)),
+        };
     }
     serde_json::from_slice::<TypeMeta<'_>>(body).map_err(|error| {
         if !error.is_data() {
@@ -221,6 +288,7 @@ mod tests {
                 &catalogue,
                 body.as_bytes(),
                 FieldValidation::Strict,
+                &Beside::default(),
             )
             .map_err(|error| (error.code(), error.to_string()))
     }

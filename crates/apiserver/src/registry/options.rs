@@ -8,6 +8,7 @@ use skiff_api::{Errors, Subresource};
 
 use super::Entry;
 use crate::error::{ApiError, ApiResult};
+use crate::twice::Repeated;
 use crate::user::UserInfo;
 
 /// Which objects to list, and as of when. The texts are the query parameters as the client sent them; an empty
@@ -109,6 +110,8 @@ pub struct WriteOptions {
     pub force: bool,
     /// `fieldValidation`.
     pub field_validation: FieldValidation,
+    /// The keys that stood twice in the body and that what was made of it does not tell of.
+    pub repeated: Vec<Repeated>,
     /// Who asks.
     pub user: UserInfo,
 }

@@ -8,14 +8,15 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use skiff_api::{Object, Target};
 
-use super::decode::Decoded;
+use super::decode::{Beside, Decoded};
 use super::entry::Entry;
-use super::options::{WriteOptions, Written};
+use super::options::{FieldValidation, WriteOptions, Written};
 use super::resource::Resource;
-use super::write::{Request, encode, ensure_namespace, now, text};
+use super::write::{Request, encode, ensure_name, ensure_namespace, now, single_owners};
 use crate::error::{ApiError, ApiResult};
 use crate::patch::Config;
 use crate::patch::apply::{Managed, Refusal, Rules, same_but_times};
+use crate::twice;
 
 /// How often an apply is tried again because the object came and went meanwhile.
 const ATTEMPTS: usize = 5;
@@ -216,7 +217,7 @@ impl Resource {
         let manager = options.field_manager.as_deref().unwrap_or_default();
         let applied = self
             .rules(request.target, options)
-            .apply(&live, &config.0, managed, manager, options.force, &now())
+            .apply(&live, &config.wanted, managed, manager, options.force, &now())
             .map_err(|refusal| match refusal {
                 // Upstream answers 500 without a reason here, which clients take for its own fault and try again (its issue
                 // 139253).
@@ -228,19 +229,26 @@ impl Resource {
                     ApiError::apply_conflict(conflicts.message(), conflicts.causes())
                 }
             })?;
-        let json = serde_json::to_vec(&applied.object).map_err(ApiError::internal)?;
-        let mut decoded = self
-            .decoder
-            .object(self.strategy().as_ref(), &json, options.field_validation)
-            .map_err(|unfit| ApiError::bad_request(unfit.0))?;
-        let meta = decoded.object.metadata_mut();
-        ensure_namespace(self.info().scope, request.namespace, meta)?;
-        if text(&meta.name).is_empty() {
+        if options.field_validation == FieldValidation::Strict
+            && let Some(error) = twice::yaml_error(&config.repeated)
+        {
             return Err(ApiError::bad_request(format!(
-                "the name of the object ({} based on URL) was undeterminable: name must be provided",
-                request.name
+                "error strict decoding YAML: error converting YAML to JSON: {error}"
             )));
         }
+        let json = serde_json::to_vec(&applied.object).map_err(ApiError::internal)?;
+        let beside = Beside {
+            errors: Vec::new(),
+            warnings: twice::yaml_lines(&config.repeated),
+        };
+        let mut decoded = self
+            .decoder
+            .object(self.strategy().as_ref(), &json, options.field_validation, &beside)
+            .map_err(|unfit| ApiError::bad_request(unfit.decoded))?;
+        let meta = decoded.object.metadata_mut();
+        ensure_namespace(self.info().scope, request.namespace, meta)?;
+        ensure_name(request.name, meta)?;
+        decoded.warnings.extend(single_owners(meta));
         meta.managed_fields = applied.managed.write();
         Ok(decoded)
     }

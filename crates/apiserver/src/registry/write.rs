@@ -5,16 +5,16 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use skiff_api::field::Path;
 use skiff_api::{Errors, Object, Scope, Target, meta, names};
 use skiff_store::Expect;
 use uuid::Uuid;
 
 use super::admit::{AdmissionRequest, Operation};
-use super::decode::Decoded;
+use super::decode::{Beside, Decoded};
 use super::entry::Entry;
-use super::options::{FieldValidation, PatchType, WriteOptions, Written};
+use super::options::{PatchType, WriteOptions, Written};
 use super::resource::{Put, Resource};
 use crate::error::{ApiError, ApiResult};
 use crate::patch;
@@ -53,6 +53,41 @@ pub(super) fn ensure_namespace(scope: Scope, namespace: &str, meta: &mut ObjectM
         }
     }
     Ok(())
+}
+
+/// Refuses an object that has another name than the path it is sent to.
+pub(super) fn ensure_name(name: &str, meta: &ObjectMeta) -> ApiResult<()> {
+    match text(&meta.name) {
+        "" => Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
+        own if own != name => Err(ApiError::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({name})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Leaves one of several equal owner references; the warning of it, where there were several.
+pub(super) fn single_owners(meta: &mut ObjectMeta) -> Option<String> {
+    let owners = meta.owner_references.as_mut().filter(|owners| owners.len() > 1)?;
+    let mut single: Vec<OwnerReference> = Vec::with_capacity(owners.len());
+    let mut repeated = Vec::new();
+    for owner in owners.drain(..) {
+        if single.contains(&owner) {
+            repeated.push(owner.uid);
+        } else {
+            single.push(owner);
+        }
+    }
+    *owners = single;
+    (!repeated.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may \
+             reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}.",
+            repeated.join(", ")
+        )
+    })
 }
 
 /// What upstream's store says when a request's uid is not the object's.
@@ -94,7 +129,7 @@ impl Resource {
     /// # Errors
     /// A `Status` for everything that can be wrong with it.
     pub async fn create(&self, namespace: &str, body: &[u8], options: &WriteOptions) -> ApiResult<Written> {
-        let decoded = self.decode_body(body, options.field_validation)?;
+        let decoded = self.decode_body(body, options)?;
         self.create_decoded(namespace, decoded, options, false).await
     }
 
@@ -113,9 +148,11 @@ impl Resource {
             .await
     }
 
-    fn decode_body(&self, body: &[u8], validation: FieldValidation) -> ApiResult<Decoded> {
+    fn decode_body(&self, body: &[u8], options: &WriteOptions) -> ApiResult<Decoded> {
+        let beside = Beside::yaml(&options.repeated);
+        let (strategy, validation) = (self.strategy().as_ref(), options.field_validation);
         self.decoder
-            .body(self.strategy().as_ref(), &self.catalogue, body, validation)
+            .body(strategy, &self.catalogue, body, validation, &beside)
     }
 
     /// `applied`: the object says already who owns what.
@@ -134,6 +171,7 @@ impl Resource {
         let meta = object.metadata_mut();
         ensure_namespace(info.scope, namespace, meta)?;
         wipe(meta);
+        warnings.extend(single_owners(meta));
         if !applied {
             meta.managed_fields = None;
         }
@@ -269,22 +307,11 @@ impl Resource {
         body: &[u8],
         options: &WriteOptions,
     ) -> ApiResult<Written> {
-        let mut decoded = self.decode_body(body, options.field_validation)?;
+        let mut decoded = self.decode_body(body, options)?;
         let meta = decoded.object.metadata_mut();
         ensure_namespace(self.info().scope, namespace, meta)?;
-        match text(&meta.name) {
-            "" => {
-                return Err(ApiError::bad_request(format!(
-                    "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-                )));
-            }
-            own if own != name => {
-                return Err(ApiError::bad_request(format!(
-                    "the name of the object ({own}) does not match the name on the URL ({name})"
-                )));
-            }
-            _ => {}
-        }
+        ensure_name(name, meta)?;
+        decoded.warnings.extend(single_owners(meta));
         let request = Request {
             namespace,
             name,
@@ -341,7 +368,11 @@ impl Resource {
         };
         let info = self.info();
         let produce = |entry: &Entry, _: &dyn Object| {
-            let patched = patch.apply(&self.json(entry)?, self.decoder.definition())?;
+            let mut patched = patch.apply(&self.json(entry)?, self.decoder.definition())?;
+            // Of what is merged as a tree it is known what it is to become.
+            if type_ == PatchType::Strategic {
+                patched.set_type(&info.api_version(), &info.kind);
+            }
             let version = patched.type_meta("apiVersion");
             if version != info.api_version() || patched.type_meta("kind") != info.kind {
                 return Err(ApiError::bad_request(format!(
@@ -352,9 +383,23 @@ impl Resource {
             let json = patched.json()?;
             let mut decoded = self
                 .decoder
-                .object(self.strategy().as_ref(), &json, options.field_validation)
-                .map_err(|unfit| ApiError::invalid_patch(&patch.shown(&json), &unfit.0))?;
-            ensure_namespace(info.scope, namespace, decoded.object.metadata_mut())?;
+                .object(
+                    self.strategy().as_ref(),
+                    &json,
+                    options.field_validation,
+                    &patch.beside,
+                )
+                .map_err(|unfit| {
+                    let why = match type_ {
+                        PatchType::Strategic => unfit.converted(),
+                        _ => unfit.decoded,
+                    };
+                    ApiError::invalid_patch(&patch.shown(&json), &why)
+                })?;
+            let meta = decoded.object.metadata_mut();
+            ensure_namespace(info.scope, namespace, meta)?;
+            ensure_name(name, meta)?;
+            decoded.warnings.extend(single_owners(meta));
             Ok(decoded)
         };
         self.write(&request, &produce).await

@@ -10,6 +10,7 @@
 
 mod access;
 mod admission;
+mod bodies;
 mod deletions;
 #[path = "../../../store/tests/etcd_server/mod.rs"]
 mod etcd_server;

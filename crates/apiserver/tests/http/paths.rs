@@ -145,3 +145,101 @@ async fn health_version_and_metrics_answer() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
 }
+
+#[tokio::test]
+async fn who_is_not_served_by_any_group_gets_a_plain_page() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let plain = [
+        "/nonsense",
+        "/apis/none",
+        "/apis/none/v1",
+        "/apis/none/v1/things",
+        "/openapi",
+        "/openapi/v3/apis/none/v1",
+        "/healthz/",
+        "/metrics/",
+        "/livez/nonsense",
+    ];
+    for path in plain {
+        let answer = get(&client, path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.text().as_str()),
+            (404, "404 page not found\n"),
+            "{path}"
+        );
+        assert_eq!(
+            (
+                &answer.headers["content-type"],
+                &answer.headers["x-content-type-options"]
+            ),
+            (
+                &"text/plain; charset=utf-8".parse().unwrap(),
+                &"nosniff".parse().unwrap()
+            )
+        );
+    }
+    for path in [
+        "/api/v2",
+        "/apis/apps/v9",
+        "/apis/apps/v9/things",
+        "/apis/apps/v1/things",
+    ] {
+        let message = "the server could not find the requested resource".to_string();
+        assert_eq!(get(&client, path).await.failure(), (404, message), "{path}");
+    }
+    for path in ["/api/", "/apis/", "/version/", "/apis/apps/", "/openapi/v3/"] {
+        assert_eq!(get(&client, path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn checks_can_be_left_out_and_asked_for_one_by_one() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let verbose = get(&client, "/livez?verbose&exclude=etcd&exclude=moon&exclude=log")
+        .await
+        .text();
+    for line in [
+        "[+]ping ok\n",
+        "[+]log excluded: ok\n",
+        "[+]etcd excluded: ok\n",
+        "[+]poststarthook/rbac/bootstrap-roles ok\n",
+        "warn: some health checks cannot be excluded: no matches for \"moon\"\nlivez check passed\n",
+    ] {
+        assert!(verbose.contains(line), "{line}: {verbose}");
+    }
+    let single = get(&client, "/readyz/poststarthook/rbac/bootstrap-roles").await;
+    assert_eq!((single.status.as_u16(), single.text().as_str()), (200, "ok"));
+    // Whoever watches over a server may ask as it likes.
+    for method in [Method::HEAD, Method::POST] {
+        let answer = send(&client, request(method.clone(), "/healthz", &[], "")).await;
+        assert_eq!(answer.status, 200, "{method}");
+    }
+    assert_eq!(
+        send(&client, request(Method::POST, "/version", &[], ""))
+            .await
+            .status,
+        405
+    );
+}
+
+#[tokio::test]
+async fn a_document_with_its_hash_may_be_kept_and_an_old_one_leads_to_the_new() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let index = get(&client, "/openapi/v3").await.json();
+    let path = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap();
+    let kept = get(&client, path).await;
+    assert_eq!(kept.headers["cache-control"], "public, immutable");
+    assert!(kept.headers["expires"].to_str().unwrap().ends_with(" GMT"));
+    let old = get(&client, "/openapi/v3/apis/apps/v1?hash=OLD").await;
+    assert_eq!(
+        (old.status.as_u16(), old.headers["location"].to_str().unwrap()),
+        (301, path)
+    );
+    let any = get(&client, "/openapi/v3/apis/apps/v1").await;
+    assert_eq!(any.headers["cache-control"], "no-cache, private");
+}

@@ -66,8 +66,8 @@ async fn patches_of_each_type_change_an_object() {
         (
             PatchType::Merge,
             json!({"metadata": {"name": "b"}}),
-            422,
-            r#"ConfigMap "a" is invalid: metadata.name: Invalid value: "b": field is immutable"#,
+            400,
+            "the name of the object (b) does not match the name on the URL (a)",
         ),
         (
             PatchType::Merge,

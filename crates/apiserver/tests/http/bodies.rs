@@ -1,0 +1,356 @@
+//! Bodies: what stands twice in them, what does not fit, and in which words a client is told.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+async fn write(client: &kube::Client, method: Method, path: &str, type_: &str, body: &str) -> Answer {
+    send(client, request(method, path, &[("content-type", type_)], body)).await
+}
+
+fn warnings(answer: &Answer) -> Vec<String> {
+    let values = answer.headers.get_all("warning").iter();
+    values.map(|value| value.to_str().unwrap().to_string()).collect()
+}
+
+async fn with_deployment() -> (Server, kube::Client) {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let deployment = json!({
+        "metadata": { "name": "web" },
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": {
+                "metadata": { "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "c", "image": "nginx" }] },
+            },
+        },
+    });
+    let made = post(&client, DEPLOYMENTS, &deployment).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    (server, client)
+}
+
+#[tokio::test]
+async fn keys_that_stand_twice_in_yaml_are_told_by_their_lines() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let body =
+        "kind: ConfigMap\napiVersion: v1\nmetadata: {name: m}\ndata: {a: \"1\", a: \"2\"}\nbar: 1\nbar: 2\n";
+    let create = async |validation: &str| {
+        let path = format!("{MAPS}?dryRun=All&fieldValidation={validation}");
+        write(&client, Method::POST, &path, "application/yaml", body).await
+    };
+    let strict = create("Strict").await;
+    assert_eq!(
+        strict.failure(),
+        (
+            400,
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: yaml: unmarshal errors:\n  \
+             line 4: key \"a\" already set in map\n  line 6: key \"bar\" already set in map, unknown field \"bar\""
+                .into()
+        )
+    );
+    for validation in ["Warn", ""] {
+        let warned = create(validation).await;
+        assert_eq!(
+            (warned.status.as_u16(), &warned.json()["data"]["a"]),
+            (201, &json!("2"))
+        );
+        assert_eq!(
+            warnings(&warned),
+            [
+                r#"299 - "line 4: key \"a\" already set in map""#,
+                r#"299 - "line 6: key \"bar\" already set in map""#,
+                r#"299 - "unknown field \"bar\"""#,
+            ]
+        );
+    }
+    let ignored = create("Ignore").await;
+    assert_eq!((ignored.status.as_u16(), warnings(&ignored)), (201, vec![]));
+
+    // The same of what is applied, in either language.
+    let apply = async |validation: &str, body: &str| {
+        let path = format!("{MAPS}/m?dryRun=All&fieldManager=t&fieldValidation={validation}");
+        write(
+            &client,
+            Method::PATCH,
+            &path,
+            "application/apply-patch+yaml",
+            body,
+        )
+        .await
+    };
+    let head = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: m}\n";
+    let twice = format!("{head}data: {{a: \"1\", a: \"2\"}}\n");
+    let json = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"m"},"data":{"a":"1","a":"2"}}"#;
+    for (body, line) in [(twice.as_str(), 4), (json, 1)] {
+        assert_eq!(
+            apply("Strict", body).await.failure(),
+            (
+                400,
+                format!(
+                    "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line {line}: \
+                     key \"a\" already set in map"
+                )
+            )
+        );
+        let warned = apply("Warn", body).await;
+        assert_eq!(warned.status, 201, "{}", warned.text());
+        assert_eq!(
+            warnings(&warned),
+            [format!(r#"299 - "line {line}: key \"a\" already set in map""#)]
+        );
+        assert_eq!(warnings(&apply("Ignore", body).await), Vec::<String>::new());
+    }
+    let list = apply("Strict", "[1]").await;
+    assert_eq!(
+        list.failure(),
+        (
+            400,
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go \
+             value of type map[string]interface {}"
+                .into()
+        )
+    );
+    assert_eq!(
+        apply("Strict", "").await.failure(),
+        (400, "invalid object type: /, Kind=".into())
+    );
+    let service = "metadata: {name: m}\nspec: {selector: {a: b}, ports: [{port: 0120}]}\n";
+    let octal = write(
+        &client,
+        Method::POST,
+        "/api/v1/namespaces/default/services?dryRun=All",
+        "application/yaml",
+        service,
+    )
+    .await;
+    assert_eq!(octal.json()["spec"]["ports"][0]["port"], 80, "{}", octal.text());
+}
+
+#[tokio::test]
+async fn patches_are_checked_for_what_stands_twice_in_them() {
+    let (_server, client) = with_deployment().await;
+    let twice = r#"{"spec":{"replicas":2,"replicas":3,"foo":1}}"#;
+    let operations = r#"[{"op":"replace","path":"/spec/replicas","value":2,"value":3,"bar":1}]"#;
+    let cases = [
+        (
+            "application/strategic-merge-patch+json",
+            twice,
+            r#"strict decoding error: duplicate field "spec.replicas", unknown field "spec.foo""#,
+            vec![
+                r#"299 - "duplicate field \"spec.replicas\"""#,
+                r#"299 - "unknown field \"spec.foo\"""#,
+            ],
+        ),
+        (
+            "application/merge-patch+json",
+            twice,
+            r#"strict decoding error: duplicate field "spec.replicas", unknown field "spec.foo""#,
+            vec![
+                r#"299 - "duplicate field \"spec.replicas\"""#,
+                r#"299 - "unknown field \"spec.foo\"""#,
+            ],
+        ),
+        (
+            "application/json-patch+json",
+            operations,
+            r#"strict decoding error: json patch duplicate field "[0].value", json patch unknown field "[0].bar""#,
+            vec![
+                r#"299 - "json patch duplicate field \"[0].value\"""#,
+                r#"299 - "json patch unknown field \"[0].bar\"""#,
+            ],
+        ),
+    ];
+    for (type_, body, strict, warned) in cases {
+        let patch = async |validation: &str| {
+            let path = format!("{DEPLOYMENTS}/web?dryRun=All&fieldValidation={validation}");
+            write(&client, Method::PATCH, &path, type_, body).await
+        };
+        let (code, message) = patch("Strict").await.failure();
+        assert_eq!(code, 422, "{type_}");
+        assert!(message.ends_with(strict), "{type_}: {message}");
+        for (validation, expected) in [("Warn", warned), ("Ignore", vec![])] {
+            let answer = patch(validation).await;
+            assert_eq!(answer.json()["spec"]["replicas"], 3, "{type_} {validation}");
+            assert_eq!(warnings(&answer), expected, "{type_} {validation}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn patches_that_do_not_fit_are_answered_in_upstreams_words() {
+    let (_server, client) = with_deployment().await;
+    let strategic = |value: Value| ("strategic-merge-patch", value);
+    let merge = |value: Value| ("merge-patch", value);
+    let env = |value: Value| json!({ "spec": { "template": { "spec": { "containers": [{ "name": "c", "env": [{ "name": "A", "value": value }] }] } } } });
+    let other_name = "the name of the object (other) does not match the name on the URL (web)";
+    let cases = [
+        (
+            strategic(env(json!(1))),
+            422,
+            r#" "" is invalid: patch: Invalid value: "map[spec:map[template:map[spec:map[containers:[map[env:[map[name:A value:1]] name:c]]]]]]": cannot convert int64 to string"#,
+        ),
+        (
+            strategic(json!({ "spec": { "replicas": "x" } })),
+            422,
+            r#" "" is invalid: patch: Invalid value: "map[spec:map[replicas:x]]": unrecognized type: int32"#,
+        ),
+        (
+            strategic(json!({ "spec": { "template": { "spec": { "containers": {} } } } })),
+            422,
+            r#" "" is invalid: patch: Invalid value: "map[spec:map[template:map[spec:map[containers:map[]]]]]": cannot restore slice from map"#,
+        ),
+        (
+            strategic(json!({ "metadata": { "name": "other" } })),
+            400,
+            other_name,
+        ),
+        (merge(json!({ "metadata": { "name": "other" } })), 400, other_name),
+        (
+            merge(json!({ "metadata": { "name": null } })),
+            400,
+            "the name of the object (web based on URL) was undeterminable: name must be provided",
+        ),
+        (
+            strategic(json!([])),
+            400,
+            "json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (
+            merge(json!([])),
+            400,
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (merge(json!(null)), 400, "Invalid JSON Patch"),
+    ];
+    for ((type_, body), code, message) in cases {
+        let answer = patch(&client, &format!("{DEPLOYMENTS}/web"), type_, &body).await;
+        assert_eq!(answer.failure(), (code, message.to_string()), "{type_} {body}");
+    }
+    // What is merged as a tree need not say what it is, and says it in vain.
+    for body in [json!(null), json!({ "kind": "Other", "apiVersion": "v7" })] {
+        let answer = patch(
+            &client,
+            &format!("{DEPLOYMENTS}/web"),
+            "strategic-merge-patch",
+            &body,
+        )
+        .await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["kind"]),
+            (200, &json!("Deployment")),
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn equal_owner_references_are_one_and_the_client_is_warned() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u-1" });
+    let other = json!({ "apiVersion": "v1", "kind": "Pod", "name": "q", "uid": "u-2" });
+    let owners = json!([owner, other, owner]);
+    let map = json!({ "metadata": { "name": "m", "ownerReferences": owners } });
+    let made = post(&client, MAPS, &map).await;
+    let put = put(&client, &format!("{MAPS}/m"), &map).await;
+    let change = json!({ "metadata": { "ownerReferences": owners } });
+    let patched = patch(&client, &format!("{MAPS}/m"), "merge-patch", &change).await;
+    for answer in [made, put, patched] {
+        assert_eq!(
+            answer.json()["metadata"]["ownerReferences"],
+            json!([owner, other])
+        );
+        assert_eq!(
+            warnings(&answer),
+            [
+                "299 - \".metadata.ownerReferences contains duplicate entries; API server dedups owner references in \
+                 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) \
+                 observed: u-1.\""
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn options_are_read_whole_whatever_they_are_for() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let cases = [
+        (
+            "timeoutSeconds=x",
+            r#"strconv.ParseInt: parsing "x": invalid syntax"#,
+        ),
+        (
+            "watch=true&limit=x",
+            r#"strconv.ParseInt: parsing "x": invalid syntax"#,
+        ),
+    ];
+    for (query, message) in cases {
+        let answer = get(&client, &format!("{MAPS}?{query}")).await;
+        assert_eq!(answer.failure(), (400, message.to_string()), "{query}");
+    }
+    let map = json!({ "metadata": { "name": "m" } });
+    let answer = post(&client, &format!("{MAPS}?fieldManager=a%09b"), &map).await;
+    assert_eq!(
+        answer.failure(),
+        (
+            422,
+            "CreateOptions.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: \"a\\tb\": should only contain \
+             printable characters"
+                .into()
+        )
+    );
+    // To Go, `null` is an object that says nothing.
+    let nothing = write(&client, Method::POST, MAPS, "application/json", "null").await;
+    assert_eq!(
+        nothing.failure(),
+        (
+            422,
+            "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"
+                .into()
+        )
+    );
+}
+
+#[tokio::test]
+async fn selectors_of_access_reviews_are_checked() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = |selector: Value| json!({ "spec": { "resourceAttributes": { "verb": "list", "resource": "pods", "fieldSelector": selector } } });
+    let at =
+        "SelfSubjectAccessReview.authorization.k8s.io \"\" is invalid: spec.resourceAttributes.fieldSelector";
+    let cases = [
+        (
+            json!({ "rawSelector": "a=b", "requirements": [{ "key": "a", "operator": "In", "values": ["b"] }] }),
+            ".rawSelector: Invalid value: \"a=b\": may not specified at the same time as requirements",
+        ),
+        (
+            json!({}),
+            ".requirements: Required value: when spec.resourceAttributes.fieldSelector is specified, requirements or \
+             rawSelector is required",
+        ),
+        (
+            json!({ "requirements": [{ "key": "a", "operator": "In" }] }),
+            ".requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'",
+        ),
+    ];
+    for (selector, message) in cases {
+        let answer = post(&client, path, &review(selector.clone())).await;
+        assert_eq!(answer.failure(), (422, format!("{at}{message}")), "{selector}");
+    }
+    let unknown = json!({ "requirements": [{ "key": "a", "operator": "Near", "values": ["b"] }] });
+    let answer = post(&client, path, &review(unknown)).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["status"]["allowed"]),
+        (201, &json!(true))
+    );
+}
