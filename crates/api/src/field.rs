@@ -195,6 +195,12 @@ impl Errors {
         self.push(ErrorType::NotFound, field, format!("Not found: {}", shown(value)));
     }
 
+    /// `Not found: <value>: <detail>`
+    pub fn not_found_saying(&mut self, field: &Path, value: impl Serialize, detail: &str) {
+        let head = format!("Not found: {}", shown(value));
+        self.push(ErrorType::NotFound, field, with_detail(head, detail));
+    }
+
     /// `Unsupported value: <value>: supported values: "a", "b"`; the supported ones are listed as they are given.
     pub fn not_supported(&mut self, field: &Path, value: impl Serialize, supported: &[&str]) {
         let list: Vec<String> = supported.iter().map(shown).collect();

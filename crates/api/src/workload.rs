@@ -84,11 +84,8 @@ pub(crate) fn template_warnings(
     old: Option<&PodTemplateSpec>,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(spec) = template
-        .filter(|_| template != old)
-        .and_then(|template| template.spec.as_ref())
-    {
-        pod_spec::warn(spec, &Path::new("spec.template.spec"), &mut warnings);
+    if let Some(template) = template.filter(|template| Some(*template) != old) {
+        pod_spec::warn_of_template(template, &Path::new("spec.template"), &mut warnings);
     }
     warnings
 }

@@ -169,13 +169,10 @@ impl Kind for CronJob {
         };
         let (new, before) = (template(self), old.and_then(template));
         if new != before
-            && let Some(pod) = new.and_then(|template| template.spec)
+            && let Some(template) = new
         {
-            pod_spec::warn(
-                &pod,
-                &Path::new("spec.jobTemplate.spec.template.spec"),
-                &mut warnings,
-            );
+            let path = Path::new("spec.jobTemplate.spec.template");
+            pod_spec::warn_of_template(&template, &path, &mut warnings);
         }
         warnings
     }

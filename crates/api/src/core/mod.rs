@@ -1,5 +1,6 @@
 //! The kinds of the core group.
 
+mod address;
 pub mod binding;
 mod component_status;
 mod config_map;

@@ -250,7 +250,19 @@ fn agree_on_source(spec: &mut PersistentVolumeClaimSpec) {
     }
 }
 
-/// Checks access modes, of which there may be none.
+/// Objects of other namespaces fill no claims: the feature is off.
+pub(crate) fn drop_other_namespaces(spec: &mut PersistentVolumeClaimSpec) {
+    let elsewhere = |source: &TypedObjectReference| {
+        source
+            .namespace
+            .as_ref()
+            .is_some_and(|namespace| !namespace.is_empty())
+    };
+    if spec.data_source_ref.as_ref().is_some_and(elsewhere) {
+        spec.data_source_ref = None;
+    }
+}
+
 /// The warnings about a claim's spec.
 pub(crate) fn warn(spec: &PersistentVolumeClaimSpec, path: &Path, warnings: &mut Vec<String>) {
     let resources = spec.resources.as_ref();
@@ -259,15 +271,8 @@ pub(crate) fn warn(spec: &PersistentVolumeClaimSpec, path: &Path, warnings: &mut
         ("requests", resources.and_then(|all| all.requests.as_ref())),
         ("limits", resources.and_then(|all| all.limits.as_ref())),
     ] {
-        if let Some(amount) = amounts.and_then(|all| all.get(STORAGE))
-            && Quantity::of(amount).milli_value() % 1000 != 0
-        {
-            let at = path.child(side).key(STORAGE);
-            warnings.push(format!(
-                "{at}: fractional byte value {:?} is invalid, must be an integer",
-                amount.0
-            ));
-        }
+        let amount = amounts.and_then(|all| all.get(STORAGE));
+        super::pod_spec::warn_of_fraction(amount, &path.child(side).key(STORAGE), warnings);
     }
 }
 

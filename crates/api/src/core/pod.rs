@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, Po
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::pod_spec::{self, Owner};
+use super::pod_spec::{self, Owner, annotations};
 use super::pod_update;
 use crate::cell;
 use crate::field::{Errors, Path};
@@ -99,6 +99,8 @@ impl Kind for Pod {
         self.metadata.generation = Some(1);
         let spec = self.spec.get_or_insert_default();
         pod_spec::select_by_label_keys(spec, self.metadata.labels.as_ref());
+        pod_spec::spread_by_label_keys(spec, self.metadata.labels.as_ref());
+        annotations::app_armor_into_fields(&self.metadata, spec);
         let gated = spec
             .scheduling_gates
             .as_ref()
@@ -142,38 +144,36 @@ impl Kind for Pod {
         let empty = PodSpec::default();
         let spec = self.spec.as_ref().unwrap_or(&empty);
         let path = Path::new("spec");
-        pod_spec::validate_annotations(&self.metadata, spec, &Path::new("metadata.annotations"), errors);
+        annotations::validate(&self.metadata, spec, &Path::new("metadata.annotations"), errors);
         let owner = Owner {
             pod: Some(&self.metadata),
         };
         pod_spec::validate(spec, owner, &path, errors);
-        validate_tokens(spec, &path, errors);
-        // Only on create: an update through the pod itself keeps them, and a bound pod has no gates any more.
-        if self
-            .metadata
-            .resource_version
-            .as_deref()
-            .unwrap_or_default()
-            .is_empty()
+        pod_spec::validate_only_for_pods(spec, &path, errors);
+    }
+
+    fn validate_create(&self, errors: &mut Errors) {
+        let empty = PodSpec::default();
+        let spec = self.spec.as_ref().unwrap_or(&empty);
+        let path = Path::new("spec");
+        if spec
+            .ephemeral_containers
+            .as_ref()
+            .is_some_and(|all| !all.is_empty())
         {
-            if spec
-                .ephemeral_containers
-                .as_ref()
-                .is_some_and(|all| !all.is_empty())
-            {
-                errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
-            }
-            let gated = spec
-                .scheduling_gates
-                .as_ref()
-                .is_some_and(|gates| !gates.is_empty());
-            if gated && spec.node_name.as_ref().is_some_and(|name| !name.is_empty()) {
-                errors.forbidden(
-                    &path.child("nodeName"),
-                    "cannot be set until all schedulingGates have been cleared",
-                );
-            }
+            errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
         }
+        let gated = spec
+            .scheduling_gates
+            .as_ref()
+            .is_some_and(|gates| !gates.is_empty());
+        if gated && spec.node_name.as_ref().is_some_and(|name| !name.is_empty()) {
+            errors.forbidden(
+                &path.child("nodeName"),
+                "cannot be set until all schedulingGates have been cleared",
+            );
+        }
+        annotations::validate_with_fields(&self.metadata, spec, &path, errors);
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
@@ -182,9 +182,8 @@ impl Kind for Pod {
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let mut warnings = Vec::new();
-        // People rarely update pods, and kubelets often do.
-        if old.is_some() {
-            return warnings;
+        if let Some(old) = old {
+            return pod_update::warnings(self, old);
         }
         let wrong = names::dns_label(self.metadata.name.as_deref().unwrap_or_default(), false);
         if !wrong.is_empty() {
@@ -195,7 +194,7 @@ impl Kind for Pod {
             ));
         }
         if let Some(spec) = &self.spec {
-            pod_spec::warn(spec, &Path::new("spec"), &mut warnings);
+            pod_spec::warn(&self.metadata, spec, &mut warnings);
         }
         warnings
     }
@@ -248,38 +247,6 @@ impl Kind for Pod {
             _ => None,
         }
         .unwrap_or_default()
-    }
-}
-
-/// A token is a service account's.
-fn validate_tokens(spec: &PodSpec, path: &Path, errors: &mut Errors) {
-    if spec
-        .service_account_name
-        .as_ref()
-        .is_some_and(|name| !name.is_empty())
-    {
-        return;
-    }
-    for (index, volume) in spec.volumes.iter().flatten().enumerate() {
-        let sources = volume
-            .projected
-            .iter()
-            .flat_map(|projected| projected.sources.iter().flatten());
-        for (source_index, _) in sources
-            .enumerate()
-            .filter(|(_, source)| source.service_account_token.is_some())
-        {
-            errors.forbidden(
-                &path
-                    .child("volumes")
-                    .index(index)
-                    .child("projected")
-                    .child("sources")
-                    .index(source_index)
-                    .child("serviceAccountToken"),
-                "must not be specified when serviceAccountName is not set",
-            );
-        }
     }
 }
 

@@ -51,9 +51,9 @@ impl Kind for PodTemplate {
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let mut warnings = Vec::new();
         if old.is_none_or(|old| old.template != self.template)
-            && let Some(pod) = self.template.as_ref().and_then(|template| template.spec.as_ref())
+            && let Some(template) = &self.template
         {
-            pod_spec::warn(pod, &Path::new("template.spec"), &mut warnings);
+            pod_spec::warn_of_template(template, &Path::new("template"), &mut warnings);
         }
         warnings
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use super::handlers::{Purpose, validate_lifecycle, validate_probe};
 use super::mounts::Mounts;
 use super::volumes::Volumes;
-use super::{Owner, env, given, invalid_each, resources, security, slice};
+use super::{env, given, invalid_each, resources, security, slice};
 use crate::core::check_protocol;
 use crate::field::{Errors, Path};
 use crate::names;
@@ -23,7 +23,6 @@ const ONLY_FOR_SIDECARS: &str = "may not be set for init containers without rest
 /// The pod around its containers.
 pub(super) struct Around<'a> {
     pub(super) spec: &'a PodSpec,
-    pub(super) owner: Owner<'a>,
     pub(super) volumes: &'a Volumes<'a>,
     pub(super) claims: &'a BTreeSet<&'a str>,
 }
@@ -61,14 +60,6 @@ impl Around<'_> {
         let grace = self.spec.termination_grace_period_seconds;
         if let Some(lifecycle) = &container.lifecycle {
             validate_lifecycle(lifecycle, grace, &path.child("lifecycle"), errors);
-            if let Some(signal) = given(&lifecycle.stop_signal) {
-                security::check_stop_signal(
-                    signal,
-                    self.spec,
-                    &path.child("lifecycle").child("stopSignal"),
-                    errors,
-                );
-            }
         }
         let probes = [
             ("livenessProbe", &container.liveness_probe, Purpose::Liveness),
@@ -110,6 +101,15 @@ impl Around<'_> {
             for (field, _) in given.into_iter().filter(|(_, given)| *given) {
                 errors.forbidden(&path.child(field), ONLY_FOR_SIDECARS);
             }
+            for (index, policy) in slice(&container.resize_policy).iter().enumerate() {
+                if policy.restart_policy == "RestartContainer" {
+                    errors.invalid(
+                        &path.child("resizePolicy").index(index).child("restartPolicy"),
+                        &policy.restart_policy,
+                        "must not be set to 'RestartContainer' for non-sidecar initContainers",
+                    );
+                }
+            }
         }
     }
 
@@ -125,13 +125,6 @@ impl Around<'_> {
         if image.is_empty() {
             errors.required(&path.child("image"), "");
         }
-        if self.owner.pod.is_some() && image.trim() != image {
-            errors.invalid(
-                &path.child("image"),
-                image,
-                "must not have leading or trailing whitespace",
-            );
-        }
         super::one_of(
             &container.termination_message_policy,
             &["File", "FallbackToLogsOnError"],
@@ -139,7 +132,7 @@ impl Around<'_> {
             errors,
         );
         validate_ports(slice(&container.ports), &path.child("ports"), errors);
-        env::validate(slice(&container.env), self.volumes, &path.child("env"), errors);
+        env::validate(slice(&container.env), &path.child("env"), errors);
         env::validate_from(slice(&container.env_from), &path.child("envFrom"), errors);
         let mounts = Mounts {
             mounts: &container.volume_mounts,
@@ -181,9 +174,8 @@ impl Around<'_> {
         let mut seen = others.clone();
         for (index, container) in slice(&self.spec.ephemeral_containers).iter().enumerate() {
             let path = all.index(index);
-            let owner = Owner { pod: self.owner.pod };
-            let around = Around { owner, ..*self };
-            around.validate_common(&as_container(container), &path, errors);
+            self.validate_common(&as_container(container), &path, errors);
+            check_white_space(&container.image, &path, errors);
             env::duplicates(&mut seen, &container.name, &path.child("name"), errors);
             if let Some(target) = given(&container.target_container_name)
                 && !others.contains(target)
@@ -195,7 +187,7 @@ impl Around<'_> {
                 .as_ref()
                 .is_some_and(|resources| *resources != Default::default());
             let forbidden = [
-                ("ports", !slice(&container.ports).is_empty()),
+                ("ports", container.ports.is_some()),
                 ("resources", has_resources),
                 ("resizePolicy", container.resize_policy.is_some()),
                 ("restartPolicy", container.restart_policy.is_some()),
@@ -223,6 +215,18 @@ impl Around<'_> {
     }
 }
 
+/// An image has no white space around it.
+pub(super) fn check_white_space(image: &Option<String>, path: &Path, errors: &mut Errors) {
+    let image = image.as_deref().unwrap_or_default();
+    if image.trim() != image {
+        errors.invalid(
+            &path.child("image"),
+            image,
+            "must not have leading or trailing whitespace",
+        );
+    }
+}
+
 /// What an ephemeral container has in common with the others.
 fn as_container(ephemeral: &EphemeralContainer) -> Container {
     Container {
@@ -235,6 +239,9 @@ fn as_container(ephemeral: &EphemeralContainer) -> Container {
         volume_mounts: ephemeral.volume_mounts.clone(),
         volume_devices: ephemeral.volume_devices.clone(),
         security_context: ephemeral.security_context.clone(),
+        ports: ephemeral.ports.clone(),
+        resources: ephemeral.resources.clone(),
+        resize_policy: ephemeral.resize_policy.clone(),
         ..Default::default()
     }
 }
@@ -249,7 +256,7 @@ fn validate_restart(policy: Option<&str>, rules: &[ContainerRestartRule], path: 
         Some(other) => errors.not_supported(
             &path.child("restartPolicy"),
             other,
-            &["Always", "OnFailure", "Never"],
+            &["Always", "Never", "OnFailure"],
         ),
     }
     let all = path.child("restartPolicyRules");
@@ -274,16 +281,8 @@ fn validate_restart(policy: Option<&str>, rules: &[ContainerRestartRule], path: 
             errors.not_supported(&path.child("operator"), &codes.operator, &["In", "NotIn"]);
         }
         let values = slice(&codes.values);
-        if values.is_empty() {
-            errors.invalid(&path.child("values"), values, "must specify at least one value");
-        } else if values.len() > MAX_EXIT_CODES {
+        if values.len() > MAX_EXIT_CODES {
             errors.too_many(&path.child("values"), values.len(), MAX_EXIT_CODES);
-        }
-        let mut seen = BTreeSet::new();
-        for (index, code) in values.iter().enumerate() {
-            if !seen.insert(code) {
-                errors.duplicate(&path.child("values").index(index), code);
-            }
         }
     }
 }
@@ -366,7 +365,7 @@ fn validate_resize(policies: &[ContainerResizePolicy], never: bool, path: &Path,
             errors.invalid(
                 path,
                 restart,
-                "must be 'NotRequired' when `restartPolicy` is 'Never'",
+                "must be 'NotRequired' when pod `restartPolicy` is 'Never'",
             );
         }
     }

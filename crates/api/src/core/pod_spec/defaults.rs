@@ -95,6 +95,7 @@ fn default_pod_level(spec: &mut PodSpec) {
 }
 
 fn default_spec(spec: &mut PodSpec) {
+    super::disabled::drop_from_spec(spec);
     // The older name of the field mirrors the newer one.
     if spec
         .service_account_name

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, ObjectFieldSelector, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{
+    EnvFromSource, EnvVar, ObjectFieldSelector, PodSpec, ResourceFieldSelector, Volume,
+};
 
 use super::{given, invalid_each};
 use crate::field::{Errors, Path};
@@ -64,12 +66,7 @@ const BYTE_DIVISORS: &[&str] = &[
 ];
 
 /// Checks the variables of a container.
-pub(super) fn validate(
-    variables: &[EnvVar],
-    volumes: &super::volumes::Volumes<'_>,
-    path: &Path,
-    errors: &mut Errors,
-) {
+pub(super) fn validate(variables: &[EnvVar], path: &Path, errors: &mut Errors) {
     for (index, variable) in variables.iter().enumerate() {
         let path = path.index(index);
         if variable.name.is_empty() {
@@ -78,16 +75,11 @@ pub(super) fn validate(
             let messages = names::env_var(&variable.name);
             invalid_each(&path.child("name"), &variable.name, messages, errors);
         }
-        validate_source(variable, volumes, &path.child("valueFrom"), errors);
+        validate_source(variable, &path.child("valueFrom"), errors);
     }
 }
 
-fn validate_source(
-    variable: &EnvVar,
-    volumes: &super::volumes::Volumes<'_>,
-    path: &Path,
-    errors: &mut Errors,
-) {
+fn validate_source(variable: &EnvVar, path: &Path, errors: &mut Errors) {
     let Some(source) = &variable.value_from else {
         return;
     };
@@ -123,15 +115,21 @@ fn validate_source(
                 errors,
             );
         }
-        if reference.volume_name.is_empty() {
+        let volume = reference.volume_name.as_str();
+        if volume.is_empty() {
             errors.required(&path.child("volumeName"), "");
-        } else if !volumes.contains_key(reference.volume_name.as_str()) {
-            errors.not_found(&path.child("volumeName"), &reference.volume_name);
+        } else {
+            invalid_each(
+                &path.child("volumeName"),
+                volume,
+                names::dns_label(volume, false),
+                errors,
+            );
         }
         if reference.path.is_empty() {
             errors.required(&path.child("path"), "");
         } else {
-            super::volumes::check_local_path(&reference.path, &path.child("path"), errors);
+            super::volumes::check_backsteps(&reference.path, &path.child("path"), errors);
         }
     }
     if count == 0 {
@@ -144,6 +142,35 @@ fn validate_source(
         errors.invalid(path, "", "may not be specified when `value` is not empty");
     } else if count > 1 {
         errors.invalid(path, "", "may not have more than one field specified at a time");
+    }
+}
+
+/// A file with variables is in a volume that the pod's containers fill.
+pub(super) fn validate_files(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    for container in super::visit::all(spec, path) {
+        for (index, variable) in container.env.iter().enumerate() {
+            let source = variable.value_from.as_ref();
+            let Some(file) = source.and_then(|source| source.file_key_ref.as_ref()) else {
+                continue;
+            };
+            let at = container
+                .path
+                .child("env")
+                .index(index)
+                .child("valueFrom.fileKeyRef.volumeName");
+            let named = |volume: &&Volume| volume.name == file.volume_name;
+            match spec.volumes.iter().flatten().rfind(named) {
+                None => errors.not_found(&at, &file.volume_name),
+                Some(volume) if volume.empty_dir.is_none() => {
+                    errors.invalid(
+                        &at,
+                        &file.volume_name,
+                        "referenced volume must be of type emptyDir",
+                    );
+                }
+                Some(_) => {}
+            }
+        }
     }
 }
 

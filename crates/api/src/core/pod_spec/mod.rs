@@ -1,34 +1,40 @@
 //! The rules of a pod's spec, be it a pod's own or a template's: defaults, and what is a valid one
 //! (`ValidatePodSpec`).
 
+pub(super) mod annotations;
 mod containers;
 mod defaults;
+pub(super) mod disabled;
 mod env;
 mod handlers;
 mod mounts;
 mod placement;
 pub(crate) mod resources;
 mod security;
+mod visit;
 mod volumes;
 mod warnings;
+mod windows;
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::address;
 use crate::field::{Errors, Path};
 use crate::meta;
 use crate::names;
 
 pub use defaults::{default_pod, default_template};
 pub(super) use handlers::check_port;
-pub(super) use placement::select_by_label_keys;
 pub(super) use placement::validate_only_added_tolerations;
 pub(crate) use placement::validate_tolerations;
 pub(crate) use placement::{check_effect, validate_node_selector};
+pub(super) use placement::{select_by_label_keys, spread_by_label_keys};
 pub(crate) use volumes::check_driver;
-pub(crate) use warnings::warn;
+pub(crate) use volumes::{check_storage_os, validate_azure_disk, validate_host_path};
+pub(crate) use warnings::{warn, warn_of_fraction, warn_of_template, warn_of_term};
 
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCH_PATHS: usize = 32;
@@ -76,39 +82,19 @@ fn non_negative(value: i64, path: &Path, errors: &mut Errors) {
 /// Checks a pod template (`ValidatePodTemplateSpec`).
 pub(crate) fn validate_template(template: &PodTemplateSpec, path: &Path, errors: &mut Errors) {
     let metadata = template.metadata.clone().unwrap_or_default();
+    let at = path.child("annotations");
     meta::validate_labels(metadata.labels.as_ref(), &path.child("labels"), errors);
-    meta::validate_annotations(metadata.annotations.as_ref(), &path.child("annotations"), errors);
+    meta::validate_annotations(metadata.annotations.as_ref(), &at, errors);
     let spec = template.spec.clone().unwrap_or_default();
-    validate_annotations(&metadata, &spec, &path.child("annotations"), errors);
-    validate(&spec, Owner { pod: None }, &path.child("spec"), errors);
+    annotations::validate(&metadata, &spec, &at, errors);
+    let path = path.child("spec");
+    validate(&spec, Owner { pod: None }, &path, errors);
+    annotations::validate_with_fields(&metadata, &spec, &path, errors);
     if !slice(&spec.ephemeral_containers).is_empty() {
         errors.forbidden(
-            &path.child("spec").child("ephemeralContainers"),
+            &path.child("ephemeralContainers"),
             "ephemeral containers not allowed in pod template",
         );
-    }
-}
-
-/// Checks the annotations that mean something to pods.
-pub(super) fn validate_annotations(metadata: &ObjectMeta, spec: &PodSpec, path: &Path, errors: &mut Errors) {
-    let mirror = crate::pod::MIRROR_ANNOTATION;
-    let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
-    if let Some(value) = annotation(mirror)
-        && given(&spec.node_name).is_none()
-    {
-        errors.invalid(
-            &path.key(mirror),
-            value,
-            "must set spec.nodeName if mirror pod annotation is set",
-        );
-    }
-    let cost = "controller.kubernetes.io/pod-deletion-cost";
-    if let Some(value) = annotation(cost) {
-        let plain =
-            !value.starts_with('+') && (value == "0" || !value.trim_start_matches('-').starts_with('0'));
-        if !plain || value.parse::<i32>().is_err() {
-            errors.invalid(&path.key(cost), value, "must be a 32bit integer");
-        }
     }
 }
 
@@ -118,15 +104,14 @@ pub(crate) fn validate(spec: &PodSpec, owner: Owner<'_>, path: &Path, errors: &m
         errors.required(&path.child("terminationGracePeriodSeconds"), "");
     }
     let volumes = volumes::validate(slice(&spec.volumes), owner, &path.child("volumes"), errors);
-    let claims = validate_claims(spec, &path.child("resourceClaims"), errors);
+    let claims = validate_claims(spec, owner, &path.child("resourceClaims"), errors);
     let around = containers::Around {
         spec,
-        owner,
         volumes: &volumes,
         claims: &claims,
     };
     containers::validate(&around, path, errors);
-    resources::validate_pod_level(spec, &path.child("resources"), errors);
+    resources::validate_pod_level(spec, &claims, &path.child("resources"), errors);
     validate_host_ports(spec, owner, &path.child("containers"), errors);
     one_of(
         &spec.restart_policy,
@@ -166,27 +151,49 @@ pub(crate) fn validate(spec: &PodSpec, owner: Owner<'_>, path: &Path, errors: &m
         &path.child("topologySpreadConstraints"),
         errors,
     );
+    windows::validate_host_process(spec, path, errors);
     security::validate_host_users(spec, path, errors);
-    validate_names(spec, path, errors);
+    validate_hostname_override(spec, path, errors);
+    let subdomain: Rule = |name| names::dns_subdomain(name, false);
+    let label: Rule = |name| names::dns_label(name, false);
+    check_named(
+        "serviceAccountName",
+        &spec.service_account_name,
+        subdomain,
+        path,
+        errors,
+    );
+    check_named("nodeName", &spec.node_name, subdomain, path, errors);
     if let Some(seconds) = spec.active_deadline_seconds
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
         let range = names::range(1, i64::from(i32::MAX));
         errors.invalid(&path.child("activeDeadlineSeconds"), seconds, range);
     }
+    check_named("hostname", &spec.hostname, label, path, errors);
+    check_named("subdomain", &spec.subdomain, label, path, errors);
     validate_tolerations(slice(&spec.tolerations), &path.child("tolerations"), errors);
     for (index, alias) in slice(&spec.host_aliases).iter().enumerate() {
         let path = path.child("hostAliases").index(index);
-        check_ip(&alias.ip, &path.child("ip"), errors);
+        address::check(&alias.ip, &[], &path.child("ip"), errors);
         for (index, name) in slice(&alias.hostnames).iter().enumerate() {
             let path = path.child("hostnames").index(index);
             invalid_each(&path, name, names::dns_subdomain(name, false), errors);
         }
     }
-    if let Some(policy) = &spec.preemption_policy {
-        let policy = Some(policy.clone());
+    check_named(
+        "priorityClassName",
+        &spec.priority_class_name,
+        subdomain,
+        path,
+        errors,
+    );
+    if let Some(name) = &spec.runtime_class_name {
+        invalid_each(&path.child("runtimeClassName"), name, subdomain(name), errors);
+    }
+    if spec.preemption_policy.is_some() {
         one_of(
-            &policy,
+            &spec.preemption_policy,
             &["PreemptLowerPriority", "Never"],
             &path.child("preemptionPolicy"),
             errors,
@@ -195,53 +202,66 @@ pub(crate) fn validate(spec: &PodSpec, owner: Owner<'_>, path: &Path, errors: &m
     if let Some(overhead) = &spec.overhead {
         resources::validate_limits(overhead, &path.child("overhead"), errors);
     }
-    if let Some(os) = &spec.os {
-        match os.name.as_str() {
-            "" => errors.required(&path.child("os").child("name"), "cannot be empty"),
-            "linux" => security::validate_linux(spec, path, errors),
-            "windows" => {}
-            other => errors.not_supported(&path.child("os"), other, &["linux", "windows"]),
-        }
-    }
+    windows::validate_os(spec, path, errors);
+    env::validate_files(spec, path, errors);
 }
 
-/// The fields that name something.
-fn validate_names(spec: &PodSpec, path: &Path, errors: &mut Errors) {
-    let subdomain: fn(&str) -> Vec<String> = |name| names::dns_subdomain(name, false);
-    let label: fn(&str) -> Vec<String> = |name| names::dns_label(name, false);
-    let fields = [
-        ("serviceAccountName", &spec.service_account_name, subdomain),
-        ("nodeName", &spec.node_name, subdomain),
-        ("hostname", &spec.hostname, label),
-        ("subdomain", &spec.subdomain, label),
-        ("priorityClassName", &spec.priority_class_name, subdomain),
-        ("runtimeClassName", &spec.runtime_class_name, subdomain),
+/// Checks what holds for pods and not for templates of them: that a token is a service account's, and that images have
+/// no white space around them.
+pub(super) fn validate_only_for_pods(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    if given(&spec.service_account_name).is_none() {
+        for (index, volume) in slice(&spec.volumes).iter().enumerate() {
+            let path = path.child("volumes").index(index).child("projected");
+            let sources = volume
+                .projected
+                .iter()
+                .flat_map(|projected| slice(&projected.sources));
+            for (index, _) in sources
+                .enumerate()
+                .filter(|(_, source)| source.service_account_token.is_some())
+            {
+                errors.forbidden(
+                    &path.child("sources").index(index).child("serviceAccountToken"),
+                    "must not be specified when serviceAccountName is not set",
+                );
+            }
+        }
+    }
+    let lists = [
+        ("containers", spec.containers.as_slice()),
+        ("initContainers", slice(&spec.init_containers)),
     ];
-    for (field, value, rule) in fields {
-        if let Some(value) = given(value) {
-            invalid_each(&path.child(field), value, rule(value), errors);
-        }
-    }
-    if let Some(name) = given(&spec.hostname_override) {
-        let path = path.child("hostnameOverride");
-        if name.len() > 64 {
-            errors.invalid(&path, name, names::too_long(64));
-        }
-        invalid_each(&path, name, names::dns_subdomain(name, false), errors);
-        if spec.host_network == Some(true) {
-            errors.forbidden(&path, "cannot be set when `hostNetwork` is true");
-        }
-        if spec.set_hostname_as_fqdn == Some(true) {
-            errors.forbidden(&path, "cannot be set when `setHostnameAsFQDN` is true");
+    for (list, containers) in lists {
+        for (index, container) in containers.iter().enumerate() {
+            containers::check_white_space(&container.image, &path.child(list).index(index), errors);
         }
     }
 }
 
-/// Checks an IP address.
-pub(super) fn check_ip(text: &str, path: &Path, errors: &mut Errors) {
-    if text.parse::<std::net::IpAddr>().is_err() {
-        errors.invalid(path, text, names::NOT_AN_ADDRESS);
+type Rule = fn(&str) -> Vec<String>;
+
+fn check_named(field: &str, name: &Option<String>, rule: Rule, path: &Path, errors: &mut Errors) {
+    if let Some(name) = given(name) {
+        invalid_each(&path.child(field), name, rule(name), errors);
     }
+}
+
+/// Checks the name that the pod's processes see in place of the one that the pod would have.
+fn validate_hostname_override(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    let Some(name) = &spec.hostname_override else {
+        return;
+    };
+    let path = path.child("hostnameOverride");
+    if spec.set_hostname_as_fqdn == Some(true) {
+        errors.forbidden(&path, "may not be specified when setHostnameAsFQDN is true");
+    }
+    if spec.host_network == Some(true) {
+        errors.forbidden(&path, "may not be specified when hostNetwork is true");
+    }
+    if name.len() > 64 {
+        errors.too_long(&path, 64);
+    }
+    invalid_each(&path, name, names::dns_subdomain(name, false), errors);
 }
 
 fn validate_dns(config: Option<&PodDNSConfig>, policy: Option<&str>, path: &Path, errors: &mut Errors) {
@@ -268,7 +288,7 @@ fn validate_dns(config: Option<&PodDNSConfig>, policy: Option<&str>, path: &Path
         );
     }
     for (index, server) in nameservers.iter().enumerate() {
-        check_ip(server, &path.child("nameservers").index(index), errors);
+        address::check(server, &[], &path.child("nameservers").index(index), errors);
     }
     let searches = slice(&config.searches);
     let path_searches = path.child("searches");
@@ -322,11 +342,25 @@ fn validate_host_ports(spec: &PodSpec, owner: Owner<'_>, path: &Path, errors: &m
 }
 
 /// Checks the resource claims, and gives the names of all.
-fn validate_claims<'s>(spec: &'s PodSpec, path: &Path, errors: &mut Errors) -> BTreeSet<&'s str> {
+fn validate_claims<'s>(
+    spec: &'s PodSpec,
+    owner: Owner<'_>,
+    path: &Path,
+    errors: &mut Errors,
+) -> BTreeSet<&'s str> {
     let mut seen = BTreeSet::new();
+    let is_static = owner
+        .pod
+        .and_then(|pod| pod.annotations.as_ref())
+        .is_some_and(|all| all.contains_key(crate::pod::MIRROR_ANNOTATION));
     for (index, claim) in slice(&spec.resource_claims).iter().enumerate() {
         let path = path.index(index);
         let name = claim.name.as_str();
+        if is_static {
+            seen.insert(name);
+            errors.forbidden(&Path::new(""), "static pods do not support resource claims");
+            continue;
+        }
         if name.is_empty() {
             errors.required(&path.child("name"), "");
         } else if !seen.insert(name) {

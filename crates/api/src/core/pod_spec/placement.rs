@@ -67,16 +67,12 @@ pub(crate) fn validate_tolerations(tolerations: &[Toleration], all: &Path, error
                 "value must be empty when `operator` is 'Exists'",
             ),
             "Exists" => {}
+            // Numbers are compared by a feature that is off.
             "Lt" | "Gt" => {
-                if value.parse::<i64>().is_err() {
-                    errors.invalid(
-                        &path.child("value"),
-                        value,
-                        format!("a valid integer is required for numeric operators {operator}"),
-                    );
-                }
+                let known = ["Equal", "Exists", "Lt", "Gt"];
+                errors.not_supported(&path.child("operator"), operator, &known);
             }
-            other => errors.not_supported(&path.child("operator"), other, &["Equal", "Exists", "Lt", "Gt"]),
+            other => errors.not_supported(&path.child("operator"), other, &["Equal", "Exists"]),
         }
         check_effect(effect, true, &path.child("effect"), errors);
     }
@@ -101,6 +97,7 @@ pub(in crate::core) fn validate_only_added_tolerations(
             );
         }
     }
+    validate_tolerations(new, path, errors);
 }
 
 /// Checks a pod's affinity.
@@ -165,26 +162,39 @@ pub(in crate::core) fn select_by_label_keys(spec: &mut PodSpec, labels: Option<&
         required.chain(preferred.map(|weighted| &mut weighted.pod_affinity_term))
     });
     for term in attract.chain(repel) {
-        let Some(selector) = &mut term.label_selector else {
-            continue;
-        };
-        for (keys, operator) in [
-            (&term.match_label_keys, "In"),
-            (&term.mismatch_label_keys, "NotIn"),
-        ] {
-            for key in slice(keys) {
-                if let Some(value) = labels.get(key) {
-                    selector
-                        .match_expressions
-                        .get_or_insert_default()
-                        .push(LabelSelectorRequirement {
-                            key: key.clone(),
-                            operator: operator.into(),
-                            values: Some(vec![value.clone()]),
-                        });
-                }
-            }
+        if let Some(selector) = &mut term.label_selector {
+            select_by(selector, slice(&term.match_label_keys), "In", labels);
+            select_by(selector, slice(&term.mismatch_label_keys), "NotIn", labels);
         }
+    }
+}
+
+/// Spreading by label keys means the labels' values of the new pod itself, in the same way.
+pub(in crate::core) fn spread_by_label_keys(spec: &mut PodSpec, labels: Option<&BTreeMap<String, String>>) {
+    let Some(labels) = labels else { return };
+    for constraint in spec.topology_spread_constraints.iter_mut().flatten() {
+        if let Some(selector) = &mut constraint.label_selector {
+            select_by(selector, slice(&constraint.match_label_keys), "In", labels);
+        }
+    }
+}
+
+fn select_by(
+    selector: &mut LabelSelector,
+    keys: &[String],
+    operator: &str,
+    labels: &BTreeMap<String, String>,
+) {
+    for (key, value) in keys.iter().filter_map(|key| Some((key, labels.get(key)?))) {
+        let requirement = LabelSelectorRequirement {
+            key: key.clone(),
+            operator: operator.into(),
+            values: Some(vec![value.clone()]),
+        };
+        selector
+            .match_expressions
+            .get_or_insert_default()
+            .push(requirement);
     }
 }
 
@@ -295,30 +305,69 @@ fn validate_pod_term(term: &PodAffinityTerm, path: &Path, errors: &mut Errors) {
         let messages = names::dns_label(namespace, false);
         invalid_each(&path.child("namespace"), namespace, messages, errors);
     }
-    let (matched, mismatched) = (slice(&term.match_label_keys), slice(&term.mismatch_label_keys));
-    for (field, keys) in [("matchLabelKeys", matched), ("mismatchLabelKeys", mismatched)] {
-        let path = path.child(field);
-        if !keys.is_empty() && term.label_selector.is_none() {
-            errors.forbidden(&path, WITHOUT_SELECTOR);
-            continue;
-        }
-        for (index, key) in keys.iter().enumerate() {
-            meta::validate_label_name(key, &path.index(index), errors);
-        }
-    }
-    for (index, key) in matched.iter().enumerate() {
-        if mismatched.contains(key) {
-            errors.invalid(
-                &path.child("matchLabelKeys").index(index),
-                key,
-                "exists in both matchLabelKeys and mismatchLabelKeys",
-            );
-        }
-    }
+    let keys = LabelKeys {
+        matched: slice(&term.match_label_keys),
+        mismatched: slice(&term.mismatch_label_keys),
+        selector: term.label_selector.as_ref(),
+    };
+    keys.validate(path, errors);
     if term.topology_key.is_empty() {
         errors.required(&path.child("topologyKey"), "can not be empty");
     }
     meta::validate_label_name(&term.topology_key, &path.child("topologyKey"), errors);
+}
+
+/// Labels of the pod itself whose values select others, or rule them out.
+struct LabelKeys<'a> {
+    matched: &'a [String],
+    mismatched: &'a [String],
+    selector: Option<&'a LabelSelector>,
+}
+
+impl LabelKeys<'_> {
+    /// By now what the keys mean has been written into the selector (`ValidateMatchLabelKeysAndMismatchLabelKeys`).
+    fn validate(&self, path: &Path, errors: &mut Errors) {
+        for (field, keys) in [
+            ("matchLabelKeys", self.matched),
+            ("mismatchLabelKeys", self.mismatched),
+        ] {
+            let path = path.child(field);
+            if !keys.is_empty() && self.selector.is_none() {
+                errors.forbidden(&path, WITHOUT_SELECTOR);
+                continue;
+            }
+            for (index, key) in keys.iter().enumerate() {
+                meta::validate_label_name(key, &path.index(index), errors);
+            }
+        }
+        if let Some(selector) = self.selector {
+            let mut selected: BTreeSet<&String> = selector
+                .match_labels
+                .iter()
+                .flatten()
+                .map(|(key, _)| key)
+                .collect();
+            for expression in slice(&selector.match_expressions) {
+                let key = &expression.key;
+                if selected.contains(key)
+                    && let Some(index) = self.matched.iter().rposition(|matched| matched == key)
+                {
+                    // Upstream's path lacks the field.
+                    errors.invalid(&path.index(index), key, IN_BOTH);
+                }
+                selected.insert(key);
+            }
+        }
+        for (index, key) in self.matched.iter().enumerate() {
+            if self.mismatched.contains(key) {
+                errors.invalid(
+                    &path.child("matchLabelKeys").index(index),
+                    key,
+                    "exists in both matchLabelKeys and mismatchLabelKeys",
+                );
+            }
+        }
+    }
 }
 
 /// Checks how a pod is to be spread.
@@ -371,40 +420,14 @@ pub(super) fn validate_spread(constraints: &[TopologySpreadConstraint], all: &Pa
             }
         }
         let labels = constraint.label_selector.as_ref();
-        validate_spread_keys(
-            slice(&constraint.match_label_keys),
-            labels,
-            &path.child("matchLabelKeys"),
-            errors,
-        );
+        let keys = LabelKeys {
+            matched: slice(&constraint.match_label_keys),
+            mismatched: &[],
+            selector: labels,
+        };
+        keys.validate(&path, errors);
         if let Some(labels) = labels {
             selector::validate(labels, &path.child("labelSelector"), errors);
-        }
-    }
-}
-
-fn validate_spread_keys(keys: &[String], labels: Option<&LabelSelector>, path: &Path, errors: &mut Errors) {
-    if keys.is_empty() {
-        return;
-    }
-    let mut selected = BTreeSet::new();
-    match labels {
-        None => errors.forbidden(path, WITHOUT_SELECTOR),
-        Some(labels) => {
-            selected.extend(labels.match_labels.iter().flatten().map(|(key, _)| key));
-            selected.extend(
-                labels
-                    .match_expressions
-                    .iter()
-                    .flatten()
-                    .map(|expression| &expression.key),
-            );
-        }
-    }
-    for (index, key) in keys.iter().enumerate() {
-        meta::validate_label_name(key, &path.index(index), errors);
-        if selected.contains(key) {
-            errors.invalid(&path.index(index), key, IN_BOTH);
         }
     }
 }

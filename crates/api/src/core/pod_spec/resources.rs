@@ -117,12 +117,25 @@ pub(crate) fn check_amount(name: &str, amount: &Text, path: &Path, errors: &mut 
     if (counted || is_extended(name)) && value.milli_value() % 1000 != 0 {
         errors.invalid(path, &amount.0, "must be an integer");
     }
-    if let Some(size) = name.strip_prefix(HUGE_PAGES) {
-        let page = size.parse::<Quantity>().unwrap_or(Quantity::ZERO);
-        if page.is_zero() || value.nanos() % page.nanos() != 0 {
-            let detail = format!("{} is not positive integer multiple of {size}", amount.0);
-            errors.invalid(path, &amount.0, detail);
-        }
+}
+
+/// Huge pages are asked for whole.
+fn check_pages(name: &str, amount: &Text, path: &Path, errors: &mut Errors) {
+    let Some(size) = name.strip_prefix(HUGE_PAGES) else {
+        return;
+    };
+    let page = size.parse::<Quantity>().unwrap_or(Quantity::ZERO);
+    if page.is_zero() || Quantity::of(amount).nanos() % page.nanos() != 0 {
+        let detail = format!("{} is not positive integer multiple of {name}", amount.0);
+        errors.invalid(path, &amount.0, detail);
+    }
+}
+
+/// Checks an amount that an object has, and does not ask for.
+pub(crate) fn check_basic(amount: &Text, path: &Path, errors: &mut Errors) {
+    let value = Quantity::of(amount).value();
+    if value < 0 {
+        errors.invalid(path, value, "must be a valid resource quantity");
     }
 }
 
@@ -144,17 +157,50 @@ pub(super) fn validate(
 ) {
     let names = |name: &str, path: &Path, errors: &mut Errors| check_container_name(name, path, errors);
     validate_sides(requirements, names, path, errors);
-    let (mut seen, path) = (BTreeSet::new(), path.child("claims"));
+    validate_claims(requirements, claims, &path.child("claims"), errors);
+}
+
+/// Checks which of the pod's claims a container uses, as a whole or by one of their requests.
+fn validate_claims(
+    requirements: &ResourceRequirements,
+    claims: &BTreeSet<&str>,
+    all: &Path,
+    errors: &mut Errors,
+) {
+    let mut seen: BTreeSet<(&str, &str)> = BTreeSet::new();
     for (index, claim) in slice(&requirements.claims).iter().enumerate() {
-        let path = path.index(index);
+        let path = all.index(index);
         let name = claim.name.as_str();
         let request = claim.request.as_deref().unwrap_or_default();
         if name.is_empty() {
             errors.required(&path, "");
-        } else if !seen.insert((name, request)) {
+            continue;
+        }
+        if seen.contains(&(name, "")) {
             errors.duplicate(&path, name);
-        } else if !claims.contains(name) {
-            errors.not_found(&path, name);
+        } else {
+            if request.is_empty() {
+                // What was used in parts cannot be used as a whole as well.
+                for _ in seen.iter().filter(|(known, _)| *known == name) {
+                    errors.duplicate(&path, name);
+                }
+            } else {
+                let at = path.child("request");
+                super::invalid_each(&at, request, names::dns_label(request, false), errors);
+                if seen.contains(&(name, request)) {
+                    errors.duplicate(&path, format!("{name}/{request}"));
+                }
+            }
+            seen.insert((name, request));
+        }
+        if !claims.contains(name) {
+            let known: Vec<&str> = claims.iter().copied().filter(|name| !name.is_empty()).collect();
+            let which = match known.as_slice() {
+                [] => " which is empty".to_string(),
+                known => format!(": {}", known.join(", ")),
+            };
+            let detail = format!("must be one of the names in pod.spec.resourceClaims{which}");
+            errors.not_found_saying(&path, name, &detail);
         }
     }
 }
@@ -173,6 +219,7 @@ fn validate_sides(
         let path = limits_path.key(name);
         check(name, &path, errors);
         check_amount(name, amount, &path, errors);
+        check_pages(name, amount, &path, errors);
     }
     for (name, amount) in requests {
         let path = requests_path.key(name);
@@ -194,6 +241,7 @@ fn validate_sides(
             }
             None => {}
         }
+        check_pages(name, amount, &path, errors);
     }
     let any = |test: fn(&str) -> bool| limits.keys().chain(requests.keys()).any(|name| test(name));
     if any(is_huge_page) && !any(|name| matches!(name, "cpu" | "memory")) {
@@ -202,32 +250,51 @@ fn validate_sides(
 }
 
 /// Checks the pod's own requests and limits, against themselves and those of its containers.
-pub(super) fn validate_pod_level(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+pub(super) fn validate_pod_level(spec: &PodSpec, claims: &BTreeSet<&str>, path: &Path, errors: &mut Errors) {
     let Some(resources) = &spec.resources else { return };
+    if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+        return errors.forbidden(path, "may not be set for a windows pod");
+    }
     if resources.claims.is_some() {
         errors.forbidden(
             &path.child("claims"),
-            "claims cannot be set for Resources at pod-level",
+            "claims may not be set for Resources at pod-level",
         );
     }
     let names = |name: &str, path: &Path, errors: &mut Errors| {
-        if !pod::is_pod_level(name) {
+        let before = errors.iter().len();
+        check_name(name, path, errors);
+        if errors.iter().len() == before && !pod::is_pod_level(name) {
             errors.not_supported(path, name, &["cpu", "hugepages-", "memory"]);
         }
     };
     validate_sides(resources, names, path, errors);
-    let requested = resources.requests.clone().unwrap_or_default();
+    validate_claims(resources, claims, &path.child("claims"), errors);
+    let none = BTreeMap::new();
+    let requested = resources.requests.as_ref().unwrap_or(&none);
     for (name, total) in pod::container_totals(spec, Side::Requests) {
-        let own = requested.get(&name).map(Quantity::of).unwrap_or_default();
-        if total > own && pod::is_pod_level(&name) {
+        if let Some(own) = requested.get(&name)
+            && total > Quantity::of(own)
+        {
             errors.invalid(
                 &path.child("requests").key(&name),
-                own.to_string(),
+                &own.0,
                 format!("must be greater than or equal to aggregate container requests of {total}"),
             );
         }
     }
-    let limits = resources.limits.clone().unwrap_or_default();
+    let limits = resources.limits.as_ref().unwrap_or(&none);
+    for (name, total) in pod::container_totals(spec, Side::Limits) {
+        if let Some(own) = limits.get(&name).filter(|_| is_huge_page(&name))
+            && total > Quantity::of(own)
+        {
+            errors.invalid(
+                &path.child("limits").key(&name),
+                &own.0,
+                format!("must be greater than or equal to aggregate container limits of {total}"),
+            );
+        }
+    }
     for (index, container) in spec.containers.iter().enumerate() {
         let own = container.resources.as_ref().and_then(|own| own.limits.as_ref());
         for (name, amount) in own.into_iter().flatten() {

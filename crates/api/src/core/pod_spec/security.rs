@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::volumes::check_descending;
-use super::{given, slice};
+use super::{slice, visit, windows};
 use crate::field::{Errors, Path};
 use crate::names;
 
@@ -61,6 +61,11 @@ pub(super) fn validate_pod(spec: &PodSpec, spec_path: &Path, errors: &mut Errors
     validate_seccomp(
         context.seccomp_profile.as_ref(),
         &path.child("seccompProfile"),
+        errors,
+    );
+    windows::validate_options(
+        context.windows_options.as_ref(),
+        &path.child("windowsOptions"),
         errors,
     );
     validate_app_armor(
@@ -216,6 +221,11 @@ pub(super) fn validate_container(
             );
         }
     }
+    windows::validate_options(
+        context.windows_options.as_ref(),
+        &path.child("windowsOptions"),
+        errors,
+    );
     validate_app_armor(
         context.app_armor_profile.as_ref(),
         &path.child("appArmorProfile"),
@@ -228,79 +238,18 @@ pub(super) fn validate_host_users(spec: &PodSpec, path: &Path, errors: &mut Erro
     if spec.host_users != Some(false) {
         return;
     }
+    const WHEN: &str = "when `hostUsers` is false";
     let shared = [
         ("hostNetwork", spec.host_network),
         ("HostPID", spec.host_pid),
         ("HostIPC", spec.host_ipc),
     ];
     for (field, _) in shared.into_iter().filter(|(_, shared)| *shared == Some(true)) {
-        errors.forbidden(&path.child(field), "when `pod.Spec.HostUsers` is false");
+        errors.forbidden(&path.child(field), WHEN);
     }
-}
-
-/// A Linux pod has no Windows options.
-pub(super) fn validate_linux(spec: &PodSpec, path: &Path, errors: &mut Errors) {
-    const WINDOWS: &str = "windows options cannot be set for a linux pod";
-    let context = spec.security_context.as_ref();
-    if context.is_some_and(|context| context.windows_options.is_some()) {
-        errors.forbidden(&path.child("securityContext").child("windowsOptions"), WINDOWS);
-    }
-    let lists = [
-        ("initContainers", slice(&spec.init_containers)),
-        ("containers", spec.containers.as_slice()),
-    ];
-    for (list, containers) in lists {
-        for (index, container) in containers.iter().enumerate() {
-            let context = container.security_context.as_ref();
-            if context.is_some_and(|context| context.windows_options.is_some()) {
-                let path = path.child(list).index(index);
-                errors.forbidden(&path.child("securityContext").child("windowsOptions"), WINDOWS);
-            }
+    for container in visit::all(spec, path) {
+        if !container.devices.is_empty() {
+            errors.forbidden(&container.path.child("volumeDevices"), WHEN);
         }
-    }
-}
-
-/// Checks the signal that stops a container.
-pub(super) fn check_stop_signal(signal: &str, spec: &PodSpec, path: &Path, errors: &mut Errors) {
-    const SIGNALS: &[&str] = &[
-        "SIGABRT",
-        "SIGALRM",
-        "SIGBUS",
-        "SIGCHLD",
-        "SIGCLD",
-        "SIGCONT",
-        "SIGFPE",
-        "SIGHUP",
-        "SIGILL",
-        "SIGINT",
-        "SIGIO",
-        "SIGIOT",
-        "SIGKILL",
-        "SIGPIPE",
-        "SIGPOLL",
-        "SIGPROF",
-        "SIGPWR",
-        "SIGQUIT",
-        "SIGSEGV",
-        "SIGSTKFLT",
-        "SIGSTOP",
-        "SIGSYS",
-        "SIGTERM",
-        "SIGTRAP",
-        "SIGTSTP",
-        "SIGTTIN",
-        "SIGTTOU",
-        "SIGURG",
-        "SIGUSR1",
-        "SIGUSR2",
-        "SIGVTALRM",
-        "SIGWINCH",
-        "SIGXCPU",
-        "SIGXFSZ",
-    ];
-    if given(&spec.os.as_ref().map(|os| os.name.clone())).is_none() {
-        errors.forbidden(path, "may not be set for containers with empty `spec.os.name`");
-    } else if !SIGNALS.contains(&signal) && !signal.starts_with("SIGRT") {
-        errors.not_supported(path, signal, SIGNALS);
     }
 }

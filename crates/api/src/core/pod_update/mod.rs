@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, PodStatus};
 
+use super::pod_spec::{annotations, disabled};
 use crate::field::{Errors, Path};
 use crate::kind::{Kind, Subresource, Target};
+use crate::meta;
 use crate::pod;
+use crate::same::{difference, same};
 
 fn slice<T>(list: &Option<Vec<T>>) -> &[T] {
     list.as_deref().unwrap_or_default()
@@ -34,11 +37,13 @@ pub(super) fn prepare(new: &mut Pod, old: &Pod, target: Target) {
                 ..before.clone()
             });
             new.status.clone_from(&old.status);
+            meta::reset_for_status(&mut new.metadata, &old.metadata);
         }
         Target::Subresource(Subresource::Resize) => {
             let wanted = new.spec.take().unwrap_or_default();
-            new.spec = Some(resized(&wanted, before));
+            new.spec = Some(resized(wanted, before));
             new.status.clone_from(&old.status);
+            meta::reset_for_status(&mut new.metadata, &old.metadata);
         }
         Target::Subresource(_) => {
             new.spec.clone_from(&old.spec);
@@ -48,30 +53,29 @@ pub(super) fn prepare(new: &mut Pod, old: &Pod, target: Target) {
             new.metadata
                 .owner_references
                 .clone_from(&old.metadata.owner_references);
-            keep_in_status(new.status.get_or_insert_default(), old.status.as_ref());
+            let status = new.status.get_or_insert_default();
+            keep_in_status(status, old.status.as_ref());
+            disabled::drop_from_status(status);
             new.metadata.generation = old.metadata.generation;
             return;
         }
     }
-    let generation = old.metadata.generation.unwrap_or(0);
-    let same = new.spec.as_ref().unwrap_or(&none) == before;
-    new.metadata.generation = match (same, generation) {
-        (true, 0) => None,
-        (true, generation) => Some(generation),
-        (false, generation) => Some(generation.saturating_add(1)),
-    };
+    let changed = !same(new.spec.as_ref().unwrap_or(&none), before);
+    new.metadata.generation = meta::generation_after(&old.metadata, changed).filter(|&number| number != 0);
 }
 
-/// A resize takes only the containers' resources from the request; another set of containers is left to the
-/// validation to refuse.
-fn resized(wanted: &PodSpec, before: &PodSpec) -> PodSpec {
+/// A resize takes only the resources from the request; another set of containers is left to the validation to refuse.
+fn resized(wanted: PodSpec, before: &PodSpec) -> PodSpec {
+    let (init, old_init) = (slice(&wanted.init_containers), slice(&before.init_containers));
+    if wanted.containers.len() != before.containers.len() || init.len() != old_init.len() {
+        return wanted;
+    }
     let take = |new: &[Container], old: &[Container]| -> Vec<Container> {
-        let names = |all: &[Container]| -> Vec<String> { all.iter().map(|one| one.name.clone()).collect() };
-        if names(new) != names(old) {
+        if new.iter().zip(old).any(|(new, old)| new.name != old.name) {
             return new.to_vec();
         }
-        old.iter()
-            .zip(new)
+        let pairs = old.iter().zip(new);
+        pairs
             .map(|(old, new)| Container {
                 resources: new.resources.clone(),
                 resize_policy: new.resize_policy.clone(),
@@ -81,11 +85,8 @@ fn resized(wanted: &PodSpec, before: &PodSpec) -> PodSpec {
     };
     PodSpec {
         containers: take(&wanted.containers, &before.containers),
-        init_containers: before
-            .init_containers
-            .as_ref()
-            .map(|old| take(slice(&wanted.init_containers), old)),
-        resources: wanted.resources.clone().or_else(|| before.resources.clone()),
+        init_containers: before.init_containers.as_ref().map(|old| take(init, old)),
+        resources: wanted.resources.clone(),
         ..before.clone()
     }
 }
@@ -99,56 +100,106 @@ fn keep_in_status(new: &mut PodStatus, old: Option<&PodStatus>) {
     if new.observed_generation.unwrap_or(0) == 0 {
         new.observed_generation = old.observed_generation;
     }
+    // There may be several conditions of one type; they are taken in their order.
+    let mut known: BTreeMap<&str, std::collections::VecDeque<Option<i64>>> = BTreeMap::new();
+    for condition in slice(&old.conditions) {
+        let generations = known.entry(&condition.type_).or_default();
+        generations.push_back(condition.observed_generation);
+    }
     for condition in new.conditions.iter_mut().flatten() {
+        let before = known
+            .get_mut(condition.type_.as_str())
+            .and_then(|generations| generations.pop_front());
         if condition.observed_generation.unwrap_or(0) == 0 {
-            let known = old
-                .conditions
-                .iter()
-                .flatten()
-                .find(|known| known.type_ == condition.type_);
-            condition.observed_generation = known.and_then(|known| known.observed_generation);
+            condition.observed_generation = before.flatten();
         }
     }
 }
 
 /// Checks what an update changes.
 pub(super) fn validate(new: &Pod, old: &Pod, target: Target, errors: &mut Errors) {
-    validate_mirror(new, old, errors);
+    // Nothing but this is said of a pod that its node takes from a file.
+    let is_static = annotation(old, pod::MIRROR_ANNOTATION).is_some();
+    let root = Path::new("");
     match target {
-        Target::Main => spec::validate(new, old, errors),
+        Target::Main => {
+            validate_annotations(new, old, errors);
+            spec::validate(new, old, errors);
+        }
         // Through these, too, the whole pod must be a valid one.
         Target::Subresource(Subresource::EphemeralContainers) => {
+            if is_static {
+                return errors.forbidden(&root, "static pods do not support ephemeral containers");
+            }
             Kind::validate(new, errors);
+            validate_annotations(new, old, errors);
             validate_ephemeral(new, old, errors);
         }
         Target::Subresource(Subresource::Resize) => {
+            if is_static {
+                return errors.forbidden(&root, "static pods cannot be resized");
+            }
+            let os = old.spec.as_ref().and_then(|spec| spec.os.as_ref());
+            if os.is_some_and(|os| os.name == "windows") {
+                return errors.forbidden(&root, "windows pods cannot be resized");
+            }
             Kind::validate(new, errors);
             resize::validate(new, old, errors);
         }
-        Target::Subresource(_) => status::validate(new, old, errors),
+        Target::Subresource(_) => {
+            validate_annotations(new, old, errors);
+            status::validate(new, old, errors);
+        }
     }
+}
+
+/// What the writer is told though the update is accepted.
+pub(super) fn warnings(new: &Pod, old: &Pod) -> Vec<String> {
+    // People rarely update pods, and kubelets often do: only new addresses are looked at.
+    let addresses = |pod: &Pod| {
+        let status = pod.status.as_ref();
+        status.map(|status| (status.pod_ips.clone(), status.host_ips.clone()))
+    };
+    if addresses(new) == addresses(old) {
+        return Vec::new();
+    }
+    status::warnings(new)
 }
 
 fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p String> {
     pod.metadata.annotations.as_ref().and_then(|all| all.get(key))
 }
 
-fn validate_mirror(new: &Pod, old: &Pod, errors: &mut Errors) {
-    let key = pod::MIRROR_ANNOTATION;
-    let path = Path::new("metadata.annotations").key(key);
-    match (annotation(old, key), annotation(new, key)) {
-        (Some(old), new) if Some(old) != new => {
-            errors.forbidden(&path, "may not remove or update mirror pod annotation");
+/// Some annotations are as fixed as the fields that they stand for.
+fn validate_annotations(new: &Pod, old: &Pod, errors: &mut Errors) {
+    let path = Path::new("metadata.annotations");
+    let fixed = |key: &str| {
+        if key == pod::MIRROR_ANNOTATION {
+            Some("mirror pod annotation")
+        } else {
+            key.starts_with(annotations::APP_ARMOR)
+                .then_some("AppArmor annotations")
         }
-        (None, Some(_)) => errors.forbidden(&path, "may not add mirror pod annotation"),
-        _ => {}
+    };
+    let all = |pod: &'_ Pod| pod.metadata.annotations.clone().unwrap_or_default();
+    let (wanted, before) = (all(new), all(old));
+    for (key, value) in &before {
+        if let Some(what) = fixed(key)
+            && wanted.get(key) != Some(value)
+        {
+            errors.forbidden(&path.key(key), &format!("may not remove or update {what}"));
+        }
     }
+    for key in wanted.keys().filter(|key| !before.contains_key(*key)) {
+        if let Some(what) = fixed(key) {
+            errors.forbidden(&path.key(key), &format!("may not add {what}"));
+        }
+    }
+    let none = PodSpec::default();
+    annotations::validate(&new.metadata, new.spec.as_ref().unwrap_or(&none), &path, errors);
 }
 
 fn validate_ephemeral(new: &Pod, old: &Pod, errors: &mut Errors) {
-    if annotation(old, pod::MIRROR_ANNOTATION).is_some() {
-        return errors.forbidden(&Path::new(""), "static pods do not support ephemeral containers");
-    }
     let path = Path::new("spec.ephemeralContainers");
     fn all(pod: &Pod) -> &[EphemeralContainer] {
         pod.spec
@@ -159,21 +210,19 @@ fn validate_ephemeral(new: &Pod, old: &Pod, errors: &mut Errors) {
     let wanted: BTreeMap<&str, &EphemeralContainer> =
         all(new).iter().map(|one| (one.name.as_str(), one)).collect();
     for known in all(old) {
-        match wanted.get(known.name.as_str()) {
+        let name = &known.name;
+        match wanted.get(name.as_str()) {
             None => errors.forbidden(
                 &path,
-                &format!(
-                    "existing ephemeral containers {:?} may not be removed\n",
-                    known.name
-                ),
+                &format!("existing ephemeral containers {name:?} may not be removed\n"),
             ),
-            Some(same) if *same != known => errors.forbidden(
-                &path,
-                &format!(
-                    "existing ephemeral containers {:?} may not be changed\n",
-                    known.name
-                ),
-            ),
+            Some(wanted) if !same(*wanted, known) => {
+                let changes = difference("EphemeralContainer", known, wanted);
+                errors.forbidden(
+                    &path,
+                    &format!("existing ephemeral containers {name:?} may not be changed\n{changes}"),
+                );
+            }
             Some(_) => {}
         }
     }

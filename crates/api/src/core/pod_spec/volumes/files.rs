@@ -6,7 +6,6 @@ use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, ProjectedVolu
 
 use crate::core::pod_spec::{env, slice};
 use crate::field::{Errors, Path};
-use crate::selector;
 
 const BAD_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
@@ -132,50 +131,13 @@ fn validate_projection<'a>(
             check_local_path(&token.path, &volume.child("path"), errors);
         }
     }
-    if let Some(bundle) = &source.cluster_trust_bundle {
-        count += 1;
-        let path = path.child("clusterTrustBundle");
-        match (&bundle.name, &bundle.signer_name) {
-            (Some(_), Some(_)) => {
-                errors.invalid(&path, bundle, "only one of name and signerName may be used");
-            }
-            (Some(name), None) => {
-                if name.is_empty() {
-                    errors.required(&path.child("name"), "must be a valid object name");
-                }
-                if let Some(labels) = &bundle.label_selector {
-                    errors.invalid(
-                        &path.child("labelSelector"),
-                        labels,
-                        "labelSelector must be unset if name is specified",
-                    );
-                }
-            }
-            (None, Some(signer)) => {
-                if signer.is_empty() {
-                    errors.required(&path.child("signerName"), "must be a valid signer name");
-                }
-                if let Some(labels) = &bundle.label_selector {
-                    selector::validate(labels, &path.child("labelSelector"), errors);
-                }
-            }
-            (None, None) => errors.required(&path, "either name or signerName must be specified"),
-        }
-        if bundle.path.is_empty() {
-            errors.required(&path.child("path"), "");
-        }
-        check_local_path(&bundle.path, &path.child("path"), errors);
-        unique(paths, &bundle.path, &bundle.path, volume, errors);
-    }
-    if source.pod_certificate.is_some() {
-        count += 1;
-    }
+    // Trust bundles and certificates are of features that are off; by now they have been dropped.
     if count > 1 {
         errors.forbidden(path, "may not specify more than 1 volume type per source");
     }
 }
 
-pub(super) fn check_backsteps(text: &str, path: &Path, errors: &mut Errors) {
+pub(in super::super) fn check_backsteps(text: &str, path: &Path, errors: &mut Errors) {
     if text.split('/').any(|part| part == "..") {
         errors.invalid(path, text, "must not contain '..'");
     }
@@ -190,7 +152,7 @@ pub(in super::super) fn check_descending(text: &str, path: &Path, errors: &mut E
 }
 
 /// A relative path that leads down, and whose name does not begin as the atomic writer's own files do.
-pub(in super::super) fn check_local_path(text: &str, path: &Path, errors: &mut Errors) {
+pub(super) fn check_local_path(text: &str, path: &Path, errors: &mut Errors) {
     check_descending(text, path, errors);
     if text.starts_with("..") && !text.starts_with("../") {
         errors.invalid(path, text, "must not start with '..'");

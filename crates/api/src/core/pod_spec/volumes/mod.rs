@@ -6,16 +6,20 @@ mod storage;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, ImageVolumeSource, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use self::files::{check_backsteps, check_mode, validate_downward_file, validate_items, validate_projected};
-pub(crate) use self::storage::check_driver;
-use self::storage::{validate_disk, validate_fc, validate_iscsi, validate_quobyte};
+use self::files::{check_mode, validate_downward_file, validate_items, validate_projected};
+pub(crate) use self::storage::{check_driver, check_storage_os, validate_azure_disk};
+use self::storage::{
+    validate_cinder, validate_disk, validate_fc, validate_iscsi, validate_quobyte, validate_storage_os,
+};
 use super::{Owner, given, invalid_each, slice};
 use crate::field::{Errors, Path};
+use crate::meta;
 use crate::names;
 use crate::quantity::Quantity;
 
-pub(super) use files::{check_descending, check_local_path};
+pub(super) use files::{check_backsteps, check_descending};
 
 /// The valid volumes of a pod, by name.
 pub(super) type Volumes<'a> = BTreeMap<&'a str, &'a Volume>;
@@ -80,10 +84,17 @@ impl<'a> Source<'a> {
         let mut count = 0;
         for (name, check) in self.sources() {
             count += 1;
+            // Upstream has two spellings of some.
+            let (one_too_many, checked) = match name {
+                "gcePersistentDisk" => (name, "persistentDisk"),
+                "cephfs" => ("cephFS", name),
+                "downwardAPI" => ("downwarAPI", name),
+                name => (name, name),
+            };
             if count > 1 {
-                errors.forbidden(&path.child(name), MORE_THAN_ONE);
+                errors.forbidden(&path.child(one_too_many), MORE_THAN_ONE);
             } else {
-                check(&path.child(name), errors);
+                check(&path.child(checked), errors);
             }
         }
         if count == 0 {
@@ -235,7 +246,7 @@ impl<'a> Source<'a> {
         );
         needs!("persistentVolumeClaim", persistent_volume_claim, claim_name "claimName");
         needs!("rbd", rbd, monitors "monitors", image "image");
-        needs!("cinder", cinder, volume_id "volumeID");
+        source!("cinder", cinder, validate_cinder);
         needs!("cephfs", cephfs, monitors "monitors");
         source!("quobyte", quobyte, validate_quobyte);
         source!(
@@ -287,8 +298,8 @@ impl<'a> Source<'a> {
         needs!("vsphereVolume", vsphere_volume, volume_path "volumePath");
         needs!("photonPersistentDisk", photon_persistent_disk, pd_id "pdID");
         needs!("portworxVolume", portworx_volume, volume_id "volumeID");
-        needs!("azureDisk", azure_disk, disk_name "diskName", disk_uri "diskURI");
-        needs!("storageos", storageos, volume_name "volumeName");
+        source!("azureDisk", azure_disk, validate_azure_disk);
+        source!("storageos", storageos, validate_storage_os);
         source!("projected", projected, validate_projected);
         needs!("scaleIO", scale_io, gateway "gateway", system "system", volume_name "volumeName");
         source!(
@@ -297,12 +308,11 @@ impl<'a> Source<'a> {
             |source: &'a k8s_openapi::api::core::v1::CSIVolumeSource, path: &Path, errors: &mut Errors| {
                 check_driver(&source.driver, &path.child("driver"), errors);
                 if let Some(secret) = &source.node_publish_secret_ref {
-                    let path = path.child("nodePublishSecretRef").child("name");
                     if secret.name.is_empty() {
-                        errors.required(&path, "");
+                        errors.required(&path.child("nodePublishSecretRef.name"), "");
                     } else {
                         invalid_each(
-                            &path,
+                            &path.child("name"),
                             &secret.name,
                             names::dns_subdomain(&secret.name, false),
                             errors,
@@ -319,11 +329,17 @@ impl<'a> Source<'a> {
                   errors: &mut Errors| {
                 match &source.volume_claim_template {
                     None => errors.required(&path.child("volumeClaimTemplate"), ""),
-                    Some(template) => crate::core::persistent_volume_claim::validate_spec(
-                        &template.spec,
-                        &path.child("volumeClaimTemplate").child("spec"),
-                        errors,
-                    ),
+                    Some(template) => {
+                        let path = path.child("volumeClaimTemplate");
+                        if let Some(metadata) = &template.metadata {
+                            validate_template_metadata(metadata, &path.child("metadata"), errors);
+                        }
+                        crate::core::persistent_volume_claim::validate_spec(
+                            &template.spec,
+                            &path.child("spec"),
+                            errors,
+                        );
+                    }
                 }
                 if let Some(pod) = pod_name.filter(|_| !volume.name.is_empty()) {
                     let claim = format!("{pod}-{}", volume.name);
@@ -379,7 +395,34 @@ impl Text for Vec<String> {
     }
 }
 
-fn validate_host_path(source: &HostPathVolumeSource, path: &Path, errors: &mut Errors) {
+/// Of a template's metadata only labels and annotations mean anything.
+fn validate_template_metadata(metadata: &ObjectMeta, path: &Path, errors: &mut Errors) {
+    meta::validate_annotations(metadata.annotations.as_ref(), &path.child("annotations"), errors);
+    meta::validate_labels(metadata.labels.as_ref(), &path.child("labels"), errors);
+    let others = [
+        ("name", metadata.name.is_some()),
+        ("generateName", metadata.generate_name.is_some()),
+        ("namespace", metadata.namespace.is_some()),
+        ("selfLink", metadata.self_link.is_some()),
+        ("uID", metadata.uid.is_some()),
+        ("resourceVersion", metadata.resource_version.is_some()),
+        ("generation", metadata.generation.is_some()),
+        ("creationTimestamp", metadata.creation_timestamp.is_some()),
+        ("deletionTimestamp", metadata.deletion_timestamp.is_some()),
+        (
+            "deletionGracePeriodSeconds",
+            metadata.deletion_grace_period_seconds.is_some(),
+        ),
+        ("ownerReferences", metadata.owner_references.is_some()),
+        ("finalizers", metadata.finalizers.is_some()),
+        ("managedFields", metadata.managed_fields.is_some()),
+    ];
+    for (field, _) in others.into_iter().filter(|(_, set)| *set) {
+        errors.forbidden(&path.child(field), "cannot be set");
+    }
+}
+
+pub(crate) fn validate_host_path(source: &HostPathVolumeSource, path: &Path, errors: &mut Errors) {
     const TYPES: &[&str] = &[
         "",
         "BlockDevice",
