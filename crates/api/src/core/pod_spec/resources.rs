@@ -131,14 +131,6 @@ fn check_pages(name: &str, amount: &Text, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// Checks an amount that an object has, and does not ask for.
-pub(crate) fn check_basic(amount: &Text, path: &Path, errors: &mut Errors) {
-    let value = Quantity::of(amount).value();
-    if value < 0 {
-        errors.invalid(path, value, "must be a valid resource quantity");
-    }
-}
-
 /// Checks limits alone, as a pod's overhead is.
 pub(crate) fn validate_limits(limits: &BTreeMap<String, Text>, path: &Path, errors: &mut Errors) {
     let requirements = ResourceRequirements {

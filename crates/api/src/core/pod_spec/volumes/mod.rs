@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{HostPathVolumeSource, ImageVolumeSource, Volume
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use self::files::{check_mode, validate_downward_file, validate_items, validate_projected};
-pub(crate) use self::storage::{check_driver, check_storage_os, validate_azure_disk};
+pub(crate) use self::storage::check_driver;
+use self::storage::validate_azure_disk;
 use self::storage::{
     validate_cinder, validate_disk, validate_fc, validate_iscsi, validate_quobyte, validate_storage_os,
 };
