@@ -5,6 +5,8 @@ use std::fmt::{self, Debug, Display};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::expression;
+
 /// The path of a field: `spec.containers[0].name`, `metadata.labels[a/b]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path(String);
@@ -242,6 +244,18 @@ impl Errors {
             field,
             format!("Too many: {actual}: must have at most {max} {items}"),
         );
+    }
+
+    /// Checks that a text is an expression.
+    pub(crate) fn expression(&mut self, field: &Path, text: &str) {
+        if let Err(why) = expression::check(text) {
+            self.invalid(field, text, why);
+        }
+    }
+
+    /// Takes over errors that were found elsewhere.
+    pub fn extend(&mut self, errors: impl IntoIterator<Item = FieldError>) {
+        self.0.extend(errors);
     }
 
     /// Whether nothing is wrong.

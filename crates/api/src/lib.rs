@@ -23,6 +23,7 @@ pub mod core;
 pub mod discovery;
 mod encode;
 mod events;
+mod expression;
 pub mod field;
 mod flowcontrol;
 mod halves;

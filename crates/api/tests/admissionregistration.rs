@@ -310,3 +310,32 @@ fn bindings_name_a_policy_and_its_parameters() {
         assert_eq!(create_errors(kind, binding(spec.clone())), expected, "{spec}");
     }
 }
+
+#[test]
+fn expressions_can_be_read() {
+    let wrong = "Invalid value: \"a b\": compilation failed: ERROR: <input>:1:3: Syntax error: extraneous input 'b' \
+                 expecting <EOF>\n | a b\n | ..^";
+    let policy = json!({"metadata": {"name": "p"}, "spec": {
+        "matchConstraints": {"resourceRules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]},
+        "matchConditions": [{"name": "c", "expression": "a b"}],
+        "variables": [{"name": "v", "expression": "a b"}],
+        "validations": [{"expression": "a b", "messageExpression": "a b"}],
+        "auditAnnotations": [{"key": "k", "valueExpression": "a b"}],
+    }});
+    let at = |path: &str| format!("spec.{path}: {wrong}");
+    assert_eq!(
+        create_errors("admissionregistration.k8s.io/ValidatingAdmissionPolicy", policy),
+        [
+            at("matchConditions[0].expression"),
+            at("variables[0].expression"),
+            at("validations[0].expression"),
+            at("validations[0].messageExpression"),
+            at("auditAnnotations[0].valueExpression"),
+        ]
+    );
+    let class = json!({"metadata": {"name": "c"}, "spec": {"selectors": [{"cel": {"expression": "a b"}}]}});
+    assert_eq!(
+        create_errors("resource.k8s.io/DeviceClass", class),
+        [at("selectors[0].cel.expression")]
+    );
+}

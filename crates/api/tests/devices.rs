@@ -322,3 +322,41 @@ fn classes_and_taint_rules_are_checked() {
         ]
     );
 }
+
+#[test]
+fn what_belongs_to_disabled_features_is_dropped() {
+    let device = |name: &str| {
+        json!({"name": name, "attributes": {"a": {"strings": ["x"]}, "b": {"int": 1}},
+            "nodeAllocatableResources": {"cpu": {}}, "consumesCounters": [
+                {"counterSet": "s", "counters": {}, "compatibilityGroups": ["g"]}]})
+    };
+    let slice = |change: Value| {
+        over(
+            json!({"metadata": {"name": "s"}, "spec": {"driver": "d", "nodeName": "n", "skipNodeOperations": ["Prepare"],
+                "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}, "devices": [device("a")]}}),
+            change,
+        )
+    };
+    let bare = json!({"name": "a", "attributes": {"a": {}, "b": {"int": 1}},
+        "consumesCounters": [{"counterSet": "s", "counters": {}}]});
+    let made = json_of(created("resource.k8s.io/ResourceSlice", slice(json!({}))).as_ref());
+    assert_eq!(made["spec"]["devices"], json!([bare]));
+    assert_eq!(made["spec"].get("skipNodeOperations"), None);
+    // What makes use of a feature already may go on.
+    let more = slice(json!({"spec": {"devices": [device("a"), device("b")]}}));
+    let (kept, _) = update(
+        "resource.k8s.io/ResourceSlice",
+        slice(json!({})),
+        more.clone(),
+        Target::Main,
+    );
+    assert_eq!(kept["spec"], more["spec"]);
+    let exact = |change: Value| {
+        let base = json!({"deviceClassName": "c", "allocationMode": "ExactCount", "count": 1});
+        json!({"metadata": {"name": "c", "namespace": "n"}, "spec": {"devices": {"requests": [
+            {"name": "r", "exactly": over(base, change)}]}}})
+    };
+    let derived = json!({"derivedAttributes": [{"name": "d"}]});
+    let made = created("resource.k8s.io/ResourceClaim", exact(derived));
+    assert_eq!(json_of(made.as_ref())["spec"], exact(json!({}))["spec"]);
+}

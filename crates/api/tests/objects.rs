@@ -323,11 +323,18 @@ fn events_and_leases_are_checked() {
             "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
         ]
     );
-    let lease = |spec: Value| {
-        create_errors(
+    let dropped = json_of(
+        created(
             "coordination.k8s.io/Lease",
-            json!({"metadata": metadata("l"), "spec": spec}),
+            json!({"metadata": metadata("l"), "spec": {"strategy": "x", "preferredHolder": "y"}}),
         )
+        .as_ref(),
+    );
+    assert_eq!(dropped["spec"], json!({}), "coordination is off by default");
+    let lease = |spec: Value| {
+        let of = |spec: Value| json!({"metadata": metadata("l"), "spec": spec});
+        let old = of(json!({"strategy": "OldestEmulationVersion", "preferredHolder": "x"}));
+        update("coordination.k8s.io/Lease", old, of(spec), Target::Main).1
     };
     let unsupported = |strategy: &str| {
         format!(

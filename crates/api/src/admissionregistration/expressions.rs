@@ -48,6 +48,8 @@ pub(super) fn validate_conditions(
         let at = path.index(index);
         if condition.expression.trim().is_empty() {
             errors.required(&at.child("expression"), "");
+        } else {
+            errors.expression(&at.child("expression"), &condition.expression);
         }
         let (name, at) = (condition.name.as_str(), at.child("name"));
         if name.is_empty() {
@@ -76,6 +78,8 @@ pub(super) fn validate_variables(variables: Option<&Vec<Variable>>, path: &Path,
         }
         if variable.expression.trim().is_empty() {
             errors.required(&at.child("expression"), "expression is not specified");
+        } else {
+            errors.expression(&at.child("expression"), &variable.expression);
         }
     }
 }

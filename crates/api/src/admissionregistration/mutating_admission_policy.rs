@@ -116,7 +116,10 @@ fn check_mutation(mutation: &Mutation, path: &Path, errors: &mut Errors) {
         Some(expression) if expression.as_deref().unwrap_or_default().trim().is_empty() => {
             errors.required(&path.child(field).child("expression"), "");
         }
-        Some(_) => {}
+        Some(expression) => {
+            let expression = expression.as_deref().unwrap_or_default();
+            errors.expression(&path.child(field).child("expression"), expression);
+        }
     }
     if other.is_some() {
         errors.invalid(

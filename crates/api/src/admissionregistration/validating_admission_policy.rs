@@ -131,6 +131,8 @@ impl Kind for ValidatingAdmissionPolicy {
 fn check_validation(validation: &Validation, path: &Path, errors: &mut Errors) {
     if validation.expression.trim().is_empty() {
         errors.required(&path.child("expression"), "expression is not specified");
+    } else {
+        errors.expression(&path.child("expression"), &validation.expression);
     }
     let text = validation.message_expression.as_deref().unwrap_or_default();
     if !text.is_empty() && text.trim().is_empty() {
@@ -139,6 +141,8 @@ fn check_validation(validation: &Validation, path: &Path, errors: &mut Errors) {
             text,
             "must be non-empty if specified",
         );
+    } else if !text.is_empty() {
+        errors.expression(&path.child("messageExpression"), text);
     }
     let message = validation.message.as_deref().unwrap_or_default();
     if !message.is_empty() && message.trim().is_empty() {
@@ -180,6 +184,8 @@ fn check_annotations(annotations: &[AuditAnnotation], policy: &str, path: &Path,
             errors.required(&at, "valueExpression is not specified");
         } else if expression.len() > MAX_EXPRESSION {
             errors.required(&at, &format!("must not exceed {MAX_EXPRESSION} bytes in length"));
+        } else {
+            errors.expression(&at, expression);
         }
         if !seen.insert(key) {
             errors.duplicate(&path.child("key"), key);

@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,
+    CustomResourceDefinitionVersion,
 };
 use serde_json::Value;
 
-use super::versions;
+use super::{approval, conversion, versions};
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target};
-use crate::webhook::{self, Client, Service};
 use crate::{meta, names};
 
 impl Kind for CustomResourceDefinition {
@@ -70,6 +70,11 @@ impl Kind for CustomResourceDefinition {
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
         if target != Target::Main {
             self.spec.clone_from(&old.spec);
+            let (new, old) = (&mut self.metadata, &old.metadata);
+            new.labels.clone_from(&old.labels);
+            new.annotations.clone_from(&old.annotations);
+            new.owner_references.clone_from(&old.owner_references);
+            new.generation = old.generation;
             return;
         }
         self.status.clone_from(&old.status);
@@ -77,72 +82,32 @@ impl Kind for CustomResourceDefinition {
         remember_stored_version(self);
     }
 
-    fn validate(&self, errors: &mut Errors) {
-        let (spec, path) = (&self.spec, Path::new("spec"));
+    fn validate_create(&self, errors: &mut Errors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();
-        if name != format!("{}.{}", spec.names.plural, spec.group) {
+        let names = &self.spec.names;
+        if name != format!("{}.{}", names.plural, self.spec.group) {
             errors.invalid(
                 &Path::new("metadata.name"),
                 name,
                 "must be spec.names.plural+\".\"+spec.group",
             );
         }
-        let at = path.child("group");
-        if spec.group.is_empty() {
-            errors.required(&at, "");
-        } else {
-            let wrong = names::dns_subdomain(&spec.group, false);
-            if !wrong.is_empty() {
-                errors.invalid(&at, &spec.group, wrong.join(","));
-            } else if !spec.group.contains('.') {
-                errors.invalid(&at, &spec.group, "should be a domain with at least one dot");
-            }
+        validate_spec(self, None, errors);
+        validate_status(self, errors);
+        approval::validate(self, None, errors);
+        if self.spec.preserve_unknown_fields == Some(true) {
+            refuse_unknown(errors);
         }
-        match spec.scope.as_str() {
-            "" => errors.required(&path.child("scope"), ""),
-            "Cluster" | "Namespaced" => {}
-            other => errors.not_supported(&path.child("scope"), other, &["Cluster", "Namespaced"]),
-        }
-        if spec.preserve_unknown_fields == Some(true) {
-            errors.invalid(
-                &path.child("preserveUnknownFields"),
-                true,
-                "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
-            );
-        }
-        versions::validate(spec, &path, errors);
-        let at = path.child("names");
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        for (field, value) in [
-            ("plural", spec.names.plural.clone()),
-            ("singular", text(&spec.names.singular)),
-            ("kind", spec.names.kind.clone()),
-            ("listKind", text(&spec.names.list_kind)),
-        ] {
-            if value.is_empty() {
-                errors.required(&at.child(field), "");
-            }
-        }
-        validate_names(&spec.names, &at, errors);
-        validate_conversion(spec.conversion.as_ref(), &path.child("conversion"), errors);
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
         if target != Target::Main {
-            let names = self.status.clone().unwrap_or_default().accepted_names;
-            return validate_names(
-                &names.unwrap_or_default(),
-                &Path::new("status.acceptedNames"),
-                errors,
-            );
+            return validate_accepted(self, errors);
         }
+        validate_spec(self, Some(old), errors);
         let path = Path::new("spec");
         let (new, old_spec) = (&self.spec, &old.spec);
-        let conditions = old.status.iter().filter_map(|status| status.conditions.as_ref());
-        let established = conditions
-            .flatten()
-            .any(|condition| condition.type_ == "Established" && condition.status == "True");
-        if established {
+        if is_established(old) {
             meta::immutable(&new.scope, &old_spec.scope, &path.child("scope"), errors);
             meta::immutable(
                 &new.names.kind,
@@ -158,19 +123,10 @@ impl Kind for CustomResourceDefinition {
             &path.child("names.plural"),
             errors,
         );
-        let stored = self.status.clone().unwrap_or_default().stored_versions;
-        for (index, version) in stored.iter().flatten().enumerate() {
-            if !new.versions.iter().any(|found| found.name == *version) {
-                errors.invalid(
-                    &Path::new("status.storedVersions").index(index),
-                    version,
-                    format!(
-                        "missing from spec.versions; {version} was previously a storage version, and must remain in \
-                         spec.versions until a storage migration ensures no data remains persisted in {version} and \
-                         removes {version} from status.storedVersions"
-                    ),
-                );
-            }
+        validate_status(self, errors);
+        approval::validate(self, Some(old), errors);
+        if new.preserve_unknown_fields == Some(true) && old_spec.preserve_unknown_fields != Some(true) {
+            refuse_unknown(errors);
         }
     }
 
@@ -182,6 +138,115 @@ impl Kind for CustomResourceDefinition {
                 .map_or(cell::UNKNOWN.into(), |created| created.0.to_string())
                 .into(),
         ]
+    }
+}
+
+fn is_established(object: &CustomResourceDefinition) -> bool {
+    let conditions = object
+        .status
+        .iter()
+        .filter_map(|status| status.conditions.as_ref());
+    conditions
+        .flatten()
+        .any(|condition| condition.type_ == "Established" && condition.status == "True")
+}
+
+fn refuse_unknown(errors: &mut Errors) {
+    errors.invalid(
+        &Path::new("spec.preserveUnknownFields"),
+        true,
+        "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+    );
+}
+
+fn validate_spec(
+    object: &CustomResourceDefinition,
+    old: Option<&CustomResourceDefinition>,
+    errors: &mut Errors,
+) {
+    let (spec, path) = (&object.spec, Path::new("spec"));
+    let at = path.child("group");
+    if spec.group.is_empty() {
+        errors.required(&at, "");
+    } else {
+        let wrong = names::dns_subdomain(&spec.group, false);
+        if !wrong.is_empty() {
+            errors.invalid(&at, &spec.group, wrong.join(","));
+        } else if !spec.group.contains('.') {
+            errors.invalid(&at, &spec.group, "should be a domain with at least one dot");
+        }
+    }
+    errors.one_of(
+        &path.child("scope"),
+        Some(&spec.scope),
+        &["Cluster", "Namespaced"],
+    );
+    let has_schema = |version: &CustomResourceDefinitionVersion| {
+        let schema = version.schema.as_ref();
+        schema.is_some_and(|schema| schema.open_api_v3_schema.is_some())
+    };
+    // What is stored already may be less strict.
+    let all_had_schemas = old.is_none_or(|old| old.spec.versions.iter().all(has_schema));
+    versions::validate(spec, all_had_schemas, &path, errors);
+    let at = path.child("names");
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    for (field, value) in [
+        ("plural", spec.names.plural.clone()),
+        ("singular", text(&spec.names.singular)),
+        ("kind", spec.names.kind.clone()),
+        ("listKind", text(&spec.names.list_kind)),
+    ] {
+        if value.is_empty() {
+            errors.required(&at.child(field), "");
+        }
+    }
+    validate_names(&spec.names, &at, errors);
+    versions::validate_shared(spec, &path, errors);
+    let before = old.and_then(|old| old.spec.conversion.as_ref());
+    conversion::validate(
+        spec.conversion.as_ref(),
+        before,
+        &path.child("conversion"),
+        errors,
+    );
+}
+
+fn validate_accepted(object: &CustomResourceDefinition, errors: &mut Errors) {
+    let names = object.status.clone().unwrap_or_default().accepted_names;
+    validate_names(
+        &names.unwrap_or_default(),
+        &Path::new("status.acceptedNames"),
+        errors,
+    );
+}
+
+fn validate_status(object: &CustomResourceDefinition, errors: &mut Errors) {
+    validate_accepted(object, errors);
+    let path = Path::new("status.storedVersions");
+    let stored = object.status.clone().unwrap_or_default().stored_versions;
+    let stored = stored.unwrap_or_default();
+    let versions = &object.spec.versions;
+    if stored.is_empty() {
+        return errors.invalid(&path, Value::Null, "must have at least one stored version");
+    }
+    for version in versions.iter().filter(|version| version.storage) {
+        if !stored.contains(&version.name) {
+            let detail = format!("must have the storage version {}", version.name);
+            errors.invalid(&path, &stored, detail);
+        }
+    }
+    for (index, version) in stored.iter().enumerate() {
+        if !versions.iter().any(|found| found.name == *version) {
+            errors.invalid(
+                &path.index(index),
+                version,
+                format!(
+                    "missing from spec.versions; {version} was previously a storage version, and must remain in \
+                     spec.versions until a storage migration ensures no data remains persisted in {version} and \
+                     removes {version} from status.storedVersions"
+                ),
+            );
+        }
     }
 }
 
@@ -239,40 +304,4 @@ fn validate_names(given: &CustomResourceDefinitionNames, path: &Path, errors: &m
         );
     }
     check_list("categories", &given.categories, errors);
-}
-
-fn validate_conversion(conversion: Option<&CustomResourceConversion>, path: &Path, errors: &mut Errors) {
-    let Some(conversion) = conversion else { return };
-    match (conversion.strategy.as_str(), &conversion.webhook) {
-        ("None", None) => {}
-        ("None", Some(_)) => errors.forbidden(
-            &path.child("webhookClientConfig"),
-            "should not be set when strategy is not set to Webhook",
-        ),
-        ("Webhook", webhook) => {
-            let config = webhook
-                .as_ref()
-                .and_then(|webhook| webhook.client_config.as_ref());
-            match config {
-                None => errors.required(
-                    &path.child("webhookClientConfig"),
-                    "required when strategy is set to Webhook",
-                ),
-                Some(config) => {
-                    let client = Client {
-                        url: config.url.as_deref(),
-                        service: config.service.as_ref().map(|service| Service {
-                            name: &service.name,
-                            namespace: &service.namespace,
-                            path: service.path.as_deref(),
-                            port: service.port.unwrap_or(0),
-                        }),
-                    };
-                    webhook::validate(&client, &path.child("webhookClientConfig"), errors);
-                }
-            }
-        }
-        ("", _) => errors.required(&path.child("strategy"), ""),
-        (other, _) => errors.not_supported(&path.child("strategy"), other, &["None", "Webhook"]),
-    }
 }

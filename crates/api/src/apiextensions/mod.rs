@@ -1,5 +1,10 @@
 //! The kinds of the apiextensions.k8s.io group.
 
+mod approval;
+mod conversion;
 mod custom_resource_definition;
+mod expressions;
+mod json_path;
+mod schema;
 mod structure;
 mod versions;

@@ -5,7 +5,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::Value;
 
 use crate::field::{Errors, Path};
-use crate::kind::{Column, Kind, KindInfo, age};
+use crate::kind::{Column, Kind, KindInfo, Target, age};
 
 /// The one strategy that Kubernetes names; others' are named by a domain.
 const OLDEST: &str = "OldestEmulationVersion";
@@ -30,6 +30,14 @@ impl Kind for Lease {
 
     fn default(&mut self) {
         self.spec.get_or_insert_default();
+    }
+
+    fn prepare_for_create(&mut self) {
+        drop_coordination(self, None);
+    }
+
+    fn prepare_for_update(&mut self, old: &Self, _target: Target) {
+        drop_coordination(self, Some(old));
     }
 
     fn validate(&self, errors: &mut Errors) {
@@ -76,5 +84,17 @@ impl Kind for Lease {
             holder.unwrap_or_default().into(),
             age(&self.metadata, now),
         ]
+    }
+}
+
+/// Coordinated leader election is off by default: what belongs to it is kept only where it was there before.
+fn drop_coordination(lease: &mut Lease, old: Option<&Lease>) {
+    let before = old.and_then(|old| old.spec.as_ref());
+    let Some(spec) = &mut lease.spec else { return };
+    if before.is_none_or(|before| before.strategy.is_none()) {
+        spec.strategy = None;
+    }
+    if before.is_none_or(|before| before.preferred_holder.is_none()) {
+        spec.preferred_holder = None;
     }
 }

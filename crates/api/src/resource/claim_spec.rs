@@ -215,7 +215,7 @@ pub(super) fn validate_selectors(selectors: Option<&Vec<DeviceSelector>>, path: 
             Some(cel) if cel.expression.len() > MAX_EXPRESSION => {
                 errors.too_long(&at.child("expression"), MAX_EXPRESSION);
             }
-            Some(_) => {}
+            Some(cel) => errors.expression(&at.child("expression"), &cel.expression),
         }
     });
 }

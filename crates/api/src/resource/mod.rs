@@ -5,6 +5,7 @@ mod claim_spec;
 mod device;
 mod device_class;
 mod device_taint_rule;
+mod disabled;
 mod names;
 mod request_policy;
 mod resource_claim;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use serde_json::Value;
 
-use super::{allocation, claim_spec};
+use super::{allocation, claim_spec, disabled};
 use crate::field::{Errors, Path};
 use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
@@ -35,6 +35,7 @@ impl Kind for ResourceClaim {
     }
 
     fn prepare_for_create(&mut self) {
+        disabled::drop_from_claim(self.spec.as_mut());
         self.status = Some(Default::default());
     }
 

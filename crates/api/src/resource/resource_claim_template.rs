@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 
-use super::claim_spec;
+use super::{claim_spec, disabled};
 use crate::field::{Errors, Path};
 use crate::kind::{Kind, KindInfo, Target};
 use crate::meta::{self, IMMUTABLE};
@@ -19,6 +19,11 @@ impl Kind for ResourceClaimTemplate {
     fn default(&mut self) {
         let spec = self.spec.get_or_insert_default();
         claim_spec::default(spec.spec.get_or_insert_default());
+    }
+
+    fn prepare_for_create(&mut self) {
+        let spec = self.spec.as_mut().and_then(|spec| spec.spec.as_mut());
+        disabled::drop_from_claim(spec);
     }
 
     fn validate_create(&self, errors: &mut Errors) {

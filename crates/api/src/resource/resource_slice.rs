@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::{Device, ResourceSlice, ResourceSliceSpec};
 use serde_json::Value;
 
-use super::{device, names, taints};
+use super::{device, disabled, names, taints};
 use crate::core::pod_spec::{check_driver, validate_node_selector};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
@@ -55,10 +55,12 @@ impl Kind for ResourceSlice {
     }
 
     fn prepare_for_create(&mut self) {
+        disabled::drop_from_slice(&mut self.spec, None);
         self.metadata.generation = Some(1);
     }
 
     fn prepare_for_update(&mut self, old: &Self, _target: Target) {
+        disabled::drop_from_slice(&mut self.spec, Some(&old.spec));
         self.metadata.generation = generation_after(&old.metadata, !same(&self.spec, &old.spec));
     }
 
