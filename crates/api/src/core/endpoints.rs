@@ -13,6 +13,7 @@ impl Kind for Endpoints {
     fn info() -> KindInfo {
         KindInfo {
             short_names: &["ep"],
+            create_on_update: true,
             columns: vec![
                 Column::object_name(),
                 Column::new(

@@ -17,6 +17,7 @@ impl Kind for LimitRange {
     fn info() -> KindInfo {
         KindInfo {
             short_names: &["limits"],
+            create_on_update: true,
             columns: vec![
                 Column::object_name(),
                 Column::new(

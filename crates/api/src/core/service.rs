@@ -189,6 +189,7 @@ impl Kind for Service {
         KindInfo {
             returns_deleted: true,
             short_names: &["svc"],
+            create_on_update: true,
             categories: &["all"],
             subresources: &[Subresource::Status, Subresource::Proxy],
             columns: vec![

@@ -13,6 +13,7 @@ impl Kind for ClusterRole {
     fn info() -> KindInfo {
         KindInfo {
             scope: Scope::Cluster,
+            create_on_update: true,
             columns: rules::columns(),
             ..KindInfo::of::<Self>("clusterrole")
         }

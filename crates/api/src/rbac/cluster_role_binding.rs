@@ -13,6 +13,7 @@ impl Kind for ClusterRoleBinding {
     fn info() -> KindInfo {
         KindInfo {
             scope: Scope::Cluster,
+            create_on_update: true,
             columns: binding::columns("clusterRoleBinding"),
             ..KindInfo::of::<Self>("clusterrolebinding")
         }

@@ -12,6 +12,7 @@ use crate::names;
 impl Kind for Role {
     fn info() -> KindInfo {
         KindInfo {
+            create_on_update: true,
             columns: rules::columns(),
             ..KindInfo::of::<Self>("role")
         }

@@ -12,6 +12,7 @@ use crate::names;
 impl Kind for RoleBinding {
     fn info() -> KindInfo {
         KindInfo {
+            create_on_update: true,
             columns: binding::columns("roleBinding"),
             ..KindInfo::of::<Self>("rolebinding")
         }

@@ -8,11 +8,14 @@ use crate::error::{ApiError, ApiResult};
 use crate::http::node::{Endpoint, Trust};
 use crate::http::query::Query;
 use crate::http::resources::Call;
-use crate::http::{Response, relay, respond};
+use crate::http::{Response, relay, respond, websocket};
 use crate::objects::find;
 
 /// As much of a node's refusal as is passed on, in bytes.
 const LONGEST_REFUSAL: usize = 2048;
+
+/// The subprotocols of a log over a WebSocket: as it is, and in base64.
+const PROTOCOLS: [&str; 2] = ["binary.k8s.io", "base64.binary.k8s.io"];
 
 /// The parameters that the kubelet reads; the others are the server's own.
 const PASSED_ON: [&str; 8] = [
@@ -27,7 +30,11 @@ const PASSED_ON: [&str; 8] = [
 ];
 
 /// Streams a container's log from its node.
-pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
+pub(crate) async fn handle(mut call: Call) -> ApiResult<Response> {
+    // Browsers' clients read a log over a WebSocket.
+    let socket = websocket::asked_for(&call.headers)
+        .then(|| websocket::Handshake::read(&mut call)?.speaks(&PROTOCOLS))
+        .transpose()?;
     let (namespace, name) = (call.info.namespace.as_str(), call.info.path_name());
     let registry = &call.shared.registry;
     let info = KindInfo::of::<Pod>("pod");
@@ -97,7 +104,11 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             }
         });
     }
-    let lines = relay::streamed(answer.into_body(), call.shared.shutdown.clone());
+    let (body, shutdown) = (answer.into_body(), call.shared.shutdown.clone());
+    if let Some(socket) = socket {
+        return Ok(socket.accept_pieces(relay::pieces(body, shutdown)));
+    }
+    let lines = relay::streamed(body, shutdown);
     Ok(respond::typed(200, "text/plain", lines))
 }
 

@@ -1,6 +1,8 @@
 //! Relaying: a request that somebody else answers, and a connection that goes on in another protocol.
 
+use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -109,13 +111,21 @@ pub(super) async fn upgraded(
 
 /// A body as it comes, no faster than it is taken; a failure breaks it off.
 pub(super) fn streamed(body: Incoming, shutdown: CancellationToken) -> ResponseBody {
+    ResponseBody::relayed(pieces(body, shutdown))
+}
+
+/// What another server sends, piece by piece.
+pub(super) fn pieces(
+    body: Incoming,
+    shutdown: CancellationToken,
+) -> BoxStream<'static, Result<Bytes, std::io::Error>> {
     let frames = BodyStream::new(body).filter_map(|frame| {
         std::future::ready(match frame {
             Ok(frame) => frame.into_data().ok().map(Ok),
             Err(error) => Some(Err(std::io::Error::other(error))),
         })
     });
-    ResponseBody::relayed(frames.take_until(shutdown.cancelled_owned()).boxed())
+    frames.take_until(shutdown.cancelled_owned()).boxed()
 }
 
 async fn relay(client: OnUpgrade, other: OnUpgrade, shutdown: CancellationToken) {

@@ -1,5 +1,7 @@
 //! WebSockets that the server itself speaks: a stream of messages to the client, which sends nothing of interest.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt};
@@ -78,6 +80,42 @@ impl Handshake {
         })
     }
 
+    /// Whether one of these subprotocols is asked for, or none.
+    ///
+    /// # Errors
+    /// 400 for another one.
+    pub(crate) fn speaks(self, known: &[&str]) -> ApiResult<Self> {
+        let asked = self.protocol();
+        if asked.is_empty() || known.contains(&asked) {
+            return Ok(self);
+        }
+        Err(ApiError::bad_request(format!(
+            "unable to upgrade: requested protocol(s) are not supported: [{asked}]; supports {known:?}"
+        )))
+    }
+
+    fn protocol(&self) -> &str {
+        let protocol = self.protocol.as_ref().and_then(|name| name.to_str().ok());
+        protocol.unwrap_or_default()
+    }
+
+    /// Answers, and writes a text piece by piece: as it is, or in base64 for browsers that read only texts.
+    pub(crate) fn accept_pieces(self, pieces: BoxStream<'static, Result<Bytes, std::io::Error>>) -> Response {
+        let base64 = self.protocol().starts_with("base64.");
+        let messages = pieces
+            .take_while(|piece| std::future::ready(piece.is_ok()))
+            .filter_map(|piece| std::future::ready(piece.ok()))
+            .map(move |piece| {
+                if base64 {
+                    Message::Text(STANDARD.encode(piece).into())
+                } else {
+                    Message::Binary(piece)
+                }
+            })
+            .boxed();
+        self.begin(messages)
+    }
+
     /// Answers, and writes the events: JSON as text, protobuf as binary messages without the length that stands before
     /// them elsewhere.
     pub(crate) fn accept(
@@ -86,22 +124,29 @@ impl Handshake {
         encoding: Encoding,
         events: BoxStream<'static, Bytes>,
     ) -> Response {
-        let mut response = Response::new(ResponseBody::default());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
-        if let Some(protocol) = self.protocol {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
         let messages = events
             .map(move |event| match encoding {
                 Encoding::Protobuf => Message::Binary(event.slice(FRAME_LENGTH.min(event.len())..)),
                 _ => Utf8Bytes::try_from(event).map_or_else(|_| Message::Ping(Bytes::new()), Message::Text),
             })
             .boxed();
+        let mut response = self.begin(messages);
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+    }
+
+    fn begin(self, messages: BoxStream<'static, Message>) -> Response {
+        let mut response = Response::new(ResponseBody::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
+        if let Some(protocol) = self.protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
         let (upgrade, counted) = (self.upgrade, self.counted);
         tokio::spawn(async move {
             let _counted = counted;

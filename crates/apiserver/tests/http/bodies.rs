@@ -354,3 +354,67 @@ async fn selectors_of_access_reviews_are_checked() {
         (201, &json!(true))
     );
 }
+
+#[tokio::test]
+async fn an_update_makes_what_is_not_there_of_the_kinds_that_have_it_so() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view" });
+    let cases = [
+        (
+            "/api/v1/namespaces/default/endpoints".to_string(),
+            json!({}),
+            true,
+        ),
+        (
+            "/api/v1/namespaces/default/services".to_string(),
+            json!({ "spec": { "ports": [{ "port": 80 }] } }),
+            true,
+        ),
+        (
+            "/api/v1/namespaces/default/limitranges".to_string(),
+            json!({ "spec": { "limits": [] } }),
+            true,
+        ),
+        (
+            "/apis/coordination.k8s.io/v1/namespaces/default/leases".to_string(),
+            json!({}),
+            true,
+        ),
+        (
+            format!("{rbac}/namespaces/default/roles"),
+            json!({ "rules": [] }),
+            true,
+        ),
+        (format!("{rbac}/clusterroles"), json!({ "rules": [] }), true),
+        (
+            format!("{rbac}/namespaces/default/rolebindings"),
+            json!({ "roleRef": reference }),
+            true,
+        ),
+        (
+            format!("{rbac}/clusterrolebindings"),
+            json!({ "roleRef": reference }),
+            true,
+        ),
+        (MAPS.to_string(), json!({}), false),
+        (
+            "/api/v1/namespaces/default/serviceaccounts".to_string(),
+            json!({}),
+            false,
+        ),
+    ];
+    for (path, mut body, makes) in cases {
+        body["metadata"] = json!({ "name": "made" });
+        let answer = put(&client, &format!("{path}/made"), &body).await;
+        let expected = if makes { 201 } else { 404 };
+        assert_eq!(answer.status, expected, "{path}: {}", answer.text());
+        if makes {
+            // Who names a version means one that is there.
+            body["metadata"] = json!({ "name": "other", "resourceVersion": "5" });
+            let answer = put(&client, &format!("{path}/other"), &body).await;
+            assert_eq!(answer.status, 404, "{path}: {}", answer.text());
+        }
+    }
+}

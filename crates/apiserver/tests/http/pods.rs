@@ -1,5 +1,6 @@
 //! The subresources that are no plain writes: binding, scale, log, eviction.
 
+use futures::StreamExt;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -12,6 +13,10 @@ use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::harness::*;
 
@@ -195,6 +200,34 @@ async fn logs_come_from_the_pods_node() {
         "/containerLogs/default/p/main?follow=true&tailLines=5"
     );
     assert_eq!(answer.headers["content-type"], "text/plain");
+    // The same over a WebSocket, as browsers' clients read it.
+    for (protocol, expected) in [
+        (
+            "",
+            Message::Binary("/containerLogs/default/p/main?follow=true".into()),
+        ),
+        (
+            "base64.binary.k8s.io",
+            Message::Text("L2NvbnRhaW5lckxvZ3MvZGVmYXVsdC9wL21haW4/Zm9sbG93PXRydWU=".into()),
+        ),
+    ] {
+        let mut headers = vec![
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        if !protocol.is_empty() {
+            headers.push(("sec-websocket-protocol", protocol));
+        }
+        let response = server.upgrade(&format!("{log}?follow=true"), &headers).await;
+        assert_eq!(response.status(), 101, "{protocol}");
+        let agreed = response.headers().get("sec-websocket-protocol");
+        assert_eq!(agreed.map_or("", |agreed| agreed.to_str().unwrap()), protocol);
+        let connection = hyper_util::rt::TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        let mut socket = WebSocketStream::from_raw_socket(connection, Role::Client, None).await;
+        assert_eq!(socket.next().await.unwrap().unwrap(), expected);
+        assert!(socket.next().await.unwrap().unwrap().is_close(), "{protocol}");
+    }
     let refused = get(&client, &format!("{log}?previous=true")).await;
     assert_eq!(
         refused.failure(),

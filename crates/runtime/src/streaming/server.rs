@@ -29,6 +29,17 @@ const PROTOCOL: &str = "x-stream-protocol-version";
 
 const V4: &str = "v4.channel.k8s.io";
 const V5: &str = "v5.channel.k8s.io";
+/// What a client speaks that names nothing.
+const UNNAMED: &str = "";
+/// What is spoken with commands over WebSocket, the newest first.
+const COMMANDS: [&str; 6] = [
+    V5,
+    V4,
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+    UNNAMED,
+];
 const PORT_FORWARD: &str = "portforward.k8s.io";
 const TUNNELLED_PORT_FORWARD: &str = "SPDY/3.1+portforward.k8s.io";
 
@@ -108,7 +119,9 @@ fn answer(
             };
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+            if protocol != UNNAMED {
+                headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+            }
         }
         Transport::Spdy => {
             headers.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
@@ -153,9 +166,12 @@ fn negotiate(headers: &HeaderMap, purpose: &Purpose) -> Result<(Transport, &'sta
         let known: &[&'static str] = if is_forward {
             &[TUNNELLED_PORT_FORWARD, V4]
         } else {
-            &[V5, V4]
+            &COMMANDS
         };
-        let asked = values(headers, SEC_WEBSOCKET_PROTOCOL.as_str()).collect();
+        let mut asked: Vec<&str> = values(headers, SEC_WEBSOCKET_PROTOCOL.as_str()).collect();
+        if asked.is_empty() {
+            asked.push(UNNAMED);
+        }
         (Transport::WebSocket, known, asked)
     } else if upgrades("SPDY/3.1") {
         let known: &[&'static str] = if is_forward { &[PORT_FORWARD] } else { &[V4] };
@@ -199,17 +215,24 @@ async fn connected(
         Purpose::Attach { container, wanted } => (container, None, wanted),
     };
     let (session, remote) = session::pair();
+    let dialect = websocket::Dialect::of(protocol);
     tokio::join!(
-        speak(connection, transport, wanted, remote),
+        speak(connection, transport, dialect, wanted, remote),
         work(&runtime, &container, command, wanted, session)
     );
 }
 
-async fn speak(connection: TokioIo<Upgraded>, transport: Transport, wanted: Wanted, remote: Remote) {
+async fn speak(
+    connection: TokioIo<Upgraded>,
+    transport: Transport,
+    dialect: websocket::Dialect,
+    wanted: Wanted,
+    remote: Remote,
+) {
     match transport {
         Transport::WebSocket => {
             let socket = WebSocketStream::from_raw_socket(connection, Role::Server, None).await;
-            websocket::serve(socket, wanted, remote).await;
+            websocket::serve(socket, dialect, wanted, remote).await;
         }
         Transport::Spdy => {
             if let Err(error) = multiplexed::serve(connection, wanted, remote).await {
@@ -265,11 +288,19 @@ mod tests {
         };
         let socket = |value| headers("websocket", "sec-websocket-protocol", value);
         let spdy = |value| headers("SPDY/3.1", PROTOCOL, value);
+        let mut unnamed = HeaderMap::new();
+        unnamed.insert(UPGRADE, "websocket".parse().unwrap());
         let both = "v4.channel.k8s.io, v5.channel.k8s.io";
         let cases = [
             (socket(both), &exec, Some((Transport::WebSocket, V5))),
             (socket(V4), &exec, Some((Transport::WebSocket, V4))),
             (socket("v1"), &exec, None),
+            (
+                socket("base64.channel.k8s.io"),
+                &exec,
+                Some((Transport::WebSocket, "base64.channel.k8s.io")),
+            ),
+            (unnamed, &exec, Some((Transport::WebSocket, UNNAMED))),
             (
                 spdy("v4.channel.k8s.io,v3.channel.k8s.io"),
                 &exec,

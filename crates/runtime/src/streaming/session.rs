@@ -84,6 +84,15 @@ pub(crate) fn success() -> Bytes {
     bytes(&json!({ "metadata": {}, "status": "Success" }))
 }
 
+/// What a status says to people of what went wrong; `None` when all went well.
+pub(crate) fn complaint(status: &[u8]) -> Option<String> {
+    let status: Value = serde_json::from_slice(status).ok()?;
+    (status.get("status")? != "Success").then(|| {
+        let message = status.get("message").and_then(Value::as_str);
+        message.unwrap_or_default().to_owned()
+    })
+}
+
 /// The status of what could not be done.
 pub(crate) fn failed(what: &str, why: &str) -> Bytes {
     let message = format!("{what}: {why}");

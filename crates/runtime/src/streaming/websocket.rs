@@ -1,5 +1,8 @@
-//! Remote commands over WebSocket: `v4.channel.k8s.io` and `v5.channel.k8s.io`. A message's first byte is its channel.
+//! Remote commands over WebSocket: `v4.channel.k8s.io` and `v5.channel.k8s.io`, and what browsers' clients speak yet. A
+//! message's first byte is its channel.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt};
@@ -10,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Wanted;
-use super::session::{Inbound, Outbound, Remote};
+use super::session::{self, Inbound, Outbound, Remote};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -23,24 +26,59 @@ const CLOSE: u8 = 255;
 /// As much as a tunnel keeps for a slow side, in bytes.
 const TUNNEL: usize = 64 << 10;
 
-/// What a message says; `None` when it says nothing that is known.
-fn inbound(message: &Bytes) -> Option<Inbound> {
-    let (channel, rest) = message.split_first()?;
-    match *channel {
-        STDIN => Some(Inbound::Stdin(message.slice(1..))),
-        RESIZE => serde_json::from_slice(rest).ok().map(Inbound::Resize),
-        CLOSE if rest == [STDIN] => Some(Inbound::StdinEnd),
-        _ => None,
-    }
+/// How a subprotocol writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dialect {
+    /// Messages are texts: the channel as a digit, the rest in base64.
+    base64: bool,
+    /// The end is a text for people, and there is none when all went well.
+    plain_end: bool,
 }
 
-fn outbound(piece: &Outbound) -> Message {
-    let (channel, bytes) = match piece {
-        Outbound::Stdout(bytes) => (STDOUT, bytes),
-        Outbound::Stderr(bytes) => (STDERR, bytes),
-        Outbound::End(status) => (ERROR, status),
-    };
-    Message::Binary(framed(channel, bytes))
+impl Dialect {
+    pub(super) fn of(protocol: &str) -> Self {
+        Self {
+            base64: protocol.contains("base64"),
+            plain_end: !protocol.starts_with('v'),
+        }
+    }
+
+    /// What a message says; `None` when it says nothing that is known.
+    fn inbound(self, message: &Bytes) -> Option<Inbound> {
+        let (channel, rest) = message.split_first()?;
+        let (channel, rest) = if self.base64 {
+            let rest = STANDARD.decode(rest).ok()?;
+            (channel.checked_sub(b'0')?, Bytes::from(rest))
+        } else {
+            (*channel, message.slice(1..))
+        };
+        match channel {
+            STDIN => Some(Inbound::Stdin(rest)),
+            RESIZE => serde_json::from_slice(&rest).ok().map(Inbound::Resize),
+            CLOSE if rest == [STDIN].as_slice() => Some(Inbound::StdinEnd),
+            _ => None,
+        }
+    }
+
+    /// `None` when nothing is said of this.
+    fn outbound(self, piece: &Outbound) -> Option<Message> {
+        Some(match piece {
+            Outbound::Stdout(bytes) => self.message(STDOUT, bytes),
+            Outbound::Stderr(bytes) => self.message(STDERR, bytes),
+            Outbound::End(status) if self.plain_end => {
+                self.message(ERROR, session::complaint(status)?.as_bytes())
+            }
+            Outbound::End(status) => self.message(ERROR, status),
+        })
+    }
+
+    fn message(self, channel: u8, bytes: &[u8]) -> Message {
+        if self.base64 {
+            Message::Text(format!("{channel}{}", STANDARD.encode(bytes)).into())
+        } else {
+            Message::Binary(framed(channel, bytes))
+        }
+    }
 }
 
 /// A message of a channel.
@@ -60,7 +98,7 @@ pub(super) fn farewell() -> Message {
 }
 
 /// Serves a session until the process or the client has ended it.
-pub(super) async fn serve<S>(socket: WebSocketStream<S>, wanted: Wanted, mut remote: Remote)
+pub(super) async fn serve<S>(socket: WebSocketStream<S>, dialect: Dialect, wanted: Wanted, mut remote: Remote)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -71,13 +109,18 @@ where
         Wanted { stderr: true, .. } => STDERR,
         _ => ERROR,
     };
-    if sink.send(Message::Binary(framed(first, &[]))).await.is_err() {
+    if sink.send(dialect.message(first, &[])).await.is_err() {
         return;
     }
-    let reader = tokio::spawn(read(stream, remote.inbound));
+    let reader = tokio::spawn(read(stream, dialect, remote.inbound));
     while let Some(piece) = remote.outbound.recv().await {
         let last = matches!(piece, Outbound::End(_));
-        if sink.send(outbound(&piece)).await.is_err() || last {
+        if let Some(message) = dialect.outbound(&piece)
+            && sink.send(message).await.is_err()
+        {
+            break;
+        }
+        if last {
             break;
         }
     }
@@ -86,8 +129,11 @@ where
     reader.abort();
 }
 
-async fn read<S>(mut stream: SplitStream<WebSocketStream<S>>, to: tokio::sync::mpsc::Sender<Inbound>)
-where
+async fn read<S>(
+    mut stream: SplitStream<WebSocketStream<S>>,
+    dialect: Dialect,
+    to: tokio::sync::mpsc::Sender<Inbound>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(Ok(message)) = stream.next().await {
@@ -97,7 +143,7 @@ where
             Message::Close(_) => return,
             _ => continue,
         };
-        if let Some(piece) = inbound(&bytes)
+        if let Some(piece) = dialect.inbound(&bytes)
             && to.send(piece).await.is_err()
         {
             return;
@@ -162,10 +208,48 @@ mod tests {
             ),
             (b"", None),
         ];
+        let newest = Dialect::of("v5.channel.k8s.io");
         for (message, expected) in cases {
-            assert_eq!(inbound(&Bytes::from_static(message)), expected);
+            assert_eq!(newest.inbound(&Bytes::from_static(message)), expected);
         }
-        let sent = outbound(&Outbound::Stderr(Bytes::from_static(b"no")));
-        assert_eq!(sent, Message::Binary(Bytes::from_static(b"\x02no")));
+        let sent = newest.outbound(&Outbound::Stderr(Bytes::from_static(b"no")));
+        assert_eq!(sent, Some(Message::Binary(Bytes::from_static(b"\x02no"))));
+    }
+
+    #[test]
+    fn older_dialects_write_texts_and_say_the_end_to_people() {
+        let (oldest, texts, newer) = (
+            Dialect::of(""),
+            Dialect::of("base64.channel.k8s.io"),
+            Dialect::of("v4.base64.channel.k8s.io"),
+        );
+        let typed = Some(Inbound::Stdin(Bytes::from_static(b"abc")));
+        assert_eq!(oldest.inbound(&Bytes::from_static(b"\0abc")), typed);
+        assert_eq!(texts.inbound(&Bytes::from_static(b"0YWJj")), typed);
+        for wrong in [b"0YW=".as_slice(), b"\0abc", b"9YWJj", b""] {
+            assert_eq!(texts.inbound(&Bytes::from_static(wrong)), None);
+        }
+        let said = Outbound::Stdout(Bytes::from_static(b"abc"));
+        assert_eq!(
+            oldest.outbound(&said),
+            Some(Message::Binary(Bytes::from_static(b"\x01abc")))
+        );
+        assert_eq!(texts.outbound(&said), Some(Message::Text("1YWJj".into())));
+        let (well, ill) = (
+            Outbound::End(session::success()),
+            Outbound::End(session::ended(&["x".into()], 3)),
+        );
+        assert_eq!((oldest.outbound(&well), texts.outbound(&well)), (None, None));
+        let told = "command terminated with non-zero exit code: error executing command [x], exit code 3";
+        assert_eq!(
+            texts.outbound(&ill),
+            Some(Message::Text(format!("3{}", STANDARD.encode(told)).into()))
+        );
+        assert_eq!(
+            newer.outbound(&well),
+            Some(Message::Text(
+                format!("3{}", STANDARD.encode(session::success())).into()
+            ))
+        );
     }
 }
