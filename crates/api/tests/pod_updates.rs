@@ -520,7 +520,7 @@ fn what_is_probably_not_meant_is_warned_of() {
                  matchExpressions[0].values[0]: a b is invalid, {label}"
             ),
             "spec.topologySpreadConstraints[0].topologyKey: failure-domain.beta.kubernetes.io/zone is deprecated since \
-             v1.14; use \"topology.kubernetes.io/zone\" instead",
+             v1.17; use \"topology.kubernetes.io/zone\" instead",
             "spec.topologySpreadConstraints[0].labelSelector: a null labelSelector results in matching no pod",
             "metadata.annotations[scheduler.alpha.kubernetes.io/critical-pod]: non-functional in v1.16+; use the \
              \"priorityClassName\" field instead",

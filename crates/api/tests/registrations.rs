@@ -689,3 +689,34 @@ fn priority_levels_are_checked_and_shown() {
     let row = cells(LEVEL, json_of(created(LEVEL, queue(json!({}))).as_ref()));
     assert_eq!(row, ["a", "Limited", "30", "64", "8", "50", "5h"]);
 }
+
+#[test]
+fn a_write_of_the_status_leaves_the_rest_of_flow_control_as_it_is() {
+    let schema = |label: &str| {
+        over(
+            named(
+                "s",
+                json!({"priorityLevelConfiguration": {"name": "l"}, "matchingPrecedence": 5,
+                "distinguisherMethod": {"type": "ByMood"}}),
+            ),
+            json!({"metadata": {"labels": {"a": label}}}),
+        )
+    };
+    let path = Target::Subresource(Subresource::Status);
+    let (object, _) = update(SCHEMA, schema("old"), schema("new"), path);
+    assert_eq!(object["metadata"]["labels"]["a"], "old");
+    assert_eq!(
+        create_errors(SCHEMA, schema("a")),
+        [
+            "spec.distinguisherMethod.type: Unsupported value: {\"Type\":\"ByMood\"}: supported values: \"ByNamespace\", \"ByUser\""
+        ]
+    );
+}
+
+#[test]
+fn tables_show_what_is_migrated() {
+    let migration = |group: &str| json!({"metadata": {"name": "m"}, "spec": {"resource": {"group": group, "resource": "pods"}}});
+    let kind = "storagemigration.k8s.io/StorageVersionMigration";
+    assert_eq!(cells(kind, migration("")), ["m", "pods"]);
+    assert_eq!(cells(kind, migration("x.io")), ["m", "pods.x.io"]);
+}

@@ -449,3 +449,53 @@ fn writers_of_slices_and_network_policies_are_warned() {
         ]
     );
 }
+
+#[test]
+fn old_names_of_labels_and_zones_in_schedules_are_warned_of() {
+    let zone = "failure-domain.beta.kubernetes.io/zone";
+    let old = "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead";
+    let class = json!({"metadata": {"name": "c"}, "provisioner": "p", "allowedTopologies": [
+        {"matchLabelExpressions": [{"key": zone, "values": ["a"]}]}]});
+    let capacity = json!({"metadata": metadata("c"), "storageClassName": "c", "nodeTopology": {
+        "matchLabels": {zone: "a"}, "matchExpressions": [{"key": zone, "operator": "Exists"}]}});
+    let runtime =
+        json!({"metadata": {"name": "r"}, "handler": "h", "scheduling": {"nodeSelector": {zone: "a"}}});
+    let cron = json!({"metadata": metadata("c"), "spec": {"schedule": "TZ=UTC * * * * *", "jobTemplate": {"spec": {
+        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "b"}]}}}}}});
+    for (kind, value, expected) in [
+        (
+            "storage.k8s.io/StorageClass",
+            class,
+            vec![format!(
+                "allowedTopologies[0].matchLabelExpressions[0].key: {old}"
+            )],
+        ),
+        (
+            "storage.k8s.io/CSIStorageCapacity",
+            capacity,
+            vec![
+                format!("nodeTopology.matchExpressions[0].key: {zone} is {old}"),
+                format!("nodeTopology.matchLabels.{zone}: {old}"),
+            ],
+        ),
+        (
+            "node.k8s.io/RuntimeClass",
+            runtime,
+            vec![format!("scheduling.nodeSelector: {old}")],
+        ),
+        (
+            "batch/CronJob",
+            cron,
+            vec![
+                "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+                 https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                    .to_string(),
+            ],
+        ),
+    ] {
+        let object = created(kind, value.clone());
+        let before = created(kind, value);
+        let warnings = strategy(kind).warnings(object.as_ref(), Some(before.as_ref()));
+        assert_eq!(warnings, expected, "{kind}");
+    }
+}

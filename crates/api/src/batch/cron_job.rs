@@ -160,6 +160,13 @@ impl Kind for CronJob {
         if old.is_none() {
             warnings.extend(workload::name_warning(&self.metadata));
         }
+        if old.is_some() && self.spec.schedule.contains(ZONE) {
+            warnings.push(
+                "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+                 https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                    .into(),
+            );
+        }
         let template = |cron: &Self| {
             cron.spec
                 .job_template

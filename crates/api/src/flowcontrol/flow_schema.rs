@@ -7,7 +7,7 @@ use k8s_openapi::api::flowcontrol::v1::{
 use serde_json::{Value, json};
 
 use super::{NONE, check_conditions};
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::names;
@@ -73,7 +73,7 @@ impl Kind for FlowSchema {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        halves::carry_over(
+        halves::carry_over_with_metadata(
             target,
             (&mut self.metadata, &old.metadata),
             (&mut self.spec, &old.spec),
@@ -104,7 +104,7 @@ impl Kind for FlowSchema {
         {
             errors.not_supported(
                 &path.child("distinguisherMethod.type"),
-                method,
+                Internal::fields([("Type", Internal::plain(&method.type_))]),
                 &["ByNamespace", "ByUser"],
             );
         }

@@ -85,7 +85,7 @@ impl Kind for PriorityLevelConfiguration {
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
-        halves::carry_over(
+        halves::carry_over_with_metadata(
             target,
             (&mut self.metadata, &old.metadata),
             (&mut self.spec, &old.spec),

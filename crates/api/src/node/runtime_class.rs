@@ -64,6 +64,15 @@ impl Kind for RuntimeClass {
         meta::immutable(&self.handler, &old.handler, &Path::new("handler"), errors);
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let scheduling = self.scheduling.as_ref();
+        let labels = scheduling.and_then(|scheduling| scheduling.node_selector.as_ref());
+        let labels = labels.into_iter().flat_map(|labels| labels.keys());
+        labels
+            .filter_map(|label| Some(format!("scheduling.nodeSelector: {}", pod_spec::renamed(label)?)))
+            .collect()
+    }
+
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         vec![
             self.metadata.name.clone().into(),

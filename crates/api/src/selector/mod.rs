@@ -6,8 +6,11 @@ mod text;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as LabelSelectorObject;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector as LabelSelectorObject, LabelSelectorRequirement,
+};
 
+use crate::core::pod_spec::renamed;
 use crate::field::{Errors, Path};
 use crate::meta;
 use crate::names;
@@ -331,28 +334,67 @@ pub fn validate(selector: &LabelSelectorObject, path: &Path, errors: &mut Errors
     meta::validate_labels(selector.match_labels.as_ref(), &path.child("matchLabels"), errors);
     for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
         let path = path.child("matchExpressions").index(index);
-        let has_values = expression
-            .values
-            .as_ref()
-            .is_some_and(|values| !values.is_empty());
-        match expression.operator.as_str() {
-            "In" | "NotIn" if !has_values => errors.required(
-                &path.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            ),
-            "Exists" | "DoesNotExist" if has_values => errors.forbidden(
-                &path.child("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            ),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
-        }
-        meta::validate_label_name(&expression.key, &path.child("key"), errors);
-        // Values are checked as those of labels are: no object could ever match another one.
-        for (index, value) in expression.values.iter().flatten().enumerate() {
-            for message in names::label_value(value) {
-                errors.invalid(&path.child("values").index(index), value, message);
-            }
+        validate_requirement(expression, false, &path, errors);
+    }
+}
+
+/// Checks a requirement on a label. Operators that are not known may be allowed: those of clients that are newer.
+pub fn validate_requirement(
+    requirement: &LabelSelectorRequirement,
+    unknown_operators: bool,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    validate_operator(&requirement.operator, values, unknown_operators, path, errors);
+    meta::validate_label_name(&requirement.key, &path.child("key"), errors);
+    // Values are checked as those of labels are: no object could ever match another one.
+    for (index, value) in values.iter().enumerate() {
+        for message in names::label_value(value) {
+            errors.invalid(&path.child("values").index(index), value, message);
         }
     }
+}
+
+/// Checks that an operator has as many values as it needs.
+pub fn validate_operator(
+    operator: &str,
+    values: &[String],
+    unknown_operators: bool,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    match operator {
+        "In" | "NotIn" if values.is_empty() => errors.required(
+            &path.child("values"),
+            "must be specified when `operator` is 'In' or 'NotIn'",
+        ),
+        "Exists" | "DoesNotExist" if !values.is_empty() => errors.forbidden(
+            &path.child("values"),
+            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+        ),
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other if !unknown_operators => {
+            errors.invalid(&path.child("operator"), other, "not a valid selector operator");
+        }
+        _ => {}
+    }
+}
+
+/// The warnings about a selector of nodes: labels that have other names now.
+pub(crate) fn node_warnings(selector: &LabelSelectorObject, path: &Path) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
+        if let Some(message) = renamed(&expression.key) {
+            let at = path.child("matchExpressions").index(index).child("key");
+            warnings.push(format!("{at}: {} is {message}", expression.key));
+        }
+    }
+    for label in selector.match_labels.iter().flat_map(|labels| labels.keys()) {
+        if let Some(message) = renamed(label) {
+            let at = path.child("matchLabels").child(label);
+            warnings.push(format!("{at}: {message}"));
+        }
+    }
+    warnings
 }

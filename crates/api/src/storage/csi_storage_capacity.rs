@@ -72,6 +72,13 @@ impl Kind for CSIStorageCapacity {
         );
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let topology = self.node_topology.as_ref();
+        topology
+            .map(|topology| selector::node_warnings(topology, &Path::new("nodeTopology")))
+            .unwrap_or_default()
+    }
+
     fn cells(&self, _now: Timestamp) -> Vec<Value> {
         let capacity = self.capacity.as_ref().map(|amount| amount.0.clone());
         vec![

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::TopologySelectorTerm;
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::Value;
 
+use crate::core::pod_spec;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
 use crate::meta;
@@ -70,13 +71,7 @@ impl Kind for StorageClass {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        let path = Path::new("provisioner");
-        if self.provisioner.is_empty() {
-            errors.required(&path, "");
-        } else {
-            let messages = names::qualified_name(&self.provisioner.to_lowercase());
-            errors.invalid_each(&path, &self.provisioner, messages);
-        }
+        validate_provisioner(&self.provisioner, &Path::new("provisioner"), errors);
         validate_parameters(self.parameters.as_ref(), true, &Path::new("parameters"), errors);
         let policy = self.reclaim_policy.as_deref().unwrap_or_default();
         if !matches!(policy, "" | "Delete" | "Retain") {
@@ -114,6 +109,20 @@ impl Kind for StorageClass {
         );
     }
 
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (index, term) in self.allowed_topologies.iter().flatten().enumerate() {
+            let path = Path::new("allowedTopologies").index(index);
+            for (index, expression) in term.match_label_expressions.iter().flatten().enumerate() {
+                if let Some(message) = pod_spec::renamed(&expression.key) {
+                    let at = path.child("matchLabelExpressions").index(index).child("key");
+                    warnings.push(format!("{at}: {message}"));
+                }
+            }
+        }
+        warnings
+    }
+
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let mut name = self.metadata.name.clone().unwrap_or_default();
         if is_default(self.metadata.annotations.as_ref()) {
@@ -130,6 +139,15 @@ impl Kind for StorageClass {
             age(&self.metadata, now),
         ]
     }
+}
+
+/// Checks the name of who makes volumes. It is looked at, and shown, in small letters.
+pub(super) fn validate_provisioner(name: &str, path: &Path, errors: &mut Errors) {
+    if name.is_empty() {
+        return errors.required(path, "");
+    }
+    let name = name.to_lowercase();
+    errors.invalid_each(path, &name, names::qualified_name(&name));
 }
 
 /// Checks the parameters of a class.

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use serde_json::Value;
 
-use super::storage_class::validate_parameters;
-use crate::core::pod_spec;
+use super::storage_class::{validate_parameters, validate_provisioner};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
 
@@ -29,7 +28,7 @@ impl Kind for VolumeAttributesClass {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        pod_spec::check_driver(&self.driver_name, &Path::new("driverName"), errors);
+        validate_provisioner(&self.driver_name, &Path::new("driverName"), errors);
         validate_parameters(self.parameters.as_ref(), false, &Path::new("parameters"), errors);
     }
 

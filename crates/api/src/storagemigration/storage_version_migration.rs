@@ -1,11 +1,13 @@
 //! StorageVersionMigration: all objects of a resource are to be written again, in the version that is stored now.
 
+use jiff::Timestamp;
 use k8s_openapi::api::storagemigration::v1::StorageVersionMigration;
+use serde_json::Value;
 
 use crate::conditions;
 use crate::field::{Errors, Path};
 use crate::halves;
-use crate::kind::{Kind, KindInfo, Scope, Subresource, Target};
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target};
 use crate::meta;
 use crate::names;
 
@@ -14,6 +16,10 @@ impl Kind for StorageVersionMigration {
         KindInfo {
             scope: Scope::Cluster,
             subresources: &[Subresource::Status],
+            columns: vec![
+                Column::object_name(),
+                Column::new("Resource", "string", "Fully qualified resource to migrate"),
+            ],
             ..KindInfo::of::<Self>("storageversionmigration")
         }
     }
@@ -51,6 +57,15 @@ impl Kind for StorageVersionMigration {
         if !resource.group.is_empty() && !wrong.is_empty() {
             errors.invalid(&path.child("group"), &resource.group, wrong.join(","));
         }
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Value> {
+        let resource = self.spec.clone().unwrap_or_default().resource;
+        let shown = match resource.group.as_str() {
+            "" => resource.resource,
+            group => format!("{}.{group}", resource.resource),
+        };
+        vec![self.metadata.name.clone().into(), shown.into()]
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {

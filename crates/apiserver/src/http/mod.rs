@@ -21,6 +21,7 @@ mod request_body;
 pub mod request_info;
 pub(crate) mod resources;
 mod respond;
+mod review_rules;
 mod reviews;
 mod scale;
 mod stage;

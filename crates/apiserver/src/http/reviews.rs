@@ -11,14 +11,14 @@ use k8s_openapi::api::authorization::v1::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use skiff_api::{Errors, KindInfo, Path};
+use skiff_api::{Errors, KindInfo};
 
 use crate::auth::authenticate_token;
 use crate::auth::authorize::{Attributes, Authorizer, Decision};
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::negotiate;
 use crate::http::resources::{Call, not_allowed};
-use crate::http::{Response, options, respond};
+use crate::http::{Response, options, respond, review_rules};
 use crate::server::Shared;
 use crate::user::UserInfo;
 
@@ -79,7 +79,8 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
         Review::Access => {
             let mut review: SubjectAccessReview = read(&body)?;
             let info = KindInfo::of::<SubjectAccessReview>("subjectaccessreview");
-            review.status = Some(access(&call.shared, &review.spec, &info).await?);
+            is_valid(&review_rules::access(&review), &info)?;
+            review.status = Some(access(&call.shared, &review.spec).await);
             answer(&call, review)
         }
         Review::LocalAccess => {
@@ -92,8 +93,8 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
                 ));
             }
             let info = KindInfo::of::<LocalSubjectAccessReview>("localsubjectaccessreview");
-            is_local(&review, &namespace, &info)?;
-            review.status = Some(access(&call.shared, &review.spec, &info).await?);
+            is_valid(&review_rules::local(&review), &info)?;
+            review.status = Some(access(&call.shared, &review.spec).await);
             answer(&call, review)
         }
         Review::SelfAccess => {
@@ -103,9 +104,7 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
                 &review.spec.resource_attributes,
                 &review.spec.non_resource_attributes,
             );
-            let mut errors = Errors::new();
-            check_attributes(resource, path, &mut errors);
-            is_valid(&errors, &info)?;
+            is_valid(&review_rules::own(&review), &info)?;
             review.status = Some(decide(&call.shared, &call.user, resource, path).await);
             answer(&call, review)
         }
@@ -177,86 +176,6 @@ async fn token(shared: &Shared, mut review: TokenReview) -> ApiResult<TokenRevie
     Ok(review)
 }
 
-fn check_attributes(
-    resource: &Option<ResourceAttributes>,
-    path: &Option<NonResourceAttributes>,
-    errors: &mut Errors,
-) {
-    let spec = Path::new("spec");
-    match (resource, path) {
-        (Some(_), Some(path)) => errors.invalid(
-            &spec.child("nonResourceAttributes"),
-            path,
-            "cannot be specified in combination with resourceAttributes",
-        ),
-        (None, None) => errors.invalid(
-            &spec.child("resourceAttributes"),
-            resource,
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        ),
-        _ => {}
-    }
-    let Some(resource) = resource else { return };
-    let attributes = spec.child("resourceAttributes");
-    if let Some(selector) = &resource.field_selector {
-        let requirements = selector.requirements.as_deref().unwrap_or_default().iter();
-        check_selector(
-            &attributes.child("fieldSelector"),
-            selector.raw_selector.as_deref(),
-            requirements.map(|its| (its.key.as_str(), its.operator.as_str(), its.values.as_deref())),
-            errors,
-        );
-    }
-    if let Some(selector) = &resource.label_selector {
-        let requirements = selector.requirements.as_deref().unwrap_or_default().iter();
-        check_selector(
-            &attributes.child("labelSelector"),
-            selector.raw_selector.as_deref(),
-            requirements.map(|its| (its.key.as_str(), its.operator.as_str(), its.values.as_deref())),
-            errors,
-        );
-    }
-}
-
-/// A selector is either a text or a list. An operator that is not known is for a newer client's authorizer to know.
-fn check_selector<'a>(
-    path: &Path,
-    raw: Option<&str>,
-    requirements: impl ExactSizeIterator<Item = (&'a str, &'a str, Option<&'a [String]>)>,
-    errors: &mut Errors,
-) {
-    let raw = raw.unwrap_or_default();
-    if !raw.is_empty() && requirements.len() > 0 {
-        errors.invalid(
-            &path.child("rawSelector"),
-            raw,
-            "may not specified at the same time as requirements",
-        );
-    }
-    if raw.is_empty() && requirements.len() == 0 {
-        let why = format!("when {path} is specified, requirements or rawSelector is required");
-        errors.required(&path.child("requirements"), &why);
-    }
-    for (index, (key, operator, values)) in requirements.enumerate() {
-        let path = path.child("requirements").index(index);
-        if key.is_empty() {
-            errors.required(&path.child("key"), "must be specified");
-        }
-        let valued = values.is_some_and(|values| !values.is_empty());
-        match operator {
-            "In" | "NotIn" if !valued => errors.required(
-                &path.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            ),
-            "Exists" | "DoesNotExist" if valued => errors.forbidden(
-                &path.child("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            ),
-            _ => {}
-        }
-    }
-}
-
 fn is_valid(errors: &Errors, info: &KindInfo) -> ApiResult<()> {
     if errors.is_empty() {
         Ok(())
@@ -265,55 +184,20 @@ fn is_valid(errors: &Errors, info: &KindInfo) -> ApiResult<()> {
     }
 }
 
-fn is_local(review: &LocalSubjectAccessReview, namespace: &str, info: &KindInfo) -> ApiResult<()> {
-    let mut errors = Errors::new();
-    let spec = Path::new("spec");
-    let own = review.spec.resource_attributes.as_ref();
-    if let Some(own) = own.map(|attributes| attributes.namespace.as_deref().unwrap_or_default())
-        && own != namespace
-    {
-        let path = spec.child("resourceAttributes.namespace");
-        errors.invalid(&path, own, "must match metadata.namespace");
-    }
-    if let Some(path) = &review.spec.non_resource_attributes {
-        errors.invalid(
-            &spec.child("nonResourceAttributes"),
-            path,
-            "disallowed on this kind of request",
-        );
-    }
-    is_valid(&errors, info)
-}
-
-async fn access(
-    shared: &Shared,
-    spec: &SubjectAccessReviewSpec,
-    info: &KindInfo,
-) -> ApiResult<SubjectAccessReviewStatus> {
-    let mut errors = Errors::new();
-    check_attributes(
-        &spec.resource_attributes,
-        &spec.non_resource_attributes,
-        &mut errors,
-    );
+async fn access(shared: &Shared, spec: &SubjectAccessReviewSpec) -> SubjectAccessReviewStatus {
     let user = UserInfo {
         name: spec.user.clone().unwrap_or_default(),
         uid: spec.uid.clone().unwrap_or_default(),
         groups: spec.groups.clone().unwrap_or_default(),
         extra: spec.extra.clone().unwrap_or_default(),
     };
-    if user.name.is_empty() && user.groups.is_empty() {
-        let path = Path::new("spec.user");
-        errors.invalid(&path, "", "at least one of user or group must be specified");
-    }
-    is_valid(&errors, info)?;
-    Ok(decide(
+    decide(
         shared,
         &user,
         &spec.resource_attributes,
         &spec.non_resource_attributes,
     )
-    .await)
+    .await
 }
 
 /// A selector as a query writes it. Of its requirements, those that a field has one value are what authorizers look at.

@@ -16,21 +16,24 @@ use crate::field::Path;
 use crate::names;
 use crate::quantity::Quantity;
 
-/// Node labels that have been renamed.
-const RENAMED_LABELS: [(&str, &str); 5] = [
-    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
-    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+/// Node labels that have been renamed, the new names, and since when.
+const RENAMED_LABELS: [(&str, &str, &str); 5] = [
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch", "v1.14"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os", "v1.14"),
     (
         "failure-domain.beta.kubernetes.io/region",
         "topology.kubernetes.io/region",
+        "v1.17",
     ),
     (
         "failure-domain.beta.kubernetes.io/zone",
         "topology.kubernetes.io/zone",
+        "v1.17",
     ),
     (
         "beta.kubernetes.io/instance-type",
         "node.kubernetes.io/instance-type",
+        "v1.17",
     ),
 ];
 /// Annotations that do nothing any more.
@@ -52,8 +55,8 @@ const NO_SELECTOR: &str = "a null labelSelector results in matching no pod";
 
 /// The warning about a node label that has another name now.
 pub(crate) fn renamed(label: &str) -> Option<String> {
-    let (_, new) = RENAMED_LABELS.iter().find(|(old, _)| *old == label)?;
-    Some(format!("deprecated since v1.14; use {new:?} instead"))
+    let (_, new, since) = RENAMED_LABELS.iter().find(|(old, ..)| *old == label)?;
+    Some(format!("deprecated since {since}; use {new:?} instead"))
 }
 
 /// Adds the warnings about a template.
