@@ -234,3 +234,68 @@ fn counts_in_a_status_make_sense() {
         ]
     );
 }
+
+#[test]
+fn the_pods_and_the_claims_of_a_stateful_set_must_be_possible() {
+    let kind = "apps/StatefulSet";
+    let mounted = |volume: &str| {
+        json!({"template": {"spec": {"hostname": "NOT_A_NAME", "containers": [
+            {"name": "a", "image": "db:1", "volumeMounts": [{"name": volume, "mountPath": "/data"}]}]}}})
+    };
+    let claim = |modes: Value| {
+        json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": modes,
+            "resources": {"requests": {"storage": "1Gi"}}}}]})
+    };
+    let missing = "spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\"";
+    for (spec, expected) in [
+        (over(mounted("data"), claim(json!(["ReadWriteOnce"]))), vec![]),
+        (
+            over(
+                over(mounted("data"), claim(json!(["ReadWriteOnce"]))),
+                json!({"template": {"spec": {"volumes": [{"name": "data", "emptyDir": {}, "hostPath": {"path": ""}}]}}}),
+            ),
+            vec![],
+        ),
+        (mounted("other"), vec![missing]),
+        (
+            claim(json!([])),
+            vec![
+                "spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required",
+            ],
+        ),
+        (
+            json!({"serviceName": "A"}),
+            vec![
+                "spec.serviceName: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            ],
+        ),
+    ] {
+        assert_eq!(create_errors(kind, set(spec.clone())), expected, "{spec}");
+    }
+    // What was valid stays so; what was not may be, and be changed.
+    let wrong = set(over(mounted("other"), json!({"serviceName": "A"})));
+    for (old, new, expected) in [
+        (set(json!({})), set(mounted("other")), vec![missing]),
+        (
+            wrong.clone(),
+            over(wrong.clone(), json!({"spec": {"replicas": 3}})),
+            vec![],
+        ),
+    ] {
+        let (_, errors) = update(kind, old, new, Target::Main);
+        assert_eq!(errors, expected);
+    }
+}
+
+#[test]
+fn fractions_of_a_byte_in_claims_are_warned_of() {
+    let claims = json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "500m"}}}}]});
+    let object = created("apps/StatefulSet", set(claims));
+    assert_eq!(
+        strategy("apps/StatefulSet").warnings(object.as_ref(), None),
+        [
+            "spec.volumeClaimTemplates[0].resources.requests[storage]: fractional byte value \"500m\" is invalid, must be an integer"
+        ]
+    );
+}

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Volume};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
@@ -87,42 +88,8 @@ impl Kind for StatefulSet {
         );
     }
 
-    fn validate(&self, errors: &mut Errors) {
-        let (spec, path) = (&self.spec, Path::new("spec"));
-        match spec.pod_management_policy.as_deref().unwrap_or_default() {
-            "OrderedReady" | "Parallel" => {}
-            "" => errors.required(&path.child("podManagementPolicy"), ""),
-            other => errors.invalid(
-                &path.child("podManagementPolicy"),
-                other,
-                "must be 'OrderedReady' or 'Parallel'",
-            ),
-        }
-        validate_strategy(spec, &path.child("updateStrategy"), errors);
-        if let Some(policy) = &spec.persistent_volume_claim_retention_policy {
-            let path = path.child("persistentVolumeClaimRetentionPolicy");
-            for (field, policy) in [
-                ("whenDeleted", &policy.when_deleted),
-                ("whenScaled", &policy.when_scaled),
-            ] {
-                let policy = policy.as_deref().unwrap_or_default();
-                if !matches!(policy, RETAIN | "Delete") {
-                    errors.not_supported(&path.child(field), policy, &[RETAIN, "Delete"]);
-                }
-            }
-        }
-        non_negative(spec.replicas, &path.child("replicas"), errors);
-        non_negative(spec.min_ready_seconds, &path.child("minReadySeconds"), errors);
-        if let Some(ordinals) = &spec.ordinals {
-            non_negative(ordinals.start, &path.child("ordinals.start"), errors);
-        }
-        workload::validate_selector(
-            &spec.selector,
-            "empty selector is invalid for statefulset",
-            &path.child("selector"),
-            errors,
-        );
-        validate_template(spec, &path, errors);
+    fn validate_create(&self, errors: &mut Errors) {
+        validate_spec(&self.spec, None, errors);
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
@@ -130,9 +97,7 @@ impl Kind for StatefulSet {
             return validate_status(self, old, errors);
         }
         // Through `scale`, too, what results must be a valid one.
-        if target != Target::Main {
-            self.validate(errors);
-        }
+        validate_spec(&self.spec, Some(&old.spec), errors);
         let mut kept = self.spec.clone();
         kept.replicas = old.spec.replicas;
         kept.ordinals.clone_from(&old.spec.ordinals);
@@ -241,8 +206,63 @@ fn validate_rolling(update: &RollingUpdateStatefulSetStrategy, path: &Path, erro
     }
 }
 
-/// Upstream checks little of the template: its volumes are partly made from the claims' templates.
-fn validate_template(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
+fn validate_spec(spec: &StatefulSetSpec, old: Option<&StatefulSetSpec>, errors: &mut Errors) {
+    let path = Path::new("spec");
+    match spec.pod_management_policy.as_deref().unwrap_or_default() {
+        "OrderedReady" | "Parallel" => {}
+        "" => errors.required(&path.child("podManagementPolicy"), ""),
+        other => errors.invalid(
+            &path.child("podManagementPolicy"),
+            other,
+            "must be 'OrderedReady' or 'Parallel'",
+        ),
+    }
+    validate_strategy(spec, &path.child("updateStrategy"), errors);
+    if let Some(policy) = &spec.persistent_volume_claim_retention_policy {
+        let path = path.child("persistentVolumeClaimRetentionPolicy");
+        for (field, policy) in [
+            ("whenDeleted", &policy.when_deleted),
+            ("whenScaled", &policy.when_scaled),
+        ] {
+            let policy = policy.as_deref().unwrap_or_default();
+            if !matches!(policy, RETAIN | "Delete") {
+                errors.not_supported(&path.child(field), policy, &[RETAIN, "Delete"]);
+            }
+        }
+    }
+    // What cannot be changed is not asked again.
+    let claims = spec.volume_claim_templates.iter().flatten().enumerate();
+    for (index, claim) in claims.filter(|_| old.is_none()) {
+        let path = path.child("volumeClaimTemplates").index(index).child("spec");
+        let spec = claim.spec.clone().unwrap_or_default();
+        persistent_volume_claim::validate_spec(&spec, &path, errors);
+    }
+    non_negative(spec.replicas, &path.child("replicas"), errors);
+    non_negative(spec.min_ready_seconds, &path.child("minReadySeconds"), errors);
+    if let Some(ordinals) = &spec.ordinals {
+        non_negative(ordinals.start, &path.child("ordinals.start"), errors);
+    }
+    workload::validate_selector(
+        &spec.selector,
+        "empty selector is invalid for statefulset",
+        &path.child("selector"),
+        errors,
+    );
+    let was_wrong = old.is_some_and(|old| {
+        let mut before = Errors::new();
+        validate_pods(old, &Path::default(), &mut before);
+        !before.is_empty()
+    });
+    validate_template(spec, was_wrong, &path, errors);
+    let service = spec.service_name.as_deref().unwrap_or_default();
+    if old.is_none() && !service.is_empty() {
+        let wrong = names::dns_label(service, false);
+        errors.invalid_each(&path.child("serviceName"), service, wrong);
+    }
+}
+
+/// Checks the template; of one that was wrong before only what has always been checked.
+fn validate_template(spec: &StatefulSetSpec, was_wrong: bool, path: &Path, errors: &mut Errors) {
     let (template, path) = (&spec.template, path.child("template"));
     let metadata = template.metadata.clone().unwrap_or_default();
     match LabelSelector::of((spec.selector != Default::default()).then_some(&spec.selector)) {
@@ -255,11 +275,43 @@ fn validate_template(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
                     "`selector` does not match template `labels`",
                 );
             }
-            meta::validate_labels(metadata.labels.as_ref(), &path.child("labels"), errors);
-            meta::validate_annotations(metadata.annotations.as_ref(), &path.child("annotations"), errors);
+            if was_wrong {
+                let labels = metadata.labels.as_ref();
+                meta::validate_labels(labels, &path.child("labels"), errors);
+                let annotations = metadata.annotations.as_ref();
+                meta::validate_annotations(annotations, &path.child("annotations"), errors);
+            } else {
+                validate_pods(spec, &path, errors);
+            }
         }
     }
     workload::check_runs_for_ever(template, "StatefulSet", &path, errors);
+}
+
+/// Checks the pods as they will be made: with the volumes of the claims in place of those of the same names, and with
+/// names of hosts of their own.
+fn validate_pods(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
+    let mut template = spec.template.clone();
+    let pod = template.spec.get_or_insert_default();
+    pod.hostname = None;
+    pod.subdomain = None;
+    for claim in spec.volume_claim_templates.iter().flatten() {
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        let volume = Volume {
+            name: name.clone(),
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: name.clone(),
+                read_only: Some(false),
+            }),
+            ..Volume::default()
+        };
+        let volumes = pod.volumes.get_or_insert_default();
+        match volumes.iter_mut().find(|volume| volume.name == name) {
+            Some(place) => *place = volume,
+            None => volumes.push(volume),
+        }
+    }
+    pod_spec::validate_template(&template, path, errors);
 }
 
 fn validate_status(new: &StatefulSet, old: &StatefulSet, errors: &mut Errors) {
