@@ -5,21 +5,27 @@
 use serde::ser::{Error as _, Impossible, Serialize, SerializeStruct, Serializer};
 use serde_json::Error;
 
-/// `{"apiVersion":…,"kind":…,"metadata":{…},…}`
-pub(crate) fn metadata_first<T: Serialize>(object: &T) -> Result<Vec<u8>, Error> {
-    object.serialize(MetadataFirst)
+use crate::owners;
+
+/// `{"apiVersion":…,"kind":…,"metadata":{…},…}`. The list of owners, unless it is empty, becomes the metadata's
+/// `managedFields`, of which the object must have none.
+pub(crate) fn metadata_first<T: Serialize>(object: &T, owners: &[u8]) -> Result<Vec<u8>, Error> {
+    object.serialize(MetadataFirst { owners })
 }
 
-struct MetadataFirst;
+struct MetadataFirst<'a> {
+    owners: &'a [u8],
+}
 
 /// The members of the object, each with the comma before it.
-struct Members {
+struct Members<'a> {
+    owners: &'a [u8],
     type_meta: Vec<u8>,
     metadata: Vec<u8>,
     rest: Vec<u8>,
 }
 
-impl SerializeStruct for Members {
+impl SerializeStruct for Members<'_> {
     type Ok = Vec<u8>;
     type Error = Error;
 
@@ -35,7 +41,15 @@ impl SerializeStruct for Members {
         serde_json::to_writer(members, value)
     }
 
-    fn end(self) -> Result<Vec<u8>, Error> {
+    fn end(mut self) -> Result<Vec<u8>, Error> {
+        if !self.owners.is_empty() && self.metadata.pop().is_some() {
+            if self.metadata.last() != Some(&b'{') {
+                self.metadata.push(b',');
+            }
+            for part in [owners::NAME, b":", self.owners, b"}"] {
+                self.metadata.extend_from_slice(part);
+            }
+        }
         let members = [self.type_meta, self.metadata, self.rest];
         let length = members.iter().map(Vec::len).sum::<usize>();
         // The text may be kept for as long as the object lives, so it gets no byte more than it needs.
@@ -60,7 +74,7 @@ macro_rules! refuse {
     };
 }
 
-impl Serializer for MetadataFirst {
+impl<'a> Serializer for MetadataFirst<'a> {
     type Ok = Vec<u8>;
     type Error = Error;
     type SerializeSeq = Impossible<Vec<u8>, Error>;
@@ -68,7 +82,7 @@ impl Serializer for MetadataFirst {
     type SerializeTupleStruct = Impossible<Vec<u8>, Error>;
     type SerializeTupleVariant = Impossible<Vec<u8>, Error>;
     type SerializeMap = Impossible<Vec<u8>, Error>;
-    type SerializeStruct = Members;
+    type SerializeStruct = Members<'a>;
     type SerializeStructVariant = Impossible<Vec<u8>, Error>;
 
     refuse! {
@@ -140,10 +154,11 @@ impl Serializer for MetadataFirst {
         not_an_object()
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members, Error> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members<'a>, Error> {
         Ok(Members {
+            owners: self.owners,
             type_meta: Vec::with_capacity(64),
-            metadata: Vec::with_capacity(512),
+            metadata: Vec::with_capacity(512 + self.owners.len()),
             rest: Vec::with_capacity(1024),
         })
     }
@@ -170,12 +185,12 @@ mod tests {
         let map =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "y"}});
         let object: ConfigMap = serde_json::from_value(map.clone()).unwrap();
-        let json = metadata_first(&object).unwrap();
+        let json = metadata_first(&object, b"").unwrap();
         assert!(json.starts_with(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"#));
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).unwrap(), map);
 
-        let json = metadata_first(&Pod::default()).unwrap();
+        let json = metadata_first(&Pod::default(), b"").unwrap();
         assert_eq!(json, br#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#);
-        assert!(metadata_first(&7).is_err());
+        assert!(metadata_first(&7, b"").is_err());
     }
 }

@@ -33,6 +33,7 @@ pub mod names;
 mod networking;
 pub mod node;
 pub mod object;
+pub mod owners;
 pub mod pod;
 pub mod policy;
 pub mod quantity;

@@ -1,5 +1,6 @@
 //! JSON patch (RFC 6902), with upstream's limits and answers.
 
+use json_patch::jsonptr::Pointer;
 use json_patch::{PatchOperation, patch_unsafe};
 use serde_json::Value;
 
@@ -11,6 +12,8 @@ use crate::twice::{self, Repeated};
 const MOST_OPERATIONS: usize = 10_000;
 /// The most bytes that all copies of one patch may add; without it a few dozen operations fill the memory.
 const MOST_COPIED: usize = 3 << 20;
+/// Where an object says who owns its fields.
+const OWNERS: &str = "/metadata/managedFields";
 
 /// The fields of an operation.
 const FIELDS: [&str; 4] = ["op", "path", "from", "value"];
@@ -58,6 +61,20 @@ impl Operations {
             .collect();
         let operations = items.into_iter().map(serde_json::from_value).collect();
         Ok((Self(Result::ok(operations)), strict))
+    }
+
+    /// Whether an operation reads or writes `metadata.managedFields`, by itself or with all around it.
+    pub(super) fn reach_owners(&self) -> bool {
+        let reaches =
+            |place: &Pointer| OWNERS.starts_with(place.as_str()) || place.as_str().starts_with(OWNERS);
+        self.0.iter().flatten().any(|operation| {
+            let from = match operation {
+                PatchOperation::Copy(copy) => Some(&copy.from),
+                PatchOperation::Move(move_) => Some(&move_.from),
+                _ => None,
+            };
+            reaches(operation.path()) || from.is_some_and(|from| reaches(from))
+        })
     }
 
     pub(super) fn apply(&self, value: &mut Value) -> ApiResult<()> {
@@ -152,5 +169,31 @@ mod tests {
             message,
             "The allowed maximum operations in a JSON patch is 10000, got 10001"
         );
+    }
+
+    #[test]
+    fn what_reaches_the_owners_is_known() {
+        for (patch, expected) in [
+            (
+                r#"[{"op":"replace","path":"/metadata/managedFields","value":[{}]}]"#,
+                true,
+            ),
+            (r#"[{"op":"remove","path":"/metadata/managedFields/0"}]"#, true),
+            (r#"[{"op":"test","path":"/metadata","value":{}}]"#, true),
+            (r#"[{"op":"add","path":"","value":{}}]"#, true),
+            (
+                r#"[{"op":"copy","from":"/metadata/managedFields","path":"/data"}]"#,
+                true,
+            ),
+            (r#"[{"op":"add","path":"/metadata/labels","value":{}}]"#, false),
+            (r#"[{"op":"move","from":"/a","path":"/b"}]"#, false),
+            (r#"[]"#, false),
+        ] {
+            assert_eq!(
+                Operations::parse(patch.as_bytes()).unwrap().0.reach_owners(),
+                expected,
+                "{patch}"
+            );
+        }
     }
 }

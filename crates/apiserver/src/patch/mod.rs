@@ -6,7 +6,6 @@ mod go;
 mod json;
 mod strategic;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 use skiff_api::schema::Definition;
 
@@ -68,13 +67,27 @@ impl Patch {
         Ok(Self { change, beside })
     }
 
+    /// Whether the patch needs to see who owns the object's fields. Of one that does not, they are left out.
+    pub(crate) fn reaches_owners(&self) -> bool {
+        let names = |patch: &Map<String, Value>| {
+            patch
+                .get("metadata")
+                .and_then(Value::as_object)
+                .is_some_and(|meta| meta.contains_key("managedFields"))
+        };
+        match &self.change {
+            Change::Json(operations) => operations.reach_owners(),
+            Change::Merge(patch) => patch.as_object().is_some_and(names),
+            Change::Strategic(patch) => names(patch),
+        }
+    }
+
     /// The patched object.
     pub(crate) fn apply(
         &self,
-        current: &Bytes,
+        mut value: Value,
         definition: Option<&'static Definition>,
     ) -> ApiResult<Patched> {
-        let mut value: Value = serde_json::from_slice(current).map_err(ApiError::internal)?;
         match &self.change {
             Change::Json(operations) => operations.apply(&mut value)?,
             Change::Merge(patch) => json_patch::merge(&mut value, patch),

@@ -18,6 +18,19 @@ pub(super) struct Decoded {
     pub(super) object: Box<dyn Object>,
     /// What the client should be warned of.
     pub(super) warnings: Vec<String>,
+    /// Who owns its fields, as the text of `managedFields`, where that is known already.
+    pub(super) owners: Option<Vec<u8>>,
+}
+
+impl Decoded {
+    /// An object in hand.
+    pub(super) fn of(object: Box<dyn Object>) -> Self {
+        Self {
+            object,
+            warnings: Vec::new(),
+            owners: None,
+        }
+    }
 }
 
 /// Why a text is not an object of a kind: what stands after `cannot be handled as a Deployment: `.
@@ -200,7 +213,12 @@ impl Decoder {
             strategy.decode(json)
         };
         let object = object.map_err(|error| Unfit::of(format!("json: {error}")))?;
-        Ok(Decoded { object, warnings })
+        let owners = None;
+        Ok(Decoded {
+            object,
+            warnings,
+            owners,
+        })
     }
 }
 

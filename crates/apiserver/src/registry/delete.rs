@@ -214,7 +214,8 @@ impl Resource {
     ) -> ApiResult<Attempt> {
         let (info, strategy) = (self.info(), self.strategy());
         let dry_run = options.dry_run || write.dry_run;
-        let old = self.object(entry)?;
+        let live = self.live(entry)?;
+        let old = &live.object;
         self.check_preconditions(old.metadata(), options)?;
         let admission = AdmissionRequest {
             info,
@@ -233,7 +234,7 @@ impl Resource {
         let mut shown = None;
         if matches!(plan, Plan::Mark | Plan::MarkAndRemove | Plan::Pending) {
             let facts = self.facts(new.as_ref());
-            let value = encode(new.as_mut())?;
+            let value = encode(new.as_mut(), live.owners)?;
             let unchanged = plan == Plan::Pending || dry_run || entry.holds(&value);
             let marked = if unchanged {
                 self.unwritten(facts, &value, entry.revision())?

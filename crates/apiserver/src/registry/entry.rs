@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
+use skiff_api::owners::Split;
 use skiff_api::{KindInfo, Object, Strategy};
 
 use super::forms::{Form, Forms, Framed};
@@ -56,7 +57,10 @@ impl Facts {
             labels: Option<BTreeMap<String, String>>,
         }
         if !strategy.info().selectable_fields.is_empty() {
-            return Ok(Self::of(strategy, strategy.decode(json)?.as_ref()));
+            return Ok(Self::of(
+                strategy,
+                strategy.decode(&Split::of(json).rest)?.as_ref(),
+            ));
         }
         // Skipping what nobody selects by is several times as fast as decoding it.
         let head: Head = serde_json::from_slice(json)?;

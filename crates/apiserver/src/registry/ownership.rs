@@ -1,17 +1,11 @@
 //! Server-side apply, and who owns what after every other write.
 
-use std::fmt;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use skiff_api::{Object, Target};
 
 use super::decode::{Beside, Decoded};
-use super::entry::Entry;
 use super::options::{FieldValidation, WriteOptions, Written};
-use super::resource::Resource;
+use super::resource::{Live, Resource};
 use super::write::{Request, encode, ensure_name, ensure_namespace, now, single_owners};
 use crate::error::{ApiError, ApiResult};
 use crate::patch::Config;
@@ -21,58 +15,19 @@ use crate::twice;
 /// How often an apply is tried again because the object came and went meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// An encoded object as a tree, without its owners: these are read from where they are decoded already.
-fn tree(json: &[u8]) -> ApiResult<Value> {
-    let mut json = serde_json::Deserializer::from_slice(json);
-    Members { of: "" }
-        .deserialize(&mut json)
-        .map_err(ApiError::internal)
-}
-
-/// Reads the members of the whole object, or of one in it.
-struct Members {
-    of: &'static str,
-}
-
-impl<'de> DeserializeSeed<'de> for Members {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<Value, D::Error> {
-        object.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(name) = access.next_key::<String>()? {
-            let value = match (self.of, name.as_str()) {
-                ("", "metadata") => access.next_value_seed(Self { of: "metadata" })?,
-                ("metadata", "managedFields") => {
-                    access.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-                _ => access.next_value()?,
-            };
-            members.insert(name, value);
-        }
-        Ok(Value::Object(members))
-    }
-}
-
 impl Resource {
-    /// An object as a tree, in the version that is served here, without its owners.
+    /// An object as a tree, in the version that is served here.
     fn tree_of(&self, object: &dyn Object) -> ApiResult<Value> {
-        let mut tree = object.tree().map_err(ApiError::internal)?;
-        if let Some(Value::Object(meta)) = tree.get_mut("metadata") {
-            meta.remove("managedFields");
-        }
+        let tree = object.tree().map_err(ApiError::internal)?;
+        Ok(match self.strategy().conversion() {
+            Some(conversion) => conversion.of_stored(tree),
+            None => tree,
+        })
+    }
+
+    /// An encoded object as a tree, in the version that is served here.
+    pub(super) fn tree(&self, json: &[u8]) -> ApiResult<Value> {
+        let tree = serde_json::from_slice(json).map_err(ApiError::internal)?;
         Ok(match self.strategy().conversion() {
             Some(conversion) => conversion.of_stored(tree),
             None => tree,
@@ -88,66 +43,58 @@ impl Resource {
         }
     }
 
-    /// Tells who owns a new object's fields.
-    pub(super) fn track_create(&self, object: &mut dyn Object, options: &WriteOptions) -> ApiResult<()> {
+    /// Who owns a new object's fields.
+    pub(super) fn track_create(&self, object: &dyn Object, options: &WriteOptions) -> ApiResult<Vec<u8>> {
         let Some(manager) = &options.field_manager else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let nothing = Value::Object(Map::new());
         let new = self.tree_of(object)?;
-        let managed =
-            self.rules(Target::Main, options)
-                .update(&nothing, &new, Managed::default(), manager, &now());
-        object.metadata_mut().managed_fields = managed.write();
-        Ok(())
+        let rules = self.rules(Target::Main, options);
+        Ok(rules
+            .update(&nothing, &new, Managed::default(), manager, &now())
+            .print())
     }
 
-    /// Tells who owns an object's fields after an update.
+    /// Who owns an object's fields after an update. Those that the new object names are taken from it.
     pub(super) fn track_update(
         &self,
-        entry: &Entry,
-        old: &dyn Object,
+        live: &Live<'_>,
         new: &mut dyn Object,
         target: Target,
         options: &WriteOptions,
-    ) -> ApiResult<()> {
+    ) -> ApiResult<Vec<u8>> {
         let Some(manager) = &options.field_manager else {
-            let owners = old.metadata().managed_fields.clone();
-            new.metadata_mut().managed_fields = owners;
-            return Ok(());
+            new.metadata_mut().managed_fields = None;
+            return Ok(live.owners.to_vec());
         };
         let rules = self.rules(target, options);
-        let owners = rules.owners(old.metadata(), new.metadata());
+        let owners = rules.owners(live.owners, new.metadata());
         new.metadata_mut().managed_fields = None;
-        if !owners.is_empty() {
-            let new_tree = self.tree_of(new)?;
-            let managed = rules.update(&tree(&self.json(entry)?)?, &new_tree, owners, manager, &now());
-            new.metadata_mut().managed_fields = managed.write();
+        if owners.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let (old_tree, new_tree) = (self.tree(&live.json)?, self.tree_of(new)?);
+        Ok(rules
+            .update(&old_tree, &new_tree, owners, manager, &now())
+            .print())
     }
 
     /// The new state as the store keeps it. Where nothing changes but when somebody came to own fields, that does not
     /// change either.
     pub(super) fn encode_update(
         &self,
-        entry: &Entry,
-        old: &dyn Object,
+        live: &Live<'_>,
         new: &mut dyn Object,
+        owners: &[u8],
     ) -> ApiResult<Vec<u8>> {
-        let before = old.metadata().managed_fields.as_deref();
-        let after = new.metadata().managed_fields.as_deref();
-        if before == after || !same_but_times(before, after) {
-            return encode(new);
+        if live.owners != owners && same_but_times(live.owners, owners) {
+            let value = encode(new, live.owners)?;
+            if live.entry.holds(&value) {
+                return Ok(value);
+            }
         }
-        let before: Option<Vec<ManagedFieldsEntry>> = old.metadata().managed_fields.clone();
-        let after = std::mem::replace(&mut new.metadata_mut().managed_fields, before);
-        let value = encode(new)?;
-        if entry.holds(&value) {
-            return Ok(value);
-        }
-        new.metadata_mut().managed_fields = after;
-        encode(new)
+        encode(new, owners)
     }
 
     /// Applies a configuration: makes the object if it is not there.
@@ -174,9 +121,8 @@ impl Resource {
             target,
             uid: (!uid.is_empty()).then(|| uid.to_string()),
             options,
-            applied: true,
         };
-        let produce = |entry: &Entry, old: &dyn Object| self.applied(&request, &config, Some((entry, old)));
+        let produce = |live: &Live<'_>| self.applied(&request, &config, Some(live));
         for _ in 0..ATTEMPTS {
             match self.write(&request, &produce).await {
                 Err(error) if is_absent(&error, &request) && target == Target::Main => {}
@@ -189,7 +135,7 @@ impl Resource {
                 return Err(ApiError::conflict(self.info(), name, &why));
             }
             let decoded = self.applied(&request, &config, None)?;
-            match self.create_decoded(namespace, decoded, options, true).await {
+            match self.create_decoded(namespace, decoded, options).await {
                 Err(error) if error.reason() == "AlreadyExists" => {}
                 outcome => return outcome,
             }
@@ -202,15 +148,14 @@ impl Resource {
         &self,
         request: &Request<'_>,
         config: &Config,
-        present: Option<(&Entry, &dyn Object)>,
+        present: Option<&Live<'_>>,
     ) -> ApiResult<Decoded> {
         let options = request.options;
         let (live, managed) = match present {
-            Some((entry, old)) => {
-                let entries = old.metadata().managed_fields.as_deref().unwrap_or_default();
-                let managed = Managed::read(entries)
+            Some(live) => {
+                let managed = Managed::parse(live.owners)
                     .ok_or_else(|| ApiError::unclassified("failed to decode managed fields"))?;
-                (tree(&self.json(entry)?)?, managed)
+                (self.tree(&live.json)?, managed)
             }
             None => (Value::Object(Map::new()), Managed::default()),
         };
@@ -249,7 +194,7 @@ impl Resource {
         ensure_namespace(self.info().scope, request.namespace, meta)?;
         ensure_name(request.name, meta)?;
         decoded.warnings.extend(single_owners(meta));
-        meta.managed_fields = applied.managed.write();
+        decoded.owners = Some(applied.managed.print());
         Ok(decoded)
     }
 }

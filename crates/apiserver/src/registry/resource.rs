@@ -2,9 +2,11 @@
 //!
 //! The verbs stand in files of their own: reading in `read`, create, update and patch in `write`, delete in `delete`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use skiff_api::owners::Split;
 use skiff_api::{Catalogue, KindInfo, Object, Strategy};
 use skiff_store::Expect;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +45,18 @@ impl std::fmt::Debug for Resource {
     }
 }
 
+/// An object as a write finds it, and apart from it who owns its fields.
+#[derive(Debug)]
+pub(super) struct Live<'a> {
+    pub(super) entry: &'a Entry,
+    /// The object, without its owners.
+    pub(super) object: Box<dyn Object>,
+    /// The same as it is stored.
+    pub(super) json: Cow<'a, [u8]>,
+    /// The text of its `managedFields`; empty when it has none.
+    pub(super) owners: &'a [u8],
+}
+
 /// What came of a write to the store.
 #[derive(Debug)]
 pub(super) enum Put {
@@ -63,15 +77,16 @@ impl Resource {
         self.served.info()
     }
 
-    /// The object of an entry.
-    pub(super) fn object(&self, entry: &Entry) -> ApiResult<Box<dyn Object>> {
-        let object = self.served.stored().decode(entry.json());
-        object.map_err(ApiError::internal)
-    }
-
-    /// The JSON of an entry in the version that is served here: the entry's own bytes where that is the stored one.
-    pub(super) fn json(&self, entry: &Entry) -> ApiResult<Bytes> {
-        super::serve(self.served.as_ref(), entry.json())
+    /// What a write begins from.
+    pub(super) fn live<'a>(&self, entry: &'a Entry) -> ApiResult<Live<'a>> {
+        let Split { rest, owners } = Split::of(entry.json());
+        let object = self.served.stored().decode(&rest);
+        Ok(Live {
+            entry,
+            object: object.map_err(ApiError::internal)?,
+            json: rest,
+            owners,
+        })
     }
 
     /// The facts of an object, as the cache keeps them.

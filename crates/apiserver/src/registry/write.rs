@@ -15,7 +15,7 @@ use super::admit::{AdmissionRequest, Operation};
 use super::decode::{Beside, Decoded};
 use super::entry::Entry;
 use super::options::{PatchType, WriteOptions, Written};
-use super::resource::{Put, Resource};
+use super::resource::{Live, Put, Resource};
 use crate::error::{ApiError, ApiResult};
 use crate::patch;
 
@@ -30,10 +30,12 @@ pub(super) fn now() -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
-/// The object's JSON as the store keeps it: without a resource version.
-pub(super) fn encode(object: &mut dyn Object) -> ApiResult<Vec<u8>> {
-    object.metadata_mut().resource_version = None;
-    object.encode().map_err(ApiError::internal)
+/// The object's JSON as the store keeps it: without a resource version, and with these owners.
+pub(super) fn encode(object: &mut dyn Object, owners: &[u8]) -> ApiResult<Vec<u8>> {
+    let meta = object.metadata_mut();
+    meta.resource_version = None;
+    meta.managed_fields = None;
+    object.encode_owned(owners).map_err(ApiError::internal)
 }
 
 pub(super) fn text(value: &Option<String>) -> &str {
@@ -108,11 +110,9 @@ pub(super) struct Request<'a> {
     /// The uid that the object must have.
     pub(super) uid: Option<String>,
     pub(super) options: &'a WriteOptions,
-    /// Whether what is produced says already who owns what.
-    pub(super) applied: bool,
 }
 
-pub(super) type Produce<'a> = &'a (dyn Fn(&Entry, &dyn Object) -> ApiResult<Decoded> + Send + Sync);
+pub(super) type Produce<'a> = &'a (dyn Fn(&Live<'_>) -> ApiResult<Decoded> + Send + Sync);
 
 /// What came of one attempt.
 enum Attempt {
@@ -130,7 +130,7 @@ impl Resource {
     /// A `Status` for everything that can be wrong with it.
     pub async fn create(&self, namespace: &str, body: &[u8], options: &WriteOptions) -> ApiResult<Written> {
         let decoded = self.decode_body(body, options)?;
-        self.create_decoded(namespace, decoded, options, false).await
+        self.create_decoded(namespace, decoded, options).await
     }
 
     /// Makes an object. For the server's own housekeeping.
@@ -143,9 +143,7 @@ impl Resource {
         object: Box<dyn Object>,
         options: &WriteOptions,
     ) -> ApiResult<Written> {
-        let warnings = Vec::new();
-        self.create_decoded(namespace, Decoded { object, warnings }, options, false)
-            .await
+        self.create_decoded(namespace, Decoded::of(object), options).await
     }
 
     fn decode_body(&self, body: &[u8], options: &WriteOptions) -> ApiResult<Decoded> {
@@ -155,34 +153,32 @@ impl Resource {
             .body(strategy, &self.catalogue, body, validation, &beside)
     }
 
-    /// `applied`: the object says already who owns what.
+    /// Makes an object that was read from somewhere.
     pub(super) async fn create_decoded(
         &self,
         namespace: &str,
         decoded: Decoded,
         options: &WriteOptions,
-        applied: bool,
     ) -> ApiResult<Written> {
         let Decoded {
             mut object,
             mut warnings,
+            owners,
         } = decoded;
         let info = self.info();
         let meta = object.metadata_mut();
         ensure_namespace(info.scope, namespace, meta)?;
         wipe(meta);
         warnings.extend(single_owners(meta));
-        if !applied {
-            meta.managed_fields = None;
-        }
         let (name, generate) = (
             text(&meta.name).to_string(),
             text(&meta.generate_name).to_string(),
         );
         self.strategy().default(object.as_mut());
-        if !applied {
-            self.track_create(object.as_mut(), options)?;
-        }
+        let owners = match owners {
+            Some(known) => known,
+            None => self.track_create(object.as_ref(), options)?,
+        };
         let admission = AdmissionRequest {
             info,
             namespace,
@@ -195,7 +191,7 @@ impl Resource {
         };
         self.admission.admit(&admission, object.as_mut()).await?;
         let made = self
-            .create_admitted(&admission, object.as_mut(), &generate, options)
+            .create_admitted(&admission, object.as_mut(), &owners, &generate, options)
             .await;
         let entry = match made {
             Ok((entry, said)) => {
@@ -221,6 +217,7 @@ impl Resource {
         &self,
         admission: &AdmissionRequest<'_>,
         object: &mut dyn Object,
+        owners: &[u8],
         generate: &str,
         options: &WriteOptions,
     ) -> ApiResult<(Arc<Entry>, Vec<String>)> {
@@ -262,7 +259,7 @@ impl Resource {
             let name = text(&object.metadata().name).to_string();
             let key = self.cache.key(namespace, &name);
             let facts = self.facts(object);
-            let value = encode(object)?;
+            let value = encode(object, owners)?;
             let there = if options.dry_run {
                 match self.stored(&key).await? {
                     None => return Ok((self.unwritten(facts, &value, 0)?, warnings)),
@@ -291,8 +288,8 @@ impl Resource {
     }
 
     fn is_deleting(&self, entry: &Entry) -> bool {
-        let object = self.object(entry);
-        object.is_ok_and(|object| object.metadata().deletion_timestamp.is_some())
+        let live = self.live(entry);
+        live.is_ok_and(|live| live.object.metadata().deletion_timestamp.is_some())
     }
 
     /// Replaces an object, or the part of it that a subresource stands for.
@@ -319,22 +316,21 @@ impl Resource {
             target,
             uid: meta.uid.clone().filter(|uid| !uid.is_empty()),
             options,
-            applied: false,
         };
         // Who names a version means an object that is there.
         let create = self.info().create_on_update
             && target == Target::Main
             && matches!(text(&meta.resource_version), "" | "0");
-        let produce = |_: &Entry, _: &dyn Object| {
+        let produce = |_: &Live<'_>| {
             Ok(Decoded {
-                object: decoded.object.clone_object(),
                 warnings: decoded.warnings.clone(),
+                ..Decoded::of(decoded.object.clone_object())
             })
         };
         match self.write(&request, &produce).await {
             Err(error) if create && error.code() == 404 => {
                 drop(request);
-                self.create_decoded(namespace, decoded, options, false).await
+                self.create_decoded(namespace, decoded, options).await
             }
             outcome => outcome,
         }
@@ -364,11 +360,16 @@ impl Resource {
             target,
             uid: None,
             options,
-            applied: false,
         };
         let info = self.info();
-        let produce = |entry: &Entry, _: &dyn Object| {
-            let mut patched = patch.apply(&self.json(entry)?, self.decoder.definition())?;
+        let whole = patch.reaches_owners();
+        let produce = |live: &Live<'_>| {
+            let json = if whole {
+                live.entry.json()
+            } else {
+                live.json.as_ref()
+            };
+            let mut patched = patch.apply(self.tree(json)?, self.decoder.definition())?;
             // Of what is merged as a tree it is known what it is to become.
             if type_ == PatchType::Strategic {
                 patched.set_type(&info.api_version(), &info.kind);
@@ -425,13 +426,11 @@ impl Resource {
             target,
             uid: None,
             options,
-            applied: false,
         };
-        let produce = |_: &Entry, old: &dyn Object| {
-            let mut object = old.clone_object();
+        let produce = |live: &Live<'_>| {
+            let mut object = live.object.clone_object();
             change(object.as_mut())?;
-            let warnings = Vec::new();
-            Ok(Decoded { object, warnings })
+            Ok(Decoded::of(object))
         };
         self.write(&request, &produce).await
     }
@@ -474,7 +473,8 @@ impl Resource {
                 _ => ApiError::not_found(info, request.name),
             });
         };
-        let old = self.object(entry)?;
+        let live = self.live(entry)?;
+        let old = &live.object;
         if let Some(asked) = &request.uid
             && asked != text(&old.metadata().uid)
         {
@@ -484,11 +484,13 @@ impl Resource {
         let Decoded {
             object: mut new,
             mut warnings,
-        } = produce(entry, old.as_ref())?;
+            owners,
+        } = produce(&live)?;
         strategy.default(new.as_mut());
-        if !request.applied {
-            self.track_update(entry, old.as_ref(), new.as_mut(), request.target, options)?;
-        }
+        let owners = match owners {
+            Some(known) => known,
+            None => self.track_update(&live, new.as_mut(), request.target, options)?,
+        };
         let admission = AdmissionRequest {
             info,
             namespace: request.namespace,
@@ -519,7 +521,7 @@ impl Resource {
         };
         if self.is_finished(new.as_ref(), old.as_ref()) {
             if options.dry_run {
-                let value = encode(new.as_mut())?;
+                let value = encode(new.as_mut(), &owners)?;
                 let entry = self.unwritten(facts, &value, entry.revision())?;
                 return Ok(Attempt::Unwritten(done(entry)));
             }
@@ -527,12 +529,12 @@ impl Resource {
                 Err(found) => Ok(Attempt::Again(found)),
                 Ok(revision) => {
                     self.admission.released(info, old.as_ref()).await;
-                    let value = encode(new.as_mut())?;
+                    let value = encode(new.as_mut(), &owners)?;
                     Ok(Attempt::Done(done(self.unwritten(facts, &value, revision)?)))
                 }
             };
         }
-        let value = self.encode_update(entry, old.as_ref(), new.as_mut())?;
+        let value = self.encode_update(&live, new.as_mut(), &owners)?;
         if entry.holds(&value) || options.dry_run {
             let entry = self.unwritten(facts, &value, entry.revision())?;
             return Ok(Attempt::Unwritten(done(entry)));

@@ -1,7 +1,11 @@
 //! Who owns which fields: `metadata.managedFields`, read, changed and written.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::set::FieldSet;
 
@@ -20,6 +24,12 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    fn of(name: &str) -> Option<Self> {
+        [Self::Apply, Self::Update]
+            .into_iter()
+            .find(|operation| operation.name() == name)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Apply => "Apply",
@@ -82,7 +92,7 @@ pub(crate) struct Owner {
 pub(crate) struct Managed(pub(crate) Vec<Owner>);
 
 impl Managed {
-    /// Reads `managedFields`; `None` when an entry is malformed.
+    /// Reads `managedFields` that a client wrote; `None` when an entry is malformed.
     pub(crate) fn read(entries: &[ManagedFieldsEntry]) -> Option<Self> {
         let mut managed = Self::default();
         for entry in entries {
@@ -99,10 +109,23 @@ impl Managed {
         Some(managed)
     }
 
+    /// Reads the text of `managedFields` that this server wrote; `None` when it did not.
+    pub(crate) fn parse(owners: &[u8]) -> Option<Self> {
+        if owners.is_empty() {
+            return Some(Self::default());
+        }
+        let entries: Vec<Entry<'_, FieldSet>> = serde_json::from_slice(owners).ok()?;
+        entries
+            .into_iter()
+            .map(Entry::owner)
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
     /// The owners before an update that the client wrote whole: those that the new object names if it names any, else
     /// those of the old one. Nobody when the client resets them.
-    pub(crate) fn of_update(old: &ObjectMeta, new: &ObjectMeta, subresource: &str) -> Self {
-        let of_old = || Self::read(old.managed_fields.as_deref().unwrap_or_default()).unwrap_or_default();
+    pub(crate) fn of_update(old: &[u8], new: &ObjectMeta, subresource: &str) -> Self {
+        let of_old = || Self::parse(old).unwrap_or_default();
         if !subresource.is_empty() {
             return of_old();
         }
@@ -110,31 +133,28 @@ impl Managed {
             None => of_old(),
             Some([]) => Self::default(),
             Some([one]) if *one == ManagedFieldsEntry::default() => Self::default(),
-            Some(entries) if Some(entries) == old.managed_fields.as_deref() => of_old(),
             Some(entries) => Self::read(entries).unwrap_or_else(of_old),
         }
     }
 
-    /// The owners in upstream's order, as `managedFields`.
-    pub(crate) fn write(mut self) -> Option<Vec<ManagedFieldsEntry>> {
+    /// The owners in upstream's order, as the text of `managedFields`; empty when there are none.
+    pub(crate) fn print(mut self) -> Vec<u8> {
         if self.0.is_empty() {
-            return None;
+            return Vec::new();
         }
         let seconds = |owner: &Owner| owner.time.as_ref().map_or(0, |time| time.0.as_second());
         self.0.sort_by(|a, b| {
-            let rest = |owner: &Owner| {
-                let Manager {
-                    name,
-                    api_version,
-                    subresource,
-                    ..
-                } = &owner.manager;
-                (name.clone(), api_version.clone(), subresource.clone())
-            };
             let first = |owner: &Owner| (owner.manager.operation.name(), seconds(owner));
-            first(a).cmp(&first(b)).then_with(|| rest(a).cmp(&rest(b)))
+            let (one, other) = (&a.manager, &b.manager);
+            first(a)
+                .cmp(&first(b))
+                .then_with(|| one.name.cmp(&other.name))
+                .then_with(|| one.api_version.cmp(&other.api_version))
+                .then_with(|| one.subresource.cmp(&other.subresource))
         });
-        Some(self.0.into_iter().map(write_entry).collect())
+        let entries: Vec<Entry<'_, &FieldSet>> = self.0.iter().map(Entry::of).collect();
+        // What is written are strings and maps of them, which no writer to memory refuses.
+        serde_json::to_vec(&entries).unwrap_or_default()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -196,12 +216,8 @@ impl Managed {
 }
 
 fn read_entry(entry: &ManagedFieldsEntry) -> Option<Owner> {
-    let operation = match entry.operation.as_deref()? {
-        "Apply" => Operation::Apply,
-        "Update" => Operation::Update,
-        _ => return None,
-    };
-    if entry.fields_type.as_deref() != Some("FieldsV1") {
+    let operation = Operation::of(entry.operation.as_deref()?)?;
+    if entry.fields_type.as_deref() != Some(FIELDS_TYPE) {
         return None;
     }
     let set = match &entry.fields_v1 {
@@ -220,33 +236,77 @@ fn read_entry(entry: &ManagedFieldsEntry) -> Option<Owner> {
     })
 }
 
-fn write_entry(owner: Owner) -> ManagedFieldsEntry {
-    let text = |text: String| (!text.is_empty()).then_some(text);
-    ManagedFieldsEntry {
-        manager: text(owner.manager.name),
-        operation: Some(owner.manager.operation.name().into()),
-        api_version: Some(owner.manager.api_version),
-        time: owner.time,
-        fields_type: Some("FieldsV1".into()),
-        fields_v1: Some(FieldsV1(owner.set.print())),
-        subresource: text(owner.manager.subresource),
+/// An entry of `managedFields` as this server writes it. The members are in the order of their names.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry<'a, Fields> {
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    fields_type: Cow<'a, str>,
+    #[serde(rename = "fieldsV1")]
+    fields: Fields,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    manager: Cow<'a, str>,
+    #[serde(borrow)]
+    operation: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    subresource: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time: Option<Time>,
+}
+
+/// The only form in which fields are written.
+const FIELDS_TYPE: &str = "FieldsV1";
+
+impl Entry<'_, FieldSet> {
+    fn owner(self) -> Option<Owner> {
+        Some(Owner {
+            manager: Manager {
+                name: self.manager.into_owned(),
+                operation: Operation::of(&self.operation)?,
+                api_version: self.api_version.into_owned(),
+                subresource: self.subresource.into_owned(),
+            },
+            set: self.fields,
+            time: self.time,
+        })
     }
 }
 
-/// Whether two lists of owners differ in nothing but the times.
-pub(crate) fn same_but_times(
-    one: Option<&[ManagedFieldsEntry]>,
-    other: Option<&[ManagedFieldsEntry]>,
-) -> bool {
-    let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
+impl<'a> Entry<'a, &'a FieldSet> {
+    fn of(owner: &'a Owner) -> Self {
+        let manager = &owner.manager;
+        Self {
+            api_version: manager.api_version.as_str().into(),
+            fields_type: FIELDS_TYPE.into(),
+            fields: &owner.set,
+            manager: manager.name.as_str().into(),
+            operation: manager.operation.name().into(),
+            subresource: manager.subresource.as_str().into(),
+            time: owner.time.clone(),
+        }
+    }
+}
+
+/// Whether two texts of `managedFields` differ in nothing but the times.
+pub(crate) fn same_but_times(one: &[u8], other: &[u8]) -> bool {
+    fn entries(owners: &[u8]) -> Option<Vec<Entry<'_, &RawValue>>> {
+        if owners.is_empty() {
+            return Some(Vec::new());
+        }
+        serde_json::from_slice(owners).ok()
+    }
+    let (Some(one), Some(other)) = (entries(one), entries(other)) else {
+        return false;
+    };
     one.len() == other.len()
-        && one.iter().zip(other).all(|(one, other)| {
+        && one.iter().zip(&other).all(|(one, other)| {
             one.manager == other.manager
                 && one.operation == other.operation
                 && one.api_version == other.api_version
                 && one.subresource == other.subresource
-                && one.fields_type == other.fields_type
-                && one.fields_v1 == other.fields_v1
+                && one.fields.get() == other.fields.get()
         })
 }
 
@@ -283,11 +343,7 @@ mod tests {
 
     #[test]
     fn what_a_client_does_not_understand_stays_and_what_it_resets_goes() {
-        let entries = Managed(vec![updater("a", 1)]).write();
-        let old = ObjectMeta {
-            managed_fields: entries,
-            ..ObjectMeta::default()
-        };
+        let old = Managed(vec![updater("a", 1)]).print();
         let with = |managed_fields| ObjectMeta {
             managed_fields,
             ..ObjectMeta::default()
@@ -305,5 +361,34 @@ mod tests {
         ] {
             assert_eq!(Managed::of_update(&old, &with(new), subresource).0.len(), left);
         }
+    }
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        let mut second = updater("b", 2);
+        second.manager.operation = Operation::Apply;
+        second.manager.subresource = "status".into();
+        second.time = None;
+        let text = Managed(vec![updater("a", 1), second]).print();
+        let expected = r#"[{"apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:b":{}}},"manager":"b","operation":"Apply","subresource":"status"},{"apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:a":{}}},"manager":"a","operation":"Update","time":"1970-01-01T00:00:01Z"}]"#;
+        assert_eq!(String::from_utf8_lossy(&text), expected);
+        assert_eq!(Managed::parse(&text).unwrap().print(), text);
+        assert!(Managed::default().print().is_empty() && Managed::parse(b"").unwrap().is_empty());
+        // The same as entries of an object.
+        let entries: Vec<ManagedFieldsEntry> = serde_json::from_slice(&text).unwrap();
+        assert_eq!(Managed::read(&entries).unwrap().print(), text);
+        assert_eq!(
+            serde_json::to_value(&entries).unwrap(),
+            serde_json::from_slice::<serde_json::Value>(&text).unwrap()
+        );
+    }
+
+    #[test]
+    fn owners_differ_in_more_than_the_time_or_not() {
+        let text = |name: &str, second| Managed(vec![updater(name, second)]).print();
+        assert!(same_but_times(&text("a", 1), &text("a", 2)));
+        assert!(!same_but_times(&text("a", 1), &text("b", 1)));
+        assert!(!same_but_times(b"", &text("b", 1)));
+        assert!(same_but_times(b"", b""));
     }
 }

@@ -120,8 +120,8 @@ impl Rules {
         }
     }
 
-    /// The owners before an update that the client wrote whole.
-    pub(crate) fn owners(&self, old: &ObjectMeta, new: &ObjectMeta) -> Managed {
+    /// The owners before an update that the client wrote whole; `old` is the text of the old object's.
+    pub(crate) fn owners(&self, old: &[u8], new: &ObjectMeta) -> Managed {
         Managed::of_update(old, new, self.subresource)
     }
 

@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// A set of paths below some place.
@@ -171,52 +174,87 @@ impl FieldSet {
         }
     }
 
-    /// Reads `FieldsV1`.
+    /// Reads `FieldsV1` that a client wrote.
     ///
     /// # Errors
     /// When the value is none.
-    pub(crate) fn parse(value: &Value) -> Result<Self, Malformed> {
-        Ok(Node::parse(value)?.children)
-    }
-
-    /// The set as `FieldsV1`.
-    pub(crate) fn print(&self) -> Value {
-        let nodes = self.nodes.iter();
-        Value::Object(
-            nodes
-                .map(|(element, node)| (element.clone(), node.print()))
-                .collect(),
-        )
+    pub(crate) fn parse(value: &Value) -> Result<Self, serde_json::Error> {
+        let node = Reader { foreign: true }.deserialize(value)?;
+        Ok(node.children)
     }
 }
 
-impl Node {
-    fn parse(value: &Value) -> Result<Self, Malformed> {
-        let map = value
-            .as_object()
-            .ok_or_else(|| Malformed(format!("expected a map, got {value}")))?;
-        let mut node = Self::default();
-        for (key, below) in map {
-            if key == "." {
+/// Reads `FieldsV1` as this server writes it.
+impl<'de> Deserialize<'de> for FieldSet {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        let node = Reader { foreign: false }.deserialize(value)?;
+        Ok(node.children)
+    }
+}
+
+/// Writes `FieldsV1`.
+impl Serialize for FieldSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(&self.nodes)
+    }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if self.member && !self.children.is_empty() {
+            map.serialize_entry(SELF, &FieldSet::default())?;
+        }
+        for (element, node) in &self.children.nodes {
+            map.serialize_entry(element, node)?;
+        }
+        map.end()
+    }
+}
+
+/// What stands beside the elements below one, when that is a member itself.
+const SELF: &str = ".";
+
+/// Reads what a set says of one element.
+#[derive(Clone, Copy)]
+struct Reader {
+    /// Whether the elements' keys and values may be written otherwise than this server does.
+    foreign: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Node, D::Error> {
+        value.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a set of fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut node = Node::default();
+        while let Some(element) = access.next_key::<String>()? {
+            if element == SELF {
+                access.next_value::<IgnoredAny>()?;
                 node.member = true;
                 continue;
             }
-            let mut child = Self::parse(below)?;
+            let mut child = access.next_value_seed(self)?;
             child.member |= child.children.is_empty();
-            node.children.add(canonical(key)?, child);
+            let element = if self.foreign {
+                canonical(&element).map_err(A::Error::custom)?
+            } else {
+                element
+            };
+            node.children.add(element, child);
         }
         Ok(node)
-    }
-
-    fn print(&self) -> Value {
-        let mut value = self.children.print();
-        if let Value::Object(map) = &mut value
-            && self.member
-            && !map.is_empty()
-        {
-            map.insert(".".into(), Value::Object(Map::new()));
-        }
-        value
     }
 }
 
@@ -274,11 +312,15 @@ mod tests {
         FieldSet::parse(&value).unwrap()
     }
 
+    fn print(set: &FieldSet) -> Value {
+        serde_json::to_value(set).unwrap()
+    }
+
     #[test]
     fn what_is_read_is_written_again() {
         let value = json!({"f:metadata": {"f:labels": {".": {}, "f:app": {}}}, "f:spec": {
             "f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}}}, "f:finalizers": {"v:\"x\"": {}}}});
-        assert_eq!(set(value.clone()).print(), value);
+        assert_eq!(print(&set(value.clone())), value);
         assert_eq!(
             set(value).paths(),
             [
@@ -295,7 +337,7 @@ mod tests {
     fn keys_are_written_in_one_way() {
         let value = json!({"k:{ \"protocol\":\"TCP\", \"containerPort\":80}": {}});
         let printed = json!({"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {}});
-        assert_eq!(set(value).print(), printed);
+        assert_eq!(print(&set(value)), printed);
     }
 
     #[test]
@@ -346,7 +388,9 @@ mod tests {
             prop_assert_eq!(&again, &a);
             let below = { let mut set = a.clone(); set.subtract_below(&b); set };
             prop_assert!(below.is_within(&only));
-            prop_assert_eq!(FieldSet::parse(&union.print()).unwrap(), union);
+            let printed = serde_json::to_string(&union).unwrap();
+            prop_assert_eq!(serde_json::from_str::<FieldSet>(&printed).unwrap(), union.clone());
+            prop_assert_eq!(set(serde_json::from_str(&printed).unwrap()), union);
         }
     }
 }
