@@ -14,7 +14,7 @@ use skiff_api::{Object, Subresource};
 
 use super::{Plugin, shown_name};
 use crate::error::{ApiError, ApiResult};
-use crate::objects::all;
+use crate::objects::all_shared;
 use crate::registry::{AdmissionRequest, Operation, Registry};
 
 /// Says what was filled in.
@@ -35,7 +35,7 @@ impl Plugin for LimitRanger {
         if concerns(request)
             && let Some(pod) = object.as_any_mut().downcast_mut::<Pod>()
         {
-            for range in all::<LimitRange>(registry, request.namespace) {
+            for range in all_shared::<LimitRange>(registry, request.namespace) {
                 fill(pod, &range);
             }
         }
@@ -52,7 +52,7 @@ impl Plugin for LimitRanger {
         if !concerns(request) {
             return Ok(());
         }
-        for range in all::<LimitRange>(registry, request.namespace) {
+        for range in all_shared::<LimitRange>(registry, request.namespace) {
             let wrong = violations(&range, object);
             if !wrong.is_empty() {
                 let shown = shown_name(request, object.metadata());

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
-use serde::Deserialize;
 use skiff_api::{KindInfo, Object, Scope};
 
 use super::{Plugin, shown_name};
@@ -15,31 +14,12 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 pub(super) struct NamespaceLifecycle;
 
-/// What decides whether something can be created in a namespace.
-#[derive(Deserialize)]
-struct State {
-    metadata: Metadata,
-    #[serde(default)]
-    status: Status,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    #[serde(default)]
-    deletion_timestamp: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Status {
-    #[serde(default)]
-    phase: Option<String>,
-}
-
-impl State {
-    fn is_terminating(&self) -> bool {
-        self.metadata.deletion_timestamp.is_some() || self.status.phase.as_deref() == Some("Terminating")
-    }
+fn is_terminating(namespace: &Namespace) -> bool {
+    let phase = namespace
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    namespace.metadata.deletion_timestamp.is_some() || phase == Some("Terminating")
 }
 
 #[async_trait]
@@ -88,8 +68,7 @@ pub(crate) async fn check_active(
         Some(entry) => entry,
         None => namespaces.get("", namespace).await?,
     };
-    let state: State = serde_json::from_slice(entry.json()).map_err(ApiError::internal)?;
-    if state.is_terminating() {
+    if is_terminating(entry.decoded::<Namespace>()?.as_ref()) {
         Err(terminating(info, namespace, shown))
     } else {
         Ok(())
@@ -146,7 +125,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                serde_json::from_str::<State>(json).unwrap().is_terminating(),
+                is_terminating(&serde_json::from_str(json).unwrap()),
                 expected,
                 "{json}"
             );

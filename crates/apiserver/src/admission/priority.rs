@@ -1,5 +1,7 @@
 //! Priority: the number behind a pod's priority class.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -8,7 +10,7 @@ use skiff_api::scheduling::priority_class::SYSTEM_CLASSES;
 
 use super::{Plugin, new_pod, shown_name};
 use crate::error::{ApiError, ApiResult};
-use crate::objects::{all, look_up};
+use crate::objects::{all_shared, look_up};
 use crate::registry::{AdmissionRequest, Operation, Registry};
 
 pub(super) struct Priority;
@@ -51,9 +53,9 @@ impl Plugin for Priority {
         let named = spec.priority_class_name.clone().filter(|name| !name.is_empty());
         let given = match named {
             None => {
-                let class = default_of(all(registry, ""));
+                let class = default_of(all_shared(registry, ""));
                 spec.priority_class_name = class.as_ref().and_then(|class| class.metadata.name.clone());
-                class.as_ref().map_or(
+                class.as_deref().map_or(
                     Given {
                         value: 0,
                         preemption: Some("PreemptLowerPriority".into()),
@@ -85,7 +87,7 @@ impl Plugin for Priority {
         if class.global_default != Some(true) {
             return Ok(());
         }
-        match default_of(all(registry, "")).and_then(|class| class.metadata.name) {
+        match default_of(all_shared(registry, "")).and_then(|class| class.metadata.name.clone()) {
             Some(other)
                 if request.operation == Operation::Create
                     || class.metadata.name.as_deref() != Some(other.as_str()) =>
@@ -113,7 +115,7 @@ impl Plugin for Priority {
 }
 
 /// The class of pods that name none: of several that want to be it, the least.
-fn default_of(classes: Vec<PriorityClass>) -> Option<PriorityClass> {
+fn default_of(classes: Vec<Arc<PriorityClass>>) -> Option<Arc<PriorityClass>> {
     classes
         .into_iter()
         .filter(|class| class.global_default == Some(true))
@@ -190,11 +192,9 @@ mod tests {
 
     #[test]
     fn of_several_default_classes_the_least_counts() {
-        let class = |name: &str, value: i32, default: bool| -> PriorityClass {
-            serde_json::from_value(
-                json!({"metadata": {"name": name}, "value": value, "globalDefault": default}),
-            )
-            .unwrap()
+        let class = |name: &str, value: i32, default: bool| -> Arc<PriorityClass> {
+            let class = json!({"metadata": {"name": name}, "value": value, "globalDefault": default});
+            Arc::new(serde_json::from_value(class).unwrap())
         };
         let classes = vec![class("a", 9, true), class("b", 5, true), class("c", 1, false)];
         assert_eq!(default_of(classes).unwrap().metadata.name.as_deref(), Some("b"));

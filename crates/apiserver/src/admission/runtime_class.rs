@@ -1,5 +1,7 @@
 //! RuntimeClass: a pod takes over the overhead of its runtime, and is scheduled where that runtime is.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 use k8s_openapi::api::node::v1 as node;
@@ -50,7 +52,7 @@ impl Plugin for RuntimeClass {
         let shown = shown_name(request, object.metadata());
         let class = class_of(request, pod, &shown, registry).await?;
         let own = overhead_of_pod(pod);
-        let why = match class.as_ref().and_then(overhead) {
+        let why = match class.as_deref().and_then(overhead) {
             Some(fixed) if fixed != own => OTHER_OVERHEAD,
             None if !own.is_empty() => {
                 "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
@@ -66,7 +68,7 @@ async fn class_of(
     pod: &Pod,
     shown: &str,
     registry: &Registry,
-) -> ApiResult<Option<node::RuntimeClass>> {
+) -> ApiResult<Option<Arc<node::RuntimeClass>>> {
     let named = pod
         .spec
         .as_ref()

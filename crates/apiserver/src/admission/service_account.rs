@@ -1,5 +1,6 @@
 //! ServiceAccount: every pod runs as one, and finds its token at a known place.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use skiff_api::Object;
 
 use super::{Plugin, new_pod, shown_name};
 use crate::error::{ApiError, ApiResult};
-use crate::objects::find;
+use crate::objects::look_up;
 use crate::registry::{AdmissionRequest, Frame, Registry, WatchOptions};
 
 const DEFAULT: &str = "default";
@@ -61,7 +62,7 @@ impl Plugin for ServiceAccount {
         };
         spec.service_account_name = Some(name.clone());
         spec.service_account = Some(name.clone());
-        let account = match find(registry, request.namespace, &name).await? {
+        let account = match look_up(registry, request.namespace, &name).await? {
             Some(account) => Some(account),
             None if name == DEFAULT => appears(registry, request.namespace).await?,
             None => None,
@@ -78,7 +79,7 @@ impl Plugin for ServiceAccount {
 }
 
 /// Waits for a namespace's default account.
-async fn appears(registry: &Registry, namespace: &str) -> ApiResult<Option<core::ServiceAccount>> {
+async fn appears(registry: &Registry, namespace: &str) -> ApiResult<Option<Arc<core::ServiceAccount>>> {
     let Some(accounts) = registry.resource("", "v1", "serviceaccounts") else {
         return Ok(None);
     };
@@ -93,9 +94,7 @@ async fn appears(registry: &Registry, namespace: &str) -> ApiResult<Option<core:
     let arrival = async {
         while let Some(frame) = frames.next().await {
             if let Frame::Added(entry) | Frame::Modified(entry) = frame {
-                return serde_json::from_slice(entry.json())
-                    .map(Some)
-                    .map_err(ApiError::internal);
+                return entry.decoded().map(Some);
             }
         }
         Ok(None)

@@ -1,10 +1,12 @@
 //! One version of one object, encoded once: the bytes of its gets, its lists and its watch event.
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use skiff_api::owners::Split;
 use skiff_api::{KindInfo, Object, Strategy};
 
@@ -147,6 +149,7 @@ pub struct Entry {
     /// Where `"resourceVersion":"…",` stands in `json`; empty in an entry that was never written.
     version: std::ops::Range<usize>,
     forms: Forms,
+    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Entry {
@@ -183,6 +186,7 @@ impl Entry {
             line,
             version: head.0.len()..head.0.len() + version.len(),
             forms: Forms::default(),
+            decoded: OnceLock::new(),
         })
     }
 
@@ -220,6 +224,7 @@ impl Entry {
             line,
             version: before.len()..before.len() + version.len(),
             forms: Forms::default(),
+            decoded: OnceLock::new(),
         }
     }
 
@@ -256,6 +261,22 @@ impl Entry {
     /// The entry in another form than its JSON: made for who asks first, and shared by who comes after.
     pub(crate) fn form(&self, form: Form, make: impl FnOnce() -> ApiResult<Framed>) -> ApiResult<Framed> {
         self.forms.get(form, make)
+    }
+
+    /// The object without its managed fields: decoded for who asks first, and shared by who comes after.
+    pub(crate) fn decoded<K: DeserializeOwned + Send + Sync + 'static>(&self) -> ApiResult<Arc<K>> {
+        let known = self
+            .decoded
+            .get()
+            .and_then(|object| object.clone().downcast().ok());
+        if let Some(object) = known {
+            return Ok(object);
+        }
+        let object: K = serde_json::from_slice(&Split::of(&self.json).rest).map_err(ApiError::internal)?;
+        let object = Arc::new(object);
+        // Where somebody was faster, or decodes the kind as another type, this one is not kept.
+        let _ = self.decoded.set(object.clone());
+        Ok(object)
     }
 
     /// The type of the event that announced this version.

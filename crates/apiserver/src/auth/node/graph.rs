@@ -307,16 +307,18 @@ impl Follower for Graph {
 
     fn put(&self, entry: &Entry) {
         let (node, namespace, name) = (node_of(entry), entry.namespace(), entry.name());
+        if node.is_empty() {
+            return;
+        }
         let key = (namespace.to_string(), name.to_string());
-        // What a pod names never changes, nor does its node once it has one; the claims that are made for it come later.
-        let has_claims = entry.json().windows(CLAIM.len()).any(|text| text == CLAIM);
         let known = self
             .state
             .read()
             .pods
             .get(&key)
             .is_some_and(|(its, _)| its == node);
-        if known && !has_claims || node.is_empty() {
+        // What a pod names never changes, nor does its node once it has one; the claims that are made for it come later.
+        if known && memchr::memmem::find(entry.json(), CLAIM).is_none() {
             return;
         }
         self.state.write().put(node, namespace, name, things_of(entry));
