@@ -262,7 +262,9 @@ impl OwnService {
                 let mut frames = futures::stream::select_all(watches)
                     .take_until(shutdown.clone().cancelled_owned())
                     .boxed();
-                loop {
+                // Nothing told what happened before the watches began.
+                let mut kept = self.ensure(&registry).await;
+                while kept.is_ok() {
                     let frame = tokio::select! {
                         frame = frames.next() => frame,
                         // Leases end by the clock, one's own and those of servers that were killed.
@@ -273,21 +275,18 @@ impl OwnService {
                             continue;
                         }
                     };
-                    if matches!(frame, Some(Frame::Deleted(_) | Frame::Modified(_)))
-                        && let Err(error) = self.ensure(&registry).await
-                    {
-                        tracing::warn!(%error, "bringing the server's own service back");
+                    match frame {
+                        Some(Frame::Deleted(_) | Frame::Modified(_)) => kept = self.ensure(&registry).await,
+                        None | Some(Frame::Error(_)) => break,
+                        Some(_) => {}
                     }
-                    if matches!(frame, None | Some(Frame::Error(_))) {
-                        break;
-                    }
+                }
+                if let Err(error) = kept {
+                    tracing::warn!(%error, "bringing the server's own service back");
                 }
                 if !shutdown.is_cancelled() {
                     // The watches ended, or the store is gone, and then nothing tells when it is back.
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    if let Err(error) = self.ensure(&registry).await {
-                        tracing::warn!(%error, "bringing the server's own service back");
-                    }
                 }
             }
             self.members.leave().await;
