@@ -17,9 +17,12 @@ use crate::http::request_info::RequestInfo;
 pub(crate) use store::{Measured, StoreTimes};
 
 /// The bounds of the durations' histogram, in seconds (upstream's).
-const BUCKETS: [f64; 14] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 2.0, 5.0, 10.0, 30.0,
+const BUCKETS: [f64; 23] = [
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
+    20.0, 30.0, 45.0, 60.0,
 ];
+/// The shortest of the bounds that the service level's histogram has, in seconds.
+const SERVICE_LEVEL: f64 = 0.05;
 
 /// What requests are counted by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +33,17 @@ struct Labels {
     resource: String,
     subresource: String,
     scope: &'static str,
+    /// `All` or nothing; only some counts are told apart by it.
+    dry_run: &'static str,
+}
+
+/// What tells a write from others of its verb.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// A server-side apply, which is a patch by its method.
+    pub(crate) applies: bool,
+    /// Everything but the write.
+    pub(crate) dry_run: bool,
 }
 
 /// How long things took.
@@ -50,8 +64,18 @@ impl Durations {
         self.sum += seconds;
     }
 
-    fn write(&self, text: &mut String, name: &str, labels: &str) -> std::fmt::Result {
-        for (bound, count) in BUCKETS.iter().zip(self.buckets) {
+    fn unite(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket += more;
+        }
+        self.count += other.count;
+        self.sum += other.sum;
+    }
+
+    /// `shortest`: the first bound that is written.
+    fn write(&self, text: &mut String, name: &str, labels: &str, shortest: f64) -> std::fmt::Result {
+        let bounds = BUCKETS.iter().zip(self.buckets);
+        for (bound, count) in bounds.filter(|(bound, _)| **bound >= shortest) {
             writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
         }
         writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", self.count)?;
@@ -162,14 +186,25 @@ impl Labels {
                 (_, _, false) => "namespace",
                 _ => "cluster",
             },
+            dry_run: "",
         }
+    }
+
+    fn of_manner(mut self, manner: Manner) -> Self {
+        if manner.applies {
+            self.verb = "APPLY".into();
+        }
+        if manner.dry_run {
+            self.dry_run = "All";
+        }
+        self
     }
 }
 
 impl Metrics {
     /// Counts a request that was answered. `known`: its resource is one that the server has.
-    pub(crate) fn observe(&self, info: &RequestInfo, known: bool, code: u16, took: Duration) {
-        let labels = Labels::of(info, known);
+    pub(crate) fn observe(&self, info: &RequestInfo, manner: Manner, known: bool, code: u16, took: Duration) {
+        let labels = Labels::of(info, known).of_manner(manner);
         *self.requests.lock().entry((labels.clone(), code)).or_default() += 1;
         if info.is_long_running() {
             return;
@@ -208,7 +243,8 @@ impl Metrics {
         for ((labels, code), count) in self.requests.lock().iter() {
             writeln!(
                 text,
-                "apiserver_request_total{{code=\"{code}\",component=\"apiserver\",dry_run=\"\",{labels}}} {count}"
+                "apiserver_request_total{{code=\"{code}\",component=\"apiserver\",dry_run=\"{}\",{labels}}} {count}",
+                labels.dry_run
             )?;
         }
         head(
@@ -217,9 +253,27 @@ impl Metrics {
             "histogram",
             "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
         )?;
+        let mut of_service: BTreeMap<String, Durations> = BTreeMap::new();
         for (labels, durations) in self.durations.lock().iter() {
-            let labels = format!("component=\"apiserver\",dry_run=\"\",{labels}");
-            durations.write(text, "apiserver_request_duration_seconds", &labels)?;
+            let service = format!("component=\"apiserver\",{labels}");
+            of_service.entry(service).or_default().unite(durations);
+            let labels = format!("component=\"apiserver\",dry_run=\"{}\",{labels}", labels.dry_run);
+            durations.write(text, "apiserver_request_duration_seconds", &labels, 0.0)?;
+        }
+        // Nothing here waits for webhooks, and nobody waits for a turn in a queue that is long.
+        head(
+            text,
+            "apiserver_request_sli_duration_seconds",
+            "histogram",
+            "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+        )?;
+        for (labels, durations) in &of_service {
+            durations.write(
+                text,
+                "apiserver_request_sli_duration_seconds",
+                labels,
+                SERVICE_LEVEL,
+            )?;
         }
         head(
             text,
@@ -309,6 +363,7 @@ impl std::fmt::Display for Labels {
             resource,
             subresource,
             scope,
+            dry_run: _,
         } = self;
         write!(
             f,
@@ -344,14 +399,26 @@ mod tests {
     fn requests_are_counted_by_what_they_do() {
         let metrics = Metrics::default();
         let info = RequestInfo::parse(&Method::GET, &"/api/v1/pods".parse().unwrap()).unwrap();
-        metrics.observe(&info, true, 200, Duration::from_millis(30));
-        metrics.observe(&info, true, 200, Duration::from_secs(60));
+        let plain = Manner::default();
+        metrics.observe(&info, plain, true, 200, Duration::from_millis(30));
+        metrics.observe(&info, plain, true, 200, Duration::from_secs(60));
         let made_up = RequestInfo::parse(&Method::GET, &"/api/v1/nonsense".parse().unwrap()).unwrap();
-        metrics.observe(&made_up, false, 404, Duration::ZERO);
+        metrics.observe(&made_up, plain, false, 404, Duration::ZERO);
+        let patch = RequestInfo::parse(&Method::PATCH, &"/api/v1/nodes/n".parse().unwrap()).unwrap();
+        let applied = Manner {
+            applies: true,
+            dry_run: true,
+        };
+        metrics.observe(&patch, applied, true, 200, Duration::from_millis(70));
+        metrics.observe(&patch, plain, true, 200, Duration::from_millis(70));
         let text = metrics.render(std::iter::once(("pods".to_string(), 3)));
         for line in [
             r#"apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1"} 2"#,
             r#"apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="0.05"} 1"#,
+            r#"apiserver_request_total{code="200",component="apiserver",dry_run="All",group="",resource="nodes",scope="resource",subresource="",verb="APPLY",version="v1"} 1"#,
+            r#"apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="nodes",scope="resource",subresource="",verb="PATCH",version="v1"} 1"#,
+            r#"apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="60"} 2"#,
+            r#"apiserver_request_sli_duration_seconds_bucket{component="apiserver",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="0.05"} 1"#,
             r#"apiserver_storage_objects{resource="pods"} 3"#,
             "# TYPE process_resident_memory_bytes gauge",
             "# TYPE process_open_fds gauge",
@@ -359,5 +426,9 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("nonsense"));
+        let short = text
+            .lines()
+            .find(|line| line.contains("sli_duration") && line.contains(r#"le="0.005""#));
+        assert_eq!(short, None, "the service level knows no shorter than 0.05 s");
     }
 }

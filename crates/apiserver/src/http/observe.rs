@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
+use http::header::CONTENT_TYPE;
 
 use crate::error::ApiError;
 use crate::http::around::{Around, Next};
-use crate::http::metrics::Counted;
+use crate::http::metrics::{Counted, Manner};
 use crate::http::request_info::RequestInfo;
 use crate::http::{Request, ResponseFuture, compress, respond};
 use crate::server::Shared;
@@ -29,6 +30,16 @@ impl Around for Observe {
                     .resource(&info.group, &info.version, &info.resource);
                 resource.is_some()
             });
+            let manner = Manner {
+                applies: request
+                    .headers()
+                    .get(CONTENT_TYPE)
+                    .is_some_and(|type_| type_.as_bytes().starts_with(b"application/apply-patch+yaml")),
+                dry_run: request
+                    .uri()
+                    .query()
+                    .is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All")),
+            };
             let counted = Counted::new(&shared.metrics, info.as_deref(), known);
             request.extensions_mut().insert(counted.clone());
             let answer = AssertUnwindSafe(async move { next(request).await })
@@ -50,7 +61,9 @@ impl Around for Observe {
             }
             if let Some(info) = info {
                 let code = response.status().as_u16();
-                shared.metrics.observe(&info, known, code, started.elapsed());
+                shared
+                    .metrics
+                    .observe(&info, manner, known, code, started.elapsed());
             }
             // A watch lasts as long as its body is written.
             response.body_mut().count(counted);

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::config::VersionInfo;
 use crate::discovery;
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{negotiate, ranges};
@@ -360,12 +361,41 @@ async fn metrics(call: &Call) -> ApiResult<Response> {
         let count = resource.list(&from_cache).await?.items.len();
         objects.push((resource.info().group_resource(), count));
     }
-    let text = call.shared.metrics.render(objects.into_iter()) + &call.shared.flow.render();
+    let text = [
+        build_info(&call.shared.config.version),
+        call.shared.metrics.render(objects.into_iter()),
+        call.shared.flow.render(),
+    ]
+    .concat();
     Ok(respond::typed(
         200,
         "text/plain; version=0.0.4; charset=utf-8",
         text,
     ))
+}
+
+fn build_info(version: &VersionInfo) -> String {
+    let labels = [
+        ("build_date", &version.build_date),
+        ("compiler", &version.compiler),
+        ("git_commit", &version.git_commit),
+        ("git_tree_state", &version.git_tree_state),
+        ("git_version", &version.git_version),
+        ("go_version", &version.go_version),
+        ("major", &version.major),
+        ("minor", &version.minor),
+        ("platform", &version.platform),
+    ];
+    let labels: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value:?}"))
+        .collect();
+    format!(
+        "# HELP kubernetes_build_info A metric with a constant '1' value labeled by major, minor, git version, git commit, \
+         git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it \
+         is running.\n# TYPE kubernetes_build_info gauge\nkubernetes_build_info{{{}}} 1\n",
+        labels.join(",")
+    )
 }
 
 fn openid_configuration(call: &Call) -> serde_json::Value {

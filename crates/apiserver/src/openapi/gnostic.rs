@@ -21,6 +21,8 @@ enum Kind {
     Named(u32, &'static Form),
     /// Any JSON, as YAML text (of which JSON is a part).
     Any,
+    /// The same of each element of a list.
+    Anys,
     /// Written by a function of its own: what depends on the JSON's shape.
     Shaped(fn(&Value, u32, &mut Vec<u8>)),
 }
@@ -129,6 +131,7 @@ static SCHEMA: Form = Form {
         ("minItems", 15, Kind::Integer),
         ("uniqueItems", 16, Kind::Flag),
         ("required", 19, Kind::Texts),
+        ("enum", 20, Kind::Anys),
         ("additionalProperties", 21, Kind::Shaped(additional_properties)),
         ("type", 22, Kind::Shaped(schema_type)),
         ("items", 23, Kind::Shaped(wrapped_schema)),
@@ -196,6 +199,9 @@ fn field(number: u32, kind: Kind, value: &Value, out: &mut Vec<u8>) {
                 bytes(inner, &entry, &mut entries);
             }
             bytes(number, &entries, out);
+        }
+        (Kind::Anys, Value::Array(items)) => {
+            items.iter().for_each(|item| field(number, Kind::Any, item, out));
         }
         (Kind::Any, value) => {
             let mut any = Vec::new();

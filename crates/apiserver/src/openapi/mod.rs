@@ -1,6 +1,7 @@
 //! The OpenAPI documents: version 3, one for each group version, and version 2, one for all; made from the catalogue and
 //! the types' own schemas when the first client asks.
 
+mod enums;
 mod gnostic;
 mod paths;
 mod v2;
@@ -198,7 +199,8 @@ fn add(schemas: &mut Map<String, Value>, name: &str) {
         if schemas.contains_key(&name) {
             continue;
         }
-        if let Some(schema) = schema::openapi_schema(&name) {
+        if let Some(mut schema) = schema::openapi_schema(&name) {
+            enums::complete(&name, &mut schema);
             wanted.extend(references(&schema));
             schemas.insert(name, schema);
         }

@@ -141,6 +141,7 @@ async fn health_version_and_metrics_answer() {
     for line in [
         "apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"pods\",scope=\"cluster\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 1",
         "apiserver_storage_objects{resource=\"namespaces\"} 4",
+        "git_version=\"v1.37.0\"",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

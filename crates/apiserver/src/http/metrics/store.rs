@@ -46,7 +46,7 @@ impl StoreTimes {
             "Etcd request latency in seconds for each operation and object type.",
         )?;
         for (key, (durations, _)) in took.iter() {
-            durations.write(text, name, &labels(key))?;
+            durations.write(text, name, &labels(key), 0.0)?;
         }
         for (name, about, failed) in [
             (
