@@ -3,6 +3,7 @@
 mod approval;
 mod conversion;
 mod custom_resource_definition;
+mod defaults;
 mod expressions;
 mod json_path;
 mod schema;

@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, JSONSchemaPropsOrStringArray,
 };
 
-use super::{expressions, json_path, structure};
+use super::{defaults, expressions, json_path, structure};
 use crate::field::{Errors, Path};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -34,7 +34,10 @@ pub(super) fn validate(schema: &JSONSchemaProps, has_status: bool, path: &Path, 
     let unsupported = structure::unsupported(schema);
     let mut structural = false;
     if unsupported.is_none() {
-        let violations = structure::violations(schema, path);
+        let mut violations = structure::violations(schema, path);
+        if violations.is_empty() {
+            violations = defaults::violations(schema, path).iter().cloned().collect();
+        }
         structural = violations.is_empty();
         errors.extend(violations);
     }
