@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::unowned::Unowned;
+
 /// An object's namespace and name; the namespace of a cluster-scoped object is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
@@ -171,10 +173,8 @@ impl<K: Watched> Informer<K> {
         *self.shared.synced.borrow()
     }
 
-    /// Puts an object in, as if the watch had brought it, but for its managed fields: nobody here asks who owns what,
-    /// and they are half of what a small object takes.
-    pub fn apply(&self, mut object: K) {
-        object.metadata_mut().managed_fields = None;
+    /// Puts an object in, as if the watch had brought it. A watch brings no managed fields.
+    pub fn apply(&self, object: K) {
         let key = ObjectKey::of(object.metadata());
         let new = Arc::new(object);
         let callbacks = self.shared.callbacks.lock();
@@ -202,7 +202,7 @@ impl<K: Watched> Informer<K> {
         self.shared.synced.send_replace(true);
     }
 
-    async fn run(self, api: Api<K>, selection: Selection, shutdown: CancellationToken)
+    async fn run(self, api: Api<Unowned<K>>, selection: Selection, shutdown: CancellationToken)
     where
         K: kube::Resource<DynamicType = ()>,
     {
@@ -226,7 +226,7 @@ impl<K: Watched> Informer<K> {
                     tracing::debug!(kind = <K as Resource>::KIND, %error, "watch failed, trying again");
                 }
                 Some(Ok(watcher::Event::Init)) => listed = Some(BTreeSet::new()),
-                Some(Ok(watcher::Event::InitApply(object))) => {
+                Some(Ok(watcher::Event::InitApply(Unowned(object)))) => {
                     if let Some(listed) = &mut listed {
                         listed.insert(ObjectKey::of(Metadata::metadata(&object)));
                     }
@@ -246,8 +246,8 @@ impl<K: Watched> Informer<K> {
                     }
                     self.mark_synced();
                 }
-                Some(Ok(watcher::Event::Apply(object))) => self.apply(object),
-                Some(Ok(watcher::Event::Delete(object))) => {
+                Some(Ok(watcher::Event::Apply(Unowned(object)))) => self.apply(object),
+                Some(Ok(watcher::Event::Delete(Unowned(object)))) => {
                     self.delete(&ObjectKey::of(Metadata::metadata(&object)))
                 }
             }
@@ -369,16 +369,6 @@ mod tests {
                 (version("2"), None)
             ]
         );
-    }
-
-    #[test]
-    fn managed_fields_are_not_kept() {
-        let informer = Informer::default();
-        let mut object = config_map("a", "x", "1");
-        object.metadata.managed_fields = Some(vec![Default::default()]);
-        informer.apply(object);
-        let kept = informer.get(&ObjectKey::new("a", "x")).unwrap();
-        assert_eq!(kept.metadata.managed_fields, None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod events;
 mod index;
 mod informer;
 mod queue;
+mod unowned;
 
 pub use events::{EventRecorder, EventType};
 pub use index::Index;
