@@ -300,6 +300,8 @@ pub(crate) enum Internal {
     Plain(Value),
     /// A struct.
     Fields(Vec<(&'static str, Internal)>),
+    /// A list of them.
+    Items(Vec<Internal>),
 }
 
 impl Internal {
@@ -323,6 +325,7 @@ impl Serialize for Internal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Plain(value) => value.serialize(serializer),
+            Self::Items(items) => items.serialize(serializer),
             Self::Fields(fields) => serializer.collect_map(fields.iter().map(|(name, value)| (name, value))),
         }
     }

@@ -306,7 +306,13 @@ pub trait Kind:
     /// Checks a new object, beside [`Kind::validate`]: what holds of those that are made, and is not asked again.
     fn validate_create(&self, _errors: &mut Errors) {}
 
-    /// Checks a change; [`Kind::validate`] is called as well, by the registry, for [`Target::Main`].
+    /// Checks the whole of an object that is written anew through [`Target::Main`]: as [`Kind::validate`], but for what
+    /// was allowed before and is kept.
+    fn validate_changed(&self, _old: &Self, errors: &mut Errors) {
+        self.validate(errors);
+    }
+
+    /// Checks a change; [`Kind::validate_changed`] is called before, for [`Target::Main`].
     fn validate_update(&self, _old: &Self, _target: Target, _errors: &mut Errors) {}
 
     /// For how many seconds a delete leaves the object, when the client asks for `requested` (`gracePeriodSeconds`);
@@ -420,6 +426,8 @@ pub trait Strategy: Debug + Send + Sync {
     fn validate(&self, object: &dyn Object, errors: &mut Errors);
     /// See [`Kind::validate_create`]; [`Kind::validate`] is part of it.
     fn validate_create(&self, object: &dyn Object, errors: &mut Errors);
+    /// See [`Kind::validate_changed`].
+    fn validate_changed(&self, object: &dyn Object, old: &dyn Object, errors: &mut Errors);
     /// See [`Kind::validate_update`].
     fn validate_update(&self, object: &dyn Object, old: &dyn Object, target: Target, errors: &mut Errors);
     /// See [`Kind::grace_period`].
@@ -528,6 +536,12 @@ impl<K: Kind> Strategy for Typed<K> {
         if let Some(object) = typed::<K>(object) {
             object.validate(errors);
             object.validate_create(errors);
+        }
+    }
+
+    fn validate_changed(&self, object: &dyn Object, old: &dyn Object, errors: &mut Errors) {
+        if let (Some(object), Some(old)) = (typed::<K>(object), typed::<K>(old)) {
+            object.validate_changed(old, errors);
         }
     }
 

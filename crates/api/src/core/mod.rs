@@ -1,6 +1,6 @@
 //! The kinds of the core group.
 
-mod address;
+pub(crate) mod address;
 pub mod binding;
 mod component_status;
 mod config_map;
@@ -11,6 +11,7 @@ mod namespace;
 mod node;
 pub(crate) mod persistent_volume;
 pub mod persistent_volume_claim;
+mod persistent_volume_sources;
 mod pod;
 pub mod pod_spec;
 mod pod_template;
@@ -24,4 +25,3 @@ mod service_rules;
 
 pub(crate) use endpoints::check_address;
 pub(crate) use service::check_protocol;
-pub(crate) use service_rules::unusual_form;

@@ -19,6 +19,24 @@ fn label(namespace: &mut Namespace) {
     }
 }
 
+/// Checks what holds the namespace; each is reported at its place or, when the namespace is made, at the list's.
+fn validate_finalizers(namespace: &Namespace, at: impl Fn(&Path, usize) -> Path, errors: &mut Errors) {
+    let path = Path::new("spec.finalizers");
+    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
+    for (index, finalizer) in finalizers.into_iter().flatten().enumerate() {
+        let path = at(&path, index);
+        errors.invalid_each(&path, finalizer, names::qualified_name(finalizer));
+        let standard = matches!(finalizer.as_str(), KUBERNETES | "orphan" | "foregroundDeletion");
+        if !finalizer.contains('/') && !standard {
+            errors.invalid(
+                &path,
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+    }
+}
+
 impl Kind for Namespace {
     fn info() -> KindInfo {
         KindInfo {
@@ -84,26 +102,13 @@ impl Kind for Namespace {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        let path = Path::new("spec.finalizers");
-        let finalizers = self.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
-        for (index, finalizer) in finalizers.into_iter().flatten().enumerate() {
-            for message in names::qualified_name(finalizer) {
-                errors.invalid(&path, finalizer, message);
-            }
-            if !finalizer.contains('/') && finalizer != KUBERNETES {
-                errors.invalid(
-                    &path.index(index),
-                    finalizer,
-                    "name is neither a standard finalizer name nor is it fully qualified",
-                );
-            }
-        }
+        validate_finalizers(self, |path, _| path.clone(), errors);
     }
 
     fn validate_update(&self, _old: &Self, target: Target, errors: &mut Errors) {
         match target {
             Target::Main => {}
-            Target::Subresource(Subresource::Finalize) => self.validate(errors),
+            Target::Subresource(Subresource::Finalize) => validate_finalizers(self, Path::index, errors),
             Target::Subresource(_) => {
                 let path = Path::new("status.Phase");
                 let phase = self

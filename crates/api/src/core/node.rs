@@ -1,14 +1,14 @@
 //! Node: a machine that runs pods.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeSystemInfo, Taint};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo};
 use serde_json::Value;
 
+use super::address;
 use crate::cell;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::meta;
 use crate::names;
@@ -106,7 +106,7 @@ impl Kind for Node {
     }
 
     fn default(&mut self) {
-        self.spec.get_or_insert_default();
+        agree_on_range(self.spec.get_or_insert_default());
         let status = self.status.get_or_insert_default();
         for amounts in [&mut status.capacity, &mut status.allocatable]
             .into_iter()
@@ -119,83 +119,98 @@ impl Kind for Node {
         }
     }
 
+    fn prepare_for_create(&mut self) {
+        // The feature is gone.
+        self.spec.get_or_insert_default().config_source = None;
+        self.status.get_or_insert_default().config = None;
+    }
+
     fn prepare_for_update(&mut self, old: &Self, target: Target) {
         match target {
             Target::Main => self.status.clone_from(&old.status),
             Target::Subresource(_) => self.spec.clone_from(&old.spec),
+        }
+        if let (Some(spec), Some(before)) = (&mut self.spec, &old.spec)
+            && before.config_source.is_none()
+        {
+            spec.config_source = None;
         }
     }
 
     fn validate(&self, errors: &mut Errors) {
         let spec = self.spec.clone().unwrap_or_default();
         let path = Path::new("spec");
-        validate_taints(
-            spec.taints.as_deref().unwrap_or_default(),
-            &path.child("taints"),
-            errors,
-        );
-        if let Some(capacity) = self.status.as_ref().and_then(|status| status.capacity.as_ref()) {
-            validate_amounts(capacity, &Path::new("status.capacity"), errors);
-        }
-        if let Some(allocatable) = self
-            .status
-            .as_ref()
-            .and_then(|status| status.allocatable.as_ref())
-        {
-            validate_amounts(allocatable, &Path::new("status.allocatable"), errors);
-        }
+        validate_taints(&spec, errors);
+        validate_status(self, errors);
         let ranges = spec.pod_cidrs.as_deref().unwrap_or_default();
+        let at = path.child("podCIDRs");
         for (index, range) in ranges.iter().enumerate() {
-            if !is_range(range) {
-                errors.invalid(
-                    &path.child("podCIDRs").index(index),
-                    range,
-                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-                );
-            }
+            address::check_range(range, &[], &at.index(index), errors);
         }
-        if ranges.len() > 2 {
+        let ranges: Vec<&str> = ranges.iter().map(String::as_str).collect();
+        if !address::one_of_each_family(&ranges) {
             errors.invalid(
-                &path.child("podCIDRs"),
+                &at,
                 ranges,
                 "may specify no more than one CIDR for each IP family",
             );
         }
-        if let (Some(first), Some(one)) = (ranges.first(), &spec.pod_cidr)
-            && first != one
-        {
-            errors.invalid(
-                &path.child("podCIDR"),
-                one,
-                "podCIDR must be equal to podCIDRs[0]",
-            );
-        }
     }
 
-    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
-        if target != Target::Main {
-            return;
-        }
-        let (new, old) = (
+    fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
+        let (new, before) = (
             self.spec.clone().unwrap_or_default(),
             old.spec.clone().unwrap_or_default(),
         );
         let path = Path::new("spec");
+        validate_status(self, errors);
+        let status = self.status.clone().unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        for (index, address) in status.addresses.iter().flatten().enumerate() {
+            if !seen.insert((&address.type_, &address.address)) {
+                let shown = Internal::fields([
+                    ("Type", Internal::plain(&address.type_)),
+                    ("Address", Internal::plain(&address.address)),
+                ]);
+                errors.duplicate(&Path::new("status.addresses").index(index), shown);
+            }
+        }
         let ranges = |ranges: &Option<Vec<String>>| ranges.clone().unwrap_or_default();
-        if !ranges(&old.pod_cidrs).is_empty() && ranges(&old.pod_cidrs) != ranges(&new.pod_cidrs) {
+        let (now, was) = (ranges(&new.pod_cidrs), ranges(&before.pod_cidrs));
+        let changes = match (was.len(), now.len()) {
+            (0, _) => 0,
+            (a, b) if a != b => 1,
+            _ => was.iter().zip(&now).filter(|(was, now)| was != now).count(),
+        };
+        for _ in 0..changes {
             errors.forbidden(
                 &path.child("podCIDRs"),
                 "node updates may not change podCIDR except from \"\" to valid",
             );
         }
-        let provider = |id: &Option<String>| id.clone().unwrap_or_default();
-        if !provider(&old.provider_id).is_empty() && provider(&old.provider_id) != provider(&new.provider_id)
-        {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        if !text(&before.provider_id).is_empty() && text(&before.provider_id) != text(&new.provider_id) {
             errors.forbidden(
                 &path.child("providerID"),
                 "node updates may not change providerID except from \"\" to valid",
             );
         }
+        validate_taints(&new, errors);
+        if text(&before.external_id) != text(&new.external_id) {
+            errors.forbidden(&path.child("externalID"), "may not be updated");
+        }
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        let spec = self.spec.clone().unwrap_or_default();
+        let mut warnings = Vec::new();
+        if spec.config_source.is_some() {
+            warnings.push("spec.configSource: the feature is removed".into());
+        }
+        if spec.external_id.is_some_and(|id| !id.is_empty()) {
+            warnings.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".into());
+        }
+        warnings
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {
@@ -243,40 +258,81 @@ impl Kind for Node {
     }
 }
 
-fn validate_taints(taints: &[Taint], path: &Path, errors: &mut Errors) {
+fn validate_taints(spec: &NodeSpec, errors: &mut Errors) {
+    // Upstream's path is below the metadata.
+    let path = Path::new("metadata.taints");
     let mut seen = BTreeSet::new();
-    for (index, taint) in taints.iter().enumerate() {
+    for (index, taint) in spec.taints.iter().flatten().enumerate() {
         let path = path.index(index);
         meta::validate_label_name(&taint.key, &path.child("key"), errors);
-        let wrong = names::label_value(taint.value.as_deref().unwrap_or_default());
+        let value = taint.value.as_deref().unwrap_or_default();
+        let wrong = names::label_value(value);
         if !wrong.is_empty() {
-            errors.invalid(&path.child("value"), &taint.value, wrong.join(";"));
+            errors.invalid(&path.child("value"), value, wrong.join(";"));
         }
         super::pod_spec::check_effect(&taint.effect, false, &path.child("effect"), errors);
         if !seen.insert((&taint.effect, &taint.key)) {
-            errors.duplicate_saying(&path, taint, "taints must be unique by key and effect pair");
+            let shown = Internal::fields([
+                ("Key", Internal::plain(&taint.key)),
+                ("Value", Internal::plain(&value)),
+                ("Effect", Internal::plain(&taint.effect)),
+                ("TimeAdded", Internal::plain(&taint.time_added)),
+            ]);
+            errors.duplicate_saying(&path, shown, "taints must be unique by key and effect pair");
         }
     }
 }
 
-fn validate_amounts(amounts: &BTreeMap<String, Text>, path: &Path, errors: &mut Errors) {
-    for (name, amount) in amounts {
-        let path = path.key(name);
-        super::pod_spec::resources::check_name(name, &path, errors);
-        super::pod_spec::resources::check_amount(name, amount, &path, errors);
+fn validate_status(node: &Node, errors: &mut Errors) {
+    let Some(status) = &node.status else { return };
+    for (field, amounts) in [
+        ("capacity", &status.capacity),
+        ("allocatable", &status.allocatable),
+    ] {
+        for (name, amount) in amounts.iter().flatten() {
+            let path = Path::new("status").child(field).child(name);
+            super::pod_spec::resources::check_amount(name, amount, &path, errors);
+        }
+    }
+    let features = status.declared_features.as_deref().unwrap_or_default();
+    let path = Path::new("status.declaredFeatures");
+    for (index, feature) in features.iter().enumerate() {
+        if feature.len() > names::MAX_SUBDOMAIN {
+            let detail = format!("invalid feature name {feature:?}: must be no more than 253 characters");
+            errors.invalid(&path.index(index), feature, detail);
+        } else if !is_feature(feature) {
+            let detail = format!(
+                "invalid feature name {feature:?}: must start with an UpperCamelCase segment, with subsequent segments \
+                 separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric \
+                 characters and slashes"
+            );
+            errors.invalid(&path.index(index), feature, detail);
+        }
+        if let Some(next) = features.get(index + 1) {
+            let at = path.index(index + 1);
+            match feature.cmp(next) {
+                std::cmp::Ordering::Equal => errors.duplicate(&at, next),
+                std::cmp::Ordering::Greater => {
+                    errors.invalid(&at, next, "list must be sorted alphabetically")
+                }
+                std::cmp::Ordering::Less => {}
+            }
+        }
     }
 }
 
-fn is_range(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else {
-        return false;
-    };
-    let Ok(length) = length.parse::<u8>() else {
-        return false;
-    };
-    match address.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(_)) => length <= 32,
-        Ok(std::net::IpAddr::V6(_)) => length <= 128,
-        Err(_) => false,
+/// `MyFeature`, `MyFeature/mySubFeature`.
+fn is_feature(name: &str) -> bool {
+    let alphanumeric = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.split('/').all(alphanumeric)
+}
+
+/// The range is the first of the ranges; who knows only the one field means both.
+fn agree_on_range(spec: &mut NodeSpec) {
+    let first = spec.pod_cidrs.as_ref().and_then(|ranges| ranges.first());
+    match spec.pod_cidr.as_deref().unwrap_or_default() {
+        "" => spec.pod_cidr = first.cloned(),
+        one if first.is_none_or(|first| first != one) => spec.pod_cidrs = Some(vec![one.into()]),
+        _ => {}
     }
 }

@@ -1,12 +1,16 @@
 //! PersistentVolume: storage that a claim can be bound to.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, VolumeNodeAffinity};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value};
 
 use super::persistent_volume_claim::{CLASS_ANNOTATION, check_access_modes, class_of, short_modes};
-use super::pod_spec::{resources, validate_node_selector};
+use super::persistent_volume_sources;
+use super::pod_spec::{renamed_to, resources, validate_node_selector, warn_of_fraction, warn_of_term};
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
@@ -15,7 +19,7 @@ use crate::quantity::{self, Quantity};
 use crate::same::{difference, same};
 
 /// The fields of a spec that say where the storage is.
-const SOURCES: [&str; 22] = [
+pub(super) const SOURCES: [&str; 22] = [
     "hostPath",
     "gcePersistentDisk",
     "awsElasticBlockStore",
@@ -39,6 +43,22 @@ const SOURCES: [&str; 22] = [
     "storageos",
     "csi",
 ];
+
+/// Sources that are no more.
+const DEAD_SOURCES: [(&str, &str); 8] = [
+    (
+        "photonPersistentDisk",
+        "deprecated in v1.11, non-functional in v1.16+",
+    ),
+    ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+    ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
+    ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
+    ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
+    ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
+    ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
+];
+const MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
 
 impl Kind for PersistentVolume {
     fn info() -> KindInfo {
@@ -162,7 +182,8 @@ impl Kind for PersistentVolume {
 
     fn validate(&self, errors: &mut Errors) {
         let spec = self.spec.clone().unwrap_or_default();
-        validate_spec(&spec, &Path::new("spec"), errors);
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        validate_spec(&spec, Some(name), &Path::new("spec"), errors);
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
@@ -171,28 +192,44 @@ impl Kind for PersistentVolume {
         }
     }
 
-    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
         let mut warnings = Vec::new();
-        let annotations = self.metadata.annotations.as_ref();
-        if annotations.is_some_and(|all| all.contains_key(CLASS_ANNOTATION)) {
-            warnings.push(format!(
-                "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
-            ));
+        for (key, message) in [
+            (
+                CLASS_ANNOTATION,
+                "deprecated since v1.8; use \"storageClassName\" attribute instead",
+            ),
+            (
+                MOUNT_OPTIONS,
+                "deprecated since v1.31; use \"mountOptions\" attribute instead",
+            ),
+        ] {
+            let annotations = self.metadata.annotations.as_ref();
+            if annotations.is_some_and(|all| all.contains_key(key)) {
+                warnings.push(format!("metadata.annotations[{key}]: {message}"));
+            }
         }
         let spec = self.spec.clone().unwrap_or_default();
         if spec.persistent_volume_reclaim_policy.as_deref() == Some("Recycle") {
             warnings.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".into());
         }
-        let size = spec.capacity.as_ref().and_then(|all| all.get("storage"));
-        if let Some(size) = size
-            && old.is_none()
-            && Quantity::of(size).milli_value() % 1000 != 0
-        {
-            warnings.push(format!(
-                "spec.capacity[storage]: fractional byte value {:?} is invalid, must be an integer",
-                size.0
-            ));
+        let required = spec
+            .node_affinity
+            .as_ref()
+            .and_then(|affinity| affinity.required.as_ref());
+        let terms = required.map(|required| required.node_selector_terms.as_slice());
+        for (index, term) in terms.unwrap_or_default().iter().enumerate() {
+            let at = Path::new("spec.nodeAffinity.required.nodeSelectorTerms").index(index);
+            warn_of_term(term, false, &at, &mut warnings);
         }
+        let given = sources(&spec);
+        for (source, message) in DEAD_SOURCES {
+            if given.contains_key(source) {
+                warnings.push(format!("spec.{source}: {message}"));
+            }
+        }
+        let size = spec.capacity.as_ref().and_then(|all| all.get("storage"));
+        warn_of_fraction(size, &Path::new("spec.capacity[storage]"), &mut warnings);
         warnings
     }
 
@@ -255,46 +292,69 @@ fn sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
     }
 }
 
-/// Checks a volume's spec.
-pub(crate) fn validate_spec(spec: &PersistentVolumeSpec, path: &Path, errors: &mut Errors) {
+/// Checks a volume's spec; without a `name` it is inline, in an attachment.
+pub(crate) fn validate_spec(
+    spec: &PersistentVolumeSpec,
+    name: Option<&str>,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    const NOT_INLINE: &str = "may not be specified in the context of inline volumes";
+    let inline = name.is_none();
+    if inline {
+        if spec.claim_ref.is_some() {
+            errors.forbidden(&path.child("claimRef"), NOT_INLINE);
+        }
+        if spec
+            .capacity
+            .as_ref()
+            .is_some_and(|capacity| !capacity.is_empty())
+        {
+            errors.forbidden(&path.child("capacity"), NOT_INLINE);
+        }
+        if spec.csi.is_none() {
+            errors.required(
+                &path.child("csi"),
+                "has to be specified in the context of inline volumes",
+            );
+        }
+    }
     let modes = spec.access_modes.as_deref().unwrap_or_default();
     if modes.is_empty() {
         errors.required(&path.child("accessModes"), "");
     }
     check_access_modes(modes, &path.child("accessModes"), errors);
-    let capacity = spec.capacity.clone().unwrap_or_default();
-    let at = path.child("capacity");
-    if capacity.is_empty() {
-        errors.required(&at, "");
-    }
-    if capacity.len() > 1 || (!capacity.is_empty() && !capacity.contains_key("storage")) {
-        errors.not_supported(&at, &capacity, &["storage"]);
-    }
-    for (name, amount) in &capacity {
-        let at = at.key(name);
-        resources::check_amount(name, amount, &at, errors);
-        if Quantity::of(amount) <= Quantity::ZERO {
-            errors.invalid(&at, &amount.0, "must be greater than zero");
-        }
+    if !inline {
+        validate_capacity(
+            &spec.capacity.clone().unwrap_or_default(),
+            &path.child("capacity"),
+            errors,
+        );
     }
     let policy = spec
         .persistent_volume_reclaim_policy
         .as_deref()
         .unwrap_or_default();
-    if !matches!(policy, "" | "Delete" | "Recycle" | "Retain") {
-        let at = path.child("persistentVolumeReclaimPolicy");
-        errors.not_supported(&at, policy, &["Delete", "Recycle", "Retain"]);
+    let at = path.child("persistentVolumeReclaimPolicy");
+    match policy {
+        "" | "Retain" => {}
+        _ if inline => errors.forbidden(&at, "may only be Retain in the context of inline volumes"),
+        "Delete" | "Recycle" => {}
+        other => errors.not_supported(&at, other, &["Delete", "Recycle", "Retain"]),
     }
-    if let Some(affinity) = &spec.node_affinity {
+    if inline && spec.node_affinity.is_some() {
+        errors.forbidden(&path.child("nodeAffinity"), NOT_INLINE);
+    } else if let Some(affinity) = &spec.node_affinity {
         let at = path.child("nodeAffinity.required");
         match &affinity.required {
             Some(required) => validate_node_selector(required, &at, errors),
             None => errors.required(&at, "must specify required node constraints"),
         }
     }
-    validate_sources(spec, path, errors);
+    persistent_volume_sources::validate(spec, &sources(spec), name.unwrap_or_default(), path, errors);
+    let cleaned = |text: &str| text.starts_with('/') && text.split('/').all(|part| matches!(part, "" | "."));
     if let Some(host) = &spec.host_path
-        && host.path == "/"
+        && cleaned(&host.path)
         && policy == "Recycle"
     {
         errors.forbidden(
@@ -302,93 +362,69 @@ pub(crate) fn validate_spec(spec: &PersistentVolumeSpec, path: &Path, errors: &m
             "may not be 'recycle' for a hostPath mount of '/'",
         );
     }
-    for (field, class) in [
-        ("storageClassName", &spec.storage_class_name),
-        ("volumeAttributesClassName", &spec.volume_attributes_class_name),
-    ] {
-        if let Some(class) = class.as_deref().filter(|name| !name.is_empty()) {
-            errors.invalid_each(&path.child(field), class, names::dns_subdomain(class, false));
+    if let Some(class) = spec.storage_class_name.as_deref().filter(|name| !name.is_empty()) {
+        let at = path.child("storageClassName");
+        if inline {
+            errors.forbidden(&at, NOT_INLINE);
+        } else {
+            errors.invalid_each(&at, class, names::dns_subdomain(class, false));
         }
     }
-    if spec.volume_attributes_class_name.as_deref() == Some("") {
-        errors.required(
-            &path.child("volumeAttributesClassName"),
-            "an empty string is disallowed",
-        );
+    let at = path.child("volumeMode");
+    match spec.volume_mode.as_deref() {
+        None | Some("Filesystem") => {}
+        Some(_) if inline => errors.forbidden(
+            &at,
+            "may not specify volumeMode other than Filesystem in the context of inline volumes",
+        ),
+        Some("Block") => {}
+        Some(other) => errors.not_supported(&at, other, &["Block", "Filesystem"]),
     }
-    let mode = spec.volume_mode.as_deref();
-    if let Some(mode) = mode.filter(|mode| !matches!(*mode, "Block" | "Filesystem")) {
-        errors.not_supported(&path.child("volumeMode"), mode, &["Block", "Filesystem"]);
+    if let Some(class) = spec.volume_attributes_class_name.as_deref() {
+        let at = path.child("volumeAttributesClassName");
+        if class.is_empty() {
+            errors.required(&at, "an empty string is disallowed");
+        } else {
+            errors.invalid_each(&at, class, names::dns_subdomain(class, false));
+        }
+        if spec.csi.is_none() {
+            errors.required(
+                &path.child("csi"),
+                "has to be specified when using volumeAttributesClassName",
+            );
+        }
     }
 }
 
-fn validate_sources(spec: &PersistentVolumeSpec, path: &Path, errors: &mut Errors) {
-    let given = sources(spec);
-    let mut found = SOURCES.into_iter().filter(|source| given.contains_key(*source));
-    if found.next().is_none() {
-        errors.required(path, "must specify a volume type");
+fn validate_capacity(capacity: &BTreeMap<String, Text>, path: &Path, errors: &mut Errors) {
+    if capacity.is_empty() {
+        errors.required(path, "");
     }
-    for extra in found {
-        errors.forbidden(&path.child(extra), "may not specify more than 1 volume type");
+    if capacity.len() > 1 || !capacity.contains_key("storage") {
+        errors.not_supported(path, capacity, &["storage"]);
     }
-    let backsteps = |text: &str| text.split('/').any(|part| part == "..");
-    if let Some(host) = &spec.host_path {
-        let at = path.child("hostPath.path");
-        if host.path.is_empty() {
-            errors.required(&at, "");
-        } else if backsteps(&host.path) {
-            errors.invalid(&at, &host.path, "must not contain '..'");
-        }
-    }
-    if let Some(nfs) = &spec.nfs {
-        if nfs.server.is_empty() {
-            errors.required(&path.child("nfs.server"), "");
-        }
-        if nfs.path.is_empty() {
-            errors.required(&path.child("nfs.path"), "");
-        } else if !nfs.path.starts_with('/') {
-            errors.invalid(&path.child("nfs.path"), &nfs.path, "must be an absolute path");
-        }
-    }
-    if let Some(local) = &spec.local {
-        let at = path.child("local.path");
-        if local.path.is_empty() {
-            errors.required(&at, "");
-        } else if backsteps(&local.path) {
-            errors.invalid(&at, &local.path, "must not contain '..'");
-        }
-        if spec.node_affinity.is_none() {
-            errors.required(&path.child("nodeAffinity"), "Local volume requires node affinity");
-        }
-    }
-    if let Some(csi) = &spec.csi {
-        super::pod_spec::check_driver(&csi.driver, &path.child("csi.driver"), errors);
-        if csi.volume_handle.is_empty() {
-            errors.required(&path.child("csi.volumeHandle"), "");
+    for (name, amount) in capacity {
+        let path = path.key(name);
+        resources::check_basic(amount, &path, errors);
+        if Quantity::of(amount) <= Quantity::ZERO {
+            errors.invalid(&path, &amount.0, "must be greater than zero");
         }
     }
 }
 
 fn validate_change(new: &PersistentVolume, old: &PersistentVolume, errors: &mut Errors) {
     let path = Path::new("spec");
-    let (spec, before) = (
+    let (mut spec, before) = (
         new.spec.clone().unwrap_or_default(),
         old.spec.clone().unwrap_or_default(),
     );
     // How a driver is told to grow a volume may be added; where the volume is may not change.
-    let located = |spec: &PersistentVolumeSpec| {
-        let mut located = PersistentVolumeSpec::default();
-        if let (Ok(Value::Object(mut all)), given) = (serde_json::to_value(&located), sources(spec)) {
-            all.extend(given);
-            located = serde_json::from_value(Value::Object(all)).unwrap_or_default();
-        }
-        if let Some(csi) = &mut located.csi {
-            csi.controller_expand_secret_ref = None;
-            csi.node_expand_secret_ref = None;
-        }
-        located
-    };
-    let (now, was) = (located(&spec), located(&before));
+    if let (Some(csi), Some(known)) = (&mut spec.csi, &before.csi)
+        && known.controller_expand_secret_ref.is_none()
+    {
+        csi.controller_expand_secret_ref = None;
+    }
+    let (now, was) = (sources(&spec), sources(&before));
     if !same(&now, &was) {
         errors.forbidden(
             &path.child("persistentvolumesource"),
@@ -398,18 +434,50 @@ fn validate_change(new: &PersistentVolume, old: &PersistentVolume, errors: &mut 
             ),
         );
     }
+    // Upstream's paths lack the spec.
     if spec.volume_mode != before.volume_mode {
-        errors.invalid(
-            &path.child("volumeMode"),
-            &spec.volume_mode,
-            crate::meta::IMMUTABLE,
-        );
+        let at = Path::new("volumeMode");
+        errors.invalid(&at, &spec.volume_mode, crate::meta::IMMUTABLE);
     }
-    if before.node_affinity.is_some() && !same(&spec.node_affinity, &before.node_affinity) {
+    if before.node_affinity.is_some() && !is_same_place(&spec, &before) {
         errors.invalid(
-            &path.child("nodeAffinity"),
+            &Path::new("nodeAffinity"),
             &spec.node_affinity,
-            crate::meta::IMMUTABLE,
+            "field is immutable, except for updating from beta label to GA",
         );
     }
+    if before.volume_attributes_class_name.is_some() && spec.volume_attributes_class_name.is_none() {
+        errors.forbidden(
+            &path.child("volumeAttributesClassName"),
+            "update from non-nil value to nil is forbidden",
+        );
+    }
+}
+
+/// Whether the volume is where it was; a label of nodes may be given the name that it has now.
+fn is_same_place(new: &PersistentVolumeSpec, old: &PersistentVolumeSpec) -> bool {
+    let mut old = old.node_affinity.clone();
+    let terms = |affinity: Option<&VolumeNodeAffinity>| {
+        let required = affinity.and_then(|affinity| affinity.required.as_ref());
+        required
+            .map(|required| required.node_selector_terms.clone())
+            .unwrap_or_default()
+    };
+    let wanted = terms(new.node_affinity.as_ref());
+    let known = old.as_mut().and_then(|affinity| affinity.required.as_mut());
+    let known = known.map(|required| required.node_selector_terms.iter_mut());
+    for (old, new) in known.into_iter().flatten().zip(&wanted) {
+        let lists = [
+            (&mut old.match_expressions, &new.match_expressions),
+            (&mut old.match_fields, &new.match_fields),
+        ];
+        for (old, new) in lists {
+            for (old, new) in old.iter_mut().flatten().zip(new.iter().flatten()) {
+                if renamed_to(&old.key) == Some(new.key.as_str()) {
+                    old.key.clone_from(&new.key);
+                }
+            }
+        }
+    }
+    same(&new.node_affinity, &old)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference, TypedObjectReference,
-    VolumeResourceRequirements,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus, TypedLocalObjectReference,
+    TypedObjectReference, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use serde_json::Value;
@@ -91,6 +91,13 @@ impl Kind for PersistentVolumeClaim {
         self.status = Some(Default::default());
         fill_in(self);
         if let Some(spec) = &mut self.spec {
+            drop_other_namespaces(spec);
+            // The older field takes only what it was made for.
+            let group = |source: &TypedLocalObjectReference| source.api_group.clone().unwrap_or_default();
+            spec.data_source = spec
+                .data_source
+                .take()
+                .filter(|source| is_old_source(&group(source), &source.kind));
             agree_on_source(spec);
         }
     }
@@ -101,11 +108,12 @@ impl Kind for PersistentVolumeClaim {
             return;
         }
         self.status.clone_from(&old.status);
-        // A class that was taken from the old annotation stays in the field, whatever an old client sends.
-        if let (Some(spec), Some(before)) = (&mut self.spec, &old.spec)
-            && before.data_source_ref.is_some()
-        {
-            agree_on_source(spec);
+        if let (Some(spec), Some(before)) = (&mut self.spec, &old.spec) {
+            drop_other_namespaces(spec);
+            // An old client knows only the older field.
+            if before.data_source_ref.is_some() {
+                agree_on_source(spec);
+            }
         }
     }
 
@@ -117,16 +125,7 @@ impl Kind for PersistentVolumeClaim {
         if target == Target::Main {
             return validate_change(self, old, errors);
         }
-        let status = self.status.clone().unwrap_or_default();
-        let path = Path::new("status");
-        for (field, amounts) in [
-            ("capacity", &status.capacity),
-            ("allocatedResources", &status.allocated_resources),
-        ] {
-            for (name, amount) in amounts.iter().flatten() {
-                resources::check_amount(name, amount, &path.child(field).key(name), errors);
-            }
-        }
+        validate_status(&self.status.clone().unwrap_or_default(), errors);
     }
 
     fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
@@ -230,24 +229,25 @@ fn agree_on_source(spec: &mut PersistentVolumeClaimSpec) {
                 namespace: None,
             });
         }
-        (None, Some(source)) if source.namespace.as_deref().unwrap_or_default().is_empty() => {
-            let known = matches!(
-                (
-                    source.api_group.as_deref().unwrap_or_default(),
-                    source.kind.as_str()
-                ),
-                ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
-            );
-            if known {
-                spec.data_source = Some(TypedLocalObjectReference {
-                    api_group: source.api_group.clone(),
-                    kind: source.kind.clone(),
-                    name: source.name.clone(),
-                });
-            }
+        (None, Some(source))
+            if source.namespace.as_deref().unwrap_or_default().is_empty()
+                && is_old_source(source.api_group.as_deref().unwrap_or_default(), &source.kind) =>
+        {
+            spec.data_source = Some(TypedLocalObjectReference {
+                api_group: source.api_group.clone(),
+                kind: source.kind.clone(),
+                name: source.name.clone(),
+            });
         }
         _ => {}
     }
+}
+
+fn is_old_source(group: &str, kind: &str) -> bool {
+    matches!(
+        (group, kind),
+        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+    )
 }
 
 /// Objects of other namespaces fill no claims: the feature is off.
@@ -279,15 +279,17 @@ pub(crate) fn warn(spec: &PersistentVolumeClaimSpec, path: &Path, warnings: &mut
 /// Checks the modes in which a volume is used.
 pub(crate) fn check_access_modes(modes: &[String], path: &Path, errors: &mut Errors) {
     let known = [
-        "ReadWriteOnce",
         "ReadOnlyMany",
         "ReadWriteMany",
+        "ReadWriteOnce",
         "ReadWriteOncePod",
     ];
     for mode in modes.iter().filter(|mode| !known.contains(&mode.as_str())) {
         errors.not_supported(path, mode, &known);
     }
-    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+    let one_pod = |mode: &String| mode == "ReadWriteOncePod";
+    let other = |mode: &String| known.contains(&mode.as_str()) && !one_pod(mode);
+    if modes.iter().any(one_pod) && modes.iter().any(other) {
         errors.forbidden(path, "may not use ReadWriteOncePod with other access modes");
     }
 }
@@ -298,18 +300,16 @@ pub(crate) fn validate_spec(spec: &PersistentVolumeClaimSpec, path: &Path, error
     if modes.is_empty() {
         errors.required(&path.child("accessModes"), "at least 1 access mode is required");
     }
-    check_access_modes(modes, &path.child("accessModes"), errors);
     if let Some(selector) = &spec.selector {
         selector::validate(selector, &path.child("selector"), errors);
     }
+    check_access_modes(modes, &path.child("accessModes"), errors);
     let requests = spec.resources.as_ref().and_then(|all| all.requests.as_ref());
     match requests.and_then(|requests| requests.get(STORAGE)) {
         None => errors.required(&path.child("resources").key(STORAGE), ""),
         Some(amount) => {
-            let at = path.child("resources").key(STORAGE);
-            resources::check_amount(STORAGE, amount, &at, errors);
             if Quantity::of(amount) <= Quantity::ZERO {
-                let at = path.child("resources.requests").key(STORAGE);
+                let at = path.child("resources").key(STORAGE);
                 errors.invalid(&at, &amount.0, "must be greater than zero");
             }
         }
@@ -379,17 +379,55 @@ fn validate_sources(spec: &PersistentVolumeClaimSpec, path: &Path, errors: &mut 
     let (Some(old), Some(new)) = (&spec.data_source, &spec.data_source_ref) else {
         return;
     };
-    let elsewhere = new.namespace.as_deref().is_some_and(|name| !name.is_empty());
-    let differ = (&old.api_group, &old.kind, &old.name) != (&new.api_group, &new.kind, &new.name);
-    if elsewhere {
-        errors.invalid(
-            path,
-            "may not be specified when dataSourceRef.namespace is specified",
-            "dataSource",
-        );
-    } else if differ {
-        errors.invalid(&path.child("dataSource"), old, "must match dataSourceRef");
+    if (&old.api_group, &old.kind, &old.name) != (&new.api_group, &new.kind, &new.name) {
+        let at = path.child("dataSource");
+        errors.invalid_as_a_whole(path, &format!("{at}: must match dataSourceRef"));
     }
+}
+
+/// How far a claim's growth has come.
+const GROWTH: [&str; 5] = [
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+];
+
+fn validate_status(status: &PersistentVolumeClaimStatus, errors: &mut Errors) {
+    let path = Path::new("status");
+    for (name, amount) in status.capacity.iter().flatten() {
+        resources::check_basic(amount, &path.child("capacity").key(name), errors);
+    }
+    let at = path.child("allocatedResourceStatus");
+    for (name, state) in status.allocated_resource_statuses.iter().flatten() {
+        check_resource(name, &at, errors);
+        if !GROWTH.contains(&state.as_str()) {
+            let mut known = GROWTH;
+            known.sort_unstable();
+            errors.not_supported(&at, name, &known);
+        }
+    }
+    let at = path.child("allocatedResources");
+    for (name, amount) in status.allocated_resources.iter().flatten() {
+        let found = errors.iter().len();
+        check_resource(name, &at, errors);
+        if errors.iter().len() == found {
+            resources::check_basic(amount, &at.key(name), errors);
+        }
+        if errors.iter().len() == found {
+            resources::check_amount(STORAGE, amount, &at.key(name), errors);
+        }
+    }
+}
+
+/// Of Kubernetes' own resources a claim has but one.
+fn check_resource(name: &str, path: &Path, errors: &mut Errors) {
+    let wrong = names::qualified_name(name);
+    if wrong.is_empty() && resources::is_native(name) && name != STORAGE {
+        errors.not_supported(path, name, &[STORAGE]);
+    }
+    errors.invalid_each(path, name, wrong);
 }
 
 fn storage(resources: Option<&VolumeResourceRequirements>) -> Option<&Text> {
@@ -409,19 +447,39 @@ fn validate_change(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim, err
     if !given(&kept.volume_name) {
         kept.volume_name.clone_from(&wanted.volume_name);
     }
-    if kept.storage_class_name.is_none() {
-        // A default class may be given to a claim that has none yet.
-        kept.storage_class_name.clone_from(&wanted.storage_class_name);
+    let annotated = |claim: &'_ PersistentVolumeClaim| {
+        let annotations = claim.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(CLASS_ANNOTATION)).cloned()
+    };
+    let (class, was_class) = (annotated(new), annotated(old));
+    let is_given_now = kept.storage_class_name.is_none() && wanted.storage_class_name.is_some();
+    // The class may move from the annotation to the field, and one that had none may be given the default one.
+    let moves = was_class.is_some()
+        && is_given_now
+        && wanted.storage_class_name == was_class
+        && (class.is_none() || class == was_class);
+    if moves {
+        wanted.storage_class_name = None;
+    } else {
+        let (class, was) = (class.unwrap_or_default(), was_class.clone().unwrap_or_default());
+        let at = Path::new("metadata.annotations").child(CLASS_ANNOTATION);
+        crate::meta::immutable(&class, &was, &at, errors);
+        if is_given_now && (was_class.is_none() || wanted.storage_class_name == was_class) {
+            wanted.storage_class_name = None;
+        }
     }
-    let phase = old.status.as_ref().and_then(|status| status.phase.as_deref());
-    let bound = phase == Some("Bound");
-    if bound && let (Some(all), Some(size)) = (&mut wanted.resources, storage(before.resources.as_ref())) {
-        let requests = all.requests.get_or_insert_default();
-        requests.insert(STORAGE.into(), size.clone());
+    let phase = new.status.as_ref().and_then(|status| status.phase.as_deref());
+    if phase == Some("Bound") {
+        let requests = wanted.resources.as_mut().and_then(|all| all.requests.as_mut());
+        if let (Some(requests), Some(size)) = (requests, storage(before.resources.as_ref())) {
+            requests.insert(STORAGE.into(), size.clone());
+        }
+        if wanted.volume_attributes_class_name.is_some() {
+            wanted
+                .volume_attributes_class_name
+                .clone_from(&kept.volume_attributes_class_name);
+        }
     }
-    wanted
-        .volume_attributes_class_name
-        .clone_from(&kept.volume_attributes_class_name);
     if !same(&wanted, &kept) {
         errors.forbidden(
             &path,
@@ -442,6 +500,19 @@ fn validate_change(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim, err
         // A growth that failed may be taken back, though not below what the volume has.
         if capacity.is_some_and(|capacity| Quantity::of(size) <= Quantity::of(capacity)) {
             errors.forbidden(&at, "field can not be less than status.capacity");
+        }
+    }
+    // Upstream's path lacks the spec.
+    let mode = Path::new("volumeMode");
+    crate::meta::immutable(&spec.volume_mode, &before.volume_mode, &mode, errors);
+    let at = path.child(CLASS);
+    if before.volume_attributes_class_name.is_some() {
+        match spec.volume_attributes_class_name.as_deref() {
+            None => errors.forbidden(&at, "update from non-nil value to nil is forbidden"),
+            Some("") if before.volume_attributes_class_name.as_deref() != Some("") => {
+                errors.forbidden(&at, "update from non-nil value to an empty string is forbidden");
+            }
+            Some(_) => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodIP, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
@@ -92,7 +92,7 @@ impl Kind for Pod {
 
     fn default(&mut self) {
         pod_spec::default_pod(self.spec.get_or_insert_default());
-        self.status.get_or_insert_default();
+        agree_on_address(self.status.get_or_insert_default());
     }
 
     fn prepare_for_create(&mut self) {
@@ -247,6 +247,18 @@ impl Kind for Pod {
             _ => None,
         }
         .unwrap_or_default()
+    }
+}
+
+/// The address is the first of the addresses; who knows only the one field means both.
+fn agree_on_address(status: &mut PodStatus) {
+    let first = status.pod_ips.as_ref().and_then(|ips| ips.first());
+    match status.pod_ip.as_deref().unwrap_or_default() {
+        "" => status.pod_ip = first.map(|first| first.ip.clone()),
+        one if first.is_none_or(|first| first.ip != one) => {
+            status.pod_ips = Some(vec![PodIP { ip: one.into() }]);
+        }
+        _ => {}
     }
 }
 

@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
+use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, ScopedResourceSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use serde_json::Value;
 
 use super::pod_spec::resources;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
-use crate::quantity::{self, Quantity};
-use crate::same::same;
+use crate::quantity;
 
 /// The scopes that a quota may have. Only pods have them, but for the last, which is of claims.
 const SCOPES: [&str; 7] = [
@@ -93,14 +92,6 @@ impl Kind for ResourceQuota {
                 let now = self.spec.as_ref().and_then(|spec| spec.scopes.clone());
                 errors.invalid(&Path::new("spec.scopes"), now, crate::meta::IMMUTABLE);
             }
-            let selector = |quota: &Self| quota.spec.as_ref().and_then(|spec| spec.scope_selector.clone());
-            if !same(&selector(self), &selector(old)) {
-                errors.invalid(
-                    &Path::new("spec.scopeSelector"),
-                    selector(self),
-                    crate::meta::IMMUTABLE,
-                );
-            }
             return;
         }
         let status = self.status.clone().unwrap_or_default();
@@ -135,64 +126,57 @@ fn check_amounts(amounts: Option<&BTreeMap<String, Text>>, path: &Path, errors: 
         let path = path.key(name);
         resources::check_quota_name(name, &path, errors);
         resources::check_amount(name, amount, &path, errors);
-        if name.starts_with("count/") && !Quantity::of(amount).is_whole() {
-            errors.invalid(&path, &amount.0, "must be an integer");
-        }
     }
 }
 
 /// Whether a quota of this resource may have this scope.
 fn fits(scope: &str, resource: &str) -> bool {
-    let counted = matches!(resource, "pods" | "count/pods");
-    let compute = counted
-        || matches!(resource, "cpu" | "memory")
-        || resource.starts_with("requests.") && !resource.contains("storage")
-        || resource.starts_with("limits.") && !resource.contains("ephemeral");
+    let counted = resource == "pods";
+    let compute = matches!(
+        resource,
+        "cpu" | "memory" | "limits.cpu" | "limits.memory" | "requests.cpu" | "requests.memory"
+    );
     match scope {
-        "BestEffort" => resource == "pods",
-        "VolumeAttributesClass" => {
-            matches!(resource, "persistentvolumeclaims" | "requests.storage")
-                || resource == "count/persistentvolumeclaims"
+        "BestEffort" => counted,
+        "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
+        scope if SCOPES.contains(&scope) => counted || compute,
+        _ => true,
+    }
+}
+
+/// Reports the resources that a scope does not fit.
+fn check_resources(
+    scope: &str,
+    spec: &ResourceQuotaSpec,
+    shown: impl serde::Serialize,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let hard = spec.hard.iter().flatten().map(|(name, _)| name);
+    for _ in hard.filter(|name| resources::is_standard_of_quotas(name) && !fits(scope, name)) {
+        errors.invalid(path, &shown, "unsupported scope applied to resource");
+    }
+}
+
+fn check_conflicts(all: &BTreeSet<&str>, spec: &ResourceQuotaSpec, path: &Path, errors: &mut Errors) {
+    for both in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+        if both.iter().all(|scope| all.contains(scope)) {
+            errors.invalid(path, &spec.scopes, "conflicting scopes");
         }
-        _ => compute,
     }
 }
 
 fn validate_scopes(spec: &ResourceQuotaSpec, path: &Path, errors: &mut Errors) {
-    let scopes = spec.scopes.as_deref().unwrap_or_default();
     let path = path.child("scopes");
-    check_scopes(scopes.iter().map(String::as_str), spec, scopes, &path, errors);
-}
-
-fn check_scopes<'a>(
-    scopes: impl Iterator<Item = &'a str>,
-    spec: &ResourceQuotaSpec,
-    shown: impl serde::Serialize + Copy,
-    path: &Path,
-    errors: &mut Errors,
-) {
-    let hard: Vec<&String> = spec.hard.iter().flatten().map(|(name, _)| name).collect();
-    let mut seen = BTreeSet::new();
+    let scopes = spec.scopes.as_deref().unwrap_or_default();
     for scope in scopes {
-        if !SCOPES.contains(&scope) {
-            errors.invalid(path, shown, "unsupported scope");
+        if !SCOPES.contains(&scope.as_str()) {
+            errors.invalid(&path, scopes, "unsupported scope");
         }
-        for resource in &hard {
-            if SCOPES.contains(&scope) && !fits(scope, resource) {
-                errors.invalid(
-                    path,
-                    shown,
-                    format!("unsupported scope applied to resource {resource:?}"),
-                );
-            }
-        }
-        seen.insert(scope);
+        check_resources(scope, spec, scopes, &path, errors);
     }
-    for both in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
-        if both.iter().all(|scope| seen.contains(scope)) {
-            errors.invalid(path, shown, "conflicting scopes");
-        }
-    }
+    let all = scopes.iter().map(String::as_str).collect();
+    check_conflicts(&all, spec, &path, errors);
 }
 
 fn validate_scope_selector(spec: &ResourceQuotaSpec, path: &Path, errors: &mut Errors) {
@@ -201,26 +185,20 @@ fn validate_scope_selector(spec: &ResourceQuotaSpec, path: &Path, errors: &mut E
     };
     let path = path.child("scopeSelector.matchExpressions");
     let all = selector.match_expressions.as_deref().unwrap_or_default();
-    check_scopes(
-        all.iter().map(|requirement| requirement.scope_name.as_str()),
-        spec,
-        all,
-        &path,
-        errors,
-    );
-    for (index, requirement) in all.iter().enumerate() {
-        let path = path.index(index);
+    for requirement in all {
         let values = requirement.values.as_deref().unwrap_or_default();
         let operator = requirement.operator.as_str();
         let scope = requirement.scope_name.as_str();
-        if !matches!(scope, "PriorityClass" | "VolumeAttributesClass")
-            && SCOPES.contains(&scope)
-            && operator != "Exists"
-        {
+        if !SCOPES.contains(&scope) {
+            errors.invalid(&path.child("scopeName"), scope, "unsupported scope");
+        }
+        check_resources(scope, spec, shown_selector(all), &path, errors);
+        let is_plain = SCOPES.contains(&scope) && !matches!(scope, "PriorityClass" | "VolumeAttributesClass");
+        if is_plain && operator != "Exists" {
             errors.invalid(
                 &path.child("operator"),
                 operator,
-                "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
+                "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
             );
         }
         match operator {
@@ -237,4 +215,23 @@ fn validate_scope_selector(spec: &ResourceQuotaSpec, path: &Path, errors: &mut E
             _ => errors.invalid(&path.child("operator"), operator, "not a valid selector operator"),
         }
     }
+    let scopes = all
+        .iter()
+        .map(|requirement| requirement.scope_name.as_str())
+        .collect();
+    check_conflicts(&scopes, spec, &path, errors);
+}
+
+fn shown_selector(all: &[ScopedResourceSelectorRequirement]) -> Internal {
+    let each: Vec<Internal> = all
+        .iter()
+        .map(|requirement| {
+            Internal::fields([
+                ("ScopeName", Internal::plain(&requirement.scope_name)),
+                ("Operator", Internal::plain(&requirement.operator)),
+                ("Values", Internal::plain(&requirement.values)),
+            ])
+        })
+        .collect();
+    Internal::fields([("MatchExpressions", Internal::Items(each))])
 }

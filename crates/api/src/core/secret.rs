@@ -97,6 +97,35 @@ impl Kind for Secret {
     }
 }
 
+/// What Go's decoder says of bytes that are no JSON object.
+fn wrong_with_object(bytes: &[u8]) -> Option<String> {
+    let kind = match serde_json::from_slice::<Value>(bytes) {
+        Ok(Value::Object(_) | Value::Null) => return None,
+        Ok(Value::Array(_)) => "array",
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+        Err(error) if error.is_eof() => return Some("unexpected end of JSON input".into()),
+        Err(error) => {
+            let before = bytes
+                .split(|&byte| byte == b'\n')
+                .take(error.line().saturating_sub(1));
+            let start: usize = before.map(|line| line.len() + 1).sum();
+            let found = bytes.get(start + error.column().saturating_sub(1));
+            let found = found.map_or(' ', |&byte| char::from(byte));
+            let starts = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+            let place = match starts {
+                Some(b'{') => "looking for beginning of object key string",
+                _ => "looking for beginning of value",
+            };
+            return Some(format!("invalid character '{found}' {place}"));
+        }
+    };
+    Some(format!(
+        "json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+    ))
+}
+
 trait TypeRules {
     fn validate_type(&self, errors: &mut Errors);
 }
@@ -109,8 +138,8 @@ impl TypeRules for Secret {
         let mut json = |key: &str| match value(key) {
             None => errors.required(&path.key(key), ""),
             Some(ByteString(bytes)) => {
-                if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-                    errors.invalid(&path.key(key), "<secret contents redacted>", error.to_string());
+                if let Some(wrong) = wrong_with_object(bytes) {
+                    errors.invalid(&path.key(key), "<secret contents redacted>", wrong);
                 }
             }
         };

@@ -290,7 +290,11 @@ impl Kind for Service {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        service_rules::validate(self, errors);
+        service_rules::validate(self, None, errors);
+    }
+
+    fn validate_changed(&self, old: &Self, errors: &mut Errors) {
+        service_rules::validate(self, Some(old), errors);
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {

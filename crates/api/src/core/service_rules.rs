@@ -1,14 +1,14 @@
 //! What a valid service is, and what an update may change of it (`ValidateService`).
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::address;
 use super::pod_spec::check_port;
 use super::service::{check_protocol, is_external, is_headless, needs_health_check, type_of};
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::kind::Target;
 use crate::meta;
 use crate::names;
@@ -16,6 +16,7 @@ use crate::names;
 const MAX_AFFINITY_SECONDS: i32 = 86_400;
 const ONCE: &str = "may not change once set";
 const ONE_EACH: &str = "may specify no more than one IP for each IP family";
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 
@@ -27,10 +28,12 @@ fn given(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
-/// Checks a service.
-pub(super) fn validate(service: &Service, errors: &mut Errors) {
+/// Checks a service; of what the old one had, addresses may stay as they were written.
+pub(super) fn validate(service: &Service, old: Option<&Service>, errors: &mut Errors) {
     let spec = service.spec.clone().unwrap_or_default();
+    let before = old.and_then(|old| old.spec.clone()).unwrap_or_default();
     let path = Path::new("spec");
+    validate_topology(service, errors);
     let (kind, headless) = (type_of(&spec), is_headless(&spec));
     let ports = slice(&spec.ports);
     if ports.is_empty() && !headless && kind != "ExternalName" {
@@ -58,10 +61,15 @@ pub(super) fn validate(service: &Service, errors: &mut Errors) {
     meta::validate_labels(spec.selector.as_ref(), &path.child("selector"), errors);
     validate_affinity(&spec, &path, errors);
     if kind != "ExternalName" {
-        validate_cluster_ips(&spec, &path, errors);
+        validate_cluster_ips(&spec, &before, &path, errors);
     }
     for (index, ip) in slice(&spec.external_ips).iter().enumerate() {
-        super::check_address(ip, &path.child("externalIPs").index(index), errors);
+        let path = path.child("externalIPs").index(index);
+        let found = errors.iter().len();
+        address::check(ip, slice(&before.external_ips), &path, errors);
+        if errors.iter().len() == found {
+            super::check_address(ip, &path, errors);
+        }
     }
     match kind {
         "" => errors.required(&path.child("type"), ""),
@@ -73,8 +81,23 @@ pub(super) fn validate(service: &Service, errors: &mut Errors) {
         ),
     }
     validate_numbers(ports, kind, &path.child("ports"), errors);
+    validate_ranges(service, old, &path, errors);
     validate_balancer(&spec, &path, errors);
     validate_policies(&spec, &path, errors);
+}
+
+/// The annotation for topology has an old and a new name.
+fn validate_topology(service: &Service, errors: &mut Errors) {
+    let annotation = |key: &str| service.metadata.annotations.as_ref().and_then(|all| all.get(key));
+    if let (Some(hints), Some(mode)) = (annotation(TOPOLOGY_HINTS), annotation(TOPOLOGY_MODE))
+        && hints != mode
+    {
+        errors.invalid(
+            &Path::new("metadata.annotations").key(TOPOLOGY_MODE),
+            mode,
+            format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified"),
+        );
+    }
 }
 
 fn validate_external_name(spec: &ServiceSpec, path: &Path, errors: &mut Errors) {
@@ -160,7 +183,7 @@ fn validate_affinity(spec: &ServiceSpec, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_cluster_ips(spec: &ServiceSpec, path: &Path, errors: &mut Errors) {
+fn validate_cluster_ips(spec: &ServiceSpec, before: &ServiceSpec, path: &Path, errors: &mut Errors) {
     let (ips, families) = (slice(&spec.cluster_ips), slice(&spec.ip_families));
     let (ips_path, families_path) = (path.child("clusterIPs"), path.child("ipFamilies"));
     match (given(&spec.cluster_ip), ips.first()) {
@@ -193,9 +216,10 @@ fn validate_cluster_ips(spec: &ServiceSpec, path: &Path, errors: &mut Errors) {
                 valid = false;
                 errors.invalid(&ips_path, ips, "'None' must be the first and only value");
             }
-        } else if ip.parse::<IpAddr>().is_err() {
-            valid = false;
-            errors.invalid(&ips_path.index(index), ip, names::NOT_AN_ADDRESS);
+        } else {
+            let found = errors.iter().len();
+            address::check(ip, slice(&before.cluster_ips), &ips_path.index(index), errors);
+            valid &= errors.iter().len() == found;
         }
     }
     if ips.len() > 2 {
@@ -226,50 +250,90 @@ fn validate_cluster_ips(spec: &ServiceSpec, path: &Path, errors: &mut Errors) {
 }
 
 /// Ports and node ports are unique together with their protocols.
-fn validate_numbers(ports: &[ServicePort], kind: &str, path: &Path, errors: &mut Errors) {
-    let (mut numbers, mut node_numbers) = (BTreeSet::new(), BTreeSet::new());
-    for (index, port) in ports.iter().enumerate() {
-        let path = path.index(index);
-        let protocol = port.protocol.as_deref().unwrap_or_default();
-        if let Some(number) = port.node_port.filter(|&number| number != 0) {
-            if kind == "ClusterIP" {
-                errors.forbidden(
-                    &path.child("nodePort"),
-                    "may not be used when `type` is 'ClusterIP'",
-                );
-            } else if !node_numbers.insert((protocol, number)) {
-                errors.duplicate(&path.child("nodePort"), number);
-            }
+fn validate_numbers(ports: &[ServicePort], kind: &str, all: &Path, errors: &mut Errors) {
+    let node_ports = || {
+        let given = |port: &ServicePort| port.node_port.filter(|&number| number != 0);
+        ports
+            .iter()
+            .enumerate()
+            .filter_map(move |(index, port)| Some((index, port.protocol.as_deref(), given(port)?)))
+    };
+    if kind == "ClusterIP" {
+        for (index, _, _) in node_ports() {
+            errors.forbidden(
+                &all.index(index).child("nodePort"),
+                "may not be used when `type` is 'ClusterIP'",
+            );
         }
-        if !numbers.insert((protocol, port.port)) {
-            let bare = ServicePort {
-                port: port.port,
-                protocol: port.protocol.clone(),
-                ..Default::default()
-            };
-            errors.duplicate(&path, bare);
+    }
+    let mut seen = BTreeSet::new();
+    for (index, protocol, number) in node_ports() {
+        if !seen.insert((protocol, number)) {
+            errors.duplicate(&all.index(index).child("nodePort"), number);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        if !seen.insert((&port.protocol, port.port)) {
+            let key = Internal::fields([
+                ("Name", Internal::plain(&"")),
+                ("Protocol", Internal::plain(&port.protocol)),
+                ("AppProtocol", Internal::optional(None)),
+                ("Port", Internal::plain(&port.port)),
+                ("TargetPort", Internal::plain(&0)),
+                ("NodePort", Internal::plain(&0)),
+            ]);
+            errors.duplicate(&all.index(index), key);
+        }
+    }
+}
+
+/// Checks whom the balancer lets in; the annotation is from before the field. White space around a range is allowed.
+fn validate_ranges(service: &Service, old: Option<&Service>, path: &Path, errors: &mut Errors) {
+    const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
+    let ranges = |service: &Service| -> Vec<String> {
+        let spec = service.spec.as_ref();
+        let ranges = spec.and_then(|spec| spec.load_balancer_source_ranges.as_deref());
+        let trimmed = ranges
+            .unwrap_or_default()
+            .iter()
+            .map(|range| range.trim().to_string());
+        trimmed.collect()
+    };
+    let balanced = service
+        .spec
+        .as_ref()
+        .is_some_and(|spec| type_of(spec) == "LoadBalancer");
+    let given = ranges(service);
+    if !given.is_empty() {
+        let path = path.child("LoadBalancerSourceRanges");
+        if !balanced {
+            errors.forbidden(&path, ONLY);
+        }
+        let kept = old.map(ranges).unwrap_or_default();
+        for (index, range) in given.iter().enumerate() {
+            address::check_range(range, &kept, &path.index(index), errors);
+        }
+        return;
+    }
+    let annotation = |service: &'_ Service| {
+        let annotations = service.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(SOURCE_RANGES)).cloned()
+    };
+    let Some(text) = annotation(service) else { return };
+    let path = Path::new("metadata.annotations").key(SOURCE_RANGES);
+    if !balanced {
+        errors.forbidden(&path, ONLY);
+    }
+    if old.and_then(annotation).as_ref() != Some(&text) && !text.trim().is_empty() {
+        for range in text.trim().split(',') {
+            address::check_range(range.trim(), &[], &path, errors);
         }
     }
 }
 
 fn validate_balancer(spec: &ServiceSpec, path: &Path, errors: &mut Errors) {
     let balanced = type_of(spec) == "LoadBalancer";
-    let ranges = slice(&spec.load_balancer_source_ranges);
-    if !ranges.is_empty() {
-        let path = path.child("LoadBalancerSourceRanges");
-        if !balanced {
-            errors.forbidden(&path, "may only be used when `type` is 'LoadBalancer'");
-        }
-        for (index, range) in ranges.iter().enumerate() {
-            if !is_range(range.trim()) {
-                errors.invalid(
-                    &path.index(index),
-                    range,
-                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-                );
-            }
-        }
-    }
     if spec.allocate_load_balancer_node_ports.is_some() && !balanced {
         errors.forbidden(
             &path.child("allocateLoadBalancerNodePorts"),
@@ -283,17 +347,6 @@ fn validate_balancer(spec: &ServiceSpec, path: &Path, errors: &mut Errors) {
         } else {
             errors.forbidden(&path, "may only be used when `type` is 'LoadBalancer'");
         }
-    }
-}
-
-fn is_range(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else {
-        return false;
-    };
-    match (address.parse::<IpAddr>(), length.parse::<u8>()) {
-        (Ok(IpAddr::V4(_)), Ok(length)) => length <= 32,
-        (Ok(IpAddr::V6(_)), Ok(length)) => length <= 128,
-        _ => false,
     }
 }
 
@@ -349,7 +402,7 @@ pub(super) fn validate_update(new: &Service, old: &Service, target: Target, erro
         old.spec.clone().unwrap_or_default(),
     );
     if target != Target::Main {
-        return validate_status(new, &spec, errors);
+        return validate_status(new, old, &spec, errors);
     }
     let path = Path::new("spec");
     if type_of(&spec) != "ExternalName" && type_of(&before) != "ExternalName" {
@@ -373,56 +426,86 @@ fn validate_ip_changes(new: &ServiceSpec, old: &ServiceSpec, path: &Path, errors
     if was_headless && is_now {
         return;
     }
-    changed(
-        slice(&new.cluster_ips),
-        slice(&old.cluster_ips),
-        new,
-        &path.child("clusterIPs"),
-        "clusterIP",
-        errors,
-    );
-    if was_headless == is_now {
-        changed(
-            slice(&new.ip_families),
-            slice(&old.ip_families),
-            new,
-            &path.child("ipFamilies"),
-            "ipFamily",
-            errors,
-        );
-    }
-}
-
-/// The first of two lists never changes; a second may be added, or given up by asking for a single stack.
-fn changed(new: &[String], old: &[String], spec: &ServiceSpec, path: &Path, what: &str, errors: &mut Errors) {
-    if old.len() > new.len() {
-        if new.is_empty() {
-            errors.invalid(&path.index(0), new, format!("primary {what} can not be unset"));
-        }
-        if new.len() == 1 && spec.ip_family_policy.as_deref() != Some("SingleStack") {
+    let (ips, before) = (slice(&new.cluster_ips), slice(&old.cluster_ips));
+    let at = path.child("clusterIPs");
+    let is_single = new.ip_family_policy.as_deref() == Some("SingleStack");
+    let release = |what: &str, errors: &mut Errors| {
+        if !is_single {
             errors.invalid(
-                &Path::new("spec.ipFamilyPolicy"),
-                &spec.ip_family_policy,
+                &path.child("ipFamilyPolicy"),
+                &new.ip_family_policy,
                 format!("must be set to 'SingleStack' when releasing the secondary {what}"),
             );
         }
+    };
+    if before.len() == ips.len() {
+        for (index, _) in ips
+            .iter()
+            .zip(before)
+            .enumerate()
+            .filter(|(_, (new, old))| new != old)
+        {
+            errors.invalid(&at.index(index), ips, ONCE);
+        }
+    } else {
+        if ips.is_empty() {
+            errors.invalid(&at.index(0), ips, "primary clusterIP can not be unset");
+        }
+        if ips
+            .first()
+            .zip(before.first())
+            .is_some_and(|(new, old)| new != old)
+        {
+            errors.invalid(&at.index(0), ips, ONCE);
+        }
+        if before.len() > ips.len() && ips.len() == 1 {
+            release("clusterIP", errors);
+        }
     }
-    let compared = if old.len() == new.len() { old.len() } else { 1 };
-    for (index, (new_value, old_value)) in new.iter().zip(old).take(compared).enumerate() {
-        if new_value != old_value {
-            errors.invalid(&path.index(index), new, ONCE);
+    // A headless service may change its families.
+    if was_headless || is_now {
+        return;
+    }
+    let (families, before) = (slice(&new.ip_families), slice(&old.ip_families));
+    let at = path.child("ipFamilies").index(0);
+    if before.len() == families.len() {
+        for _ in families.iter().zip(before).filter(|(new, old)| new != old) {
+            errors.invalid(&at, families, ONCE);
+        }
+    } else {
+        let released = before.len() > families.len();
+        if released && ips.is_empty() {
+            errors.invalid(&at, families, "primary ipFamily can not be unset");
+        }
+        if families
+            .first()
+            .zip(before.first())
+            .is_some_and(|(new, old)| new != old)
+        {
+            errors.invalid(&at, ips, ONCE);
+        }
+        if released && families.len() == 1 {
+            release("ipFamily", errors);
         }
     }
 }
 
-fn validate_status(service: &Service, spec: &ServiceSpec, errors: &mut Errors) {
+fn ingress_of(service: &Service) -> &[LoadBalancerIngress] {
     let balancer = service
         .status
         .as_ref()
         .and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer
+    balancer
         .map(|balancer| slice(&balancer.ingress))
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+fn validate_status(service: &Service, old: &Service, spec: &ServiceSpec, errors: &mut Errors) {
+    let ingress = ingress_of(service);
+    let kept: Vec<String> = ingress_of(old)
+        .iter()
+        .filter_map(|ingress| ingress.ip.clone())
+        .collect();
     let path = Path::new("status.loadBalancer.ingress");
     if !ingress.is_empty() && type_of(spec) != "LoadBalancer" {
         return errors.forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'");
@@ -430,10 +513,8 @@ fn validate_status(service: &Service, spec: &ServiceSpec, errors: &mut Errors) {
     for (index, ingress) in ingress.iter().enumerate() {
         let path = path.index(index);
         let ip = given(&ingress.ip);
-        if let Some(ip) = ip
-            && ip.parse::<IpAddr>().is_err()
-        {
-            errors.invalid(&path.child("ip"), ip, names::NOT_AN_ADDRESS);
+        if let Some(ip) = ip {
+            address::check(ip, &kept, &path.child("ip"), errors);
         }
         match (ip, ingress.ip_mode.as_deref()) {
             (Some(_), None) => errors.required(&path.child("ipMode"), "must be specified when `ip` is set"),
@@ -449,7 +530,7 @@ fn validate_status(service: &Service, spec: &ServiceSpec, errors: &mut Errors) {
             for message in names::dns_subdomain(name, false) {
                 errors.invalid(&path.child("hostname"), name, message);
             }
-            if name.parse::<IpAddr>().is_ok() {
+            if address::parse_sloppily(name).is_some() {
                 errors.invalid(
                     &path.child("hostname"),
                     name,
@@ -480,8 +561,14 @@ pub(super) fn warnings(service: &Service) -> Vec<String> {
     let balancer = given(&spec.load_balancer_ip);
     let external = slice(&spec.external_ips);
     let path = Path::new("spec");
-    warnings.extend(unusual_forms(&path.child("clusterIPs"), slice(&spec.cluster_ips)));
-    if kind == "ClusterIP" && is_headless(spec) {
+    let unusual = |field: &str, addresses: &[String]| -> Vec<String> {
+        let each = addresses.iter().enumerate();
+        each.filter_map(|(index, ip)| address::warning(&path.child(field).index(index), ip))
+            .collect()
+    };
+    let headless = kind == "ClusterIP" && spec.cluster_ip.as_deref() == Some("None");
+    warnings.extend(unusual("clusterIPs", slice(&spec.cluster_ips)));
+    if headless {
         let affinity = spec.session_affinity.as_deref() != Some("None");
         for (field, ignored) in [
             ("loadBalancerIP", balancer.is_some()),
@@ -493,8 +580,12 @@ pub(super) fn warnings(service: &Service) -> Vec<String> {
             }
         }
     }
-    warnings.extend(unusual_forms(&path.child("externalIPs"), external));
-    warnings.extend(balancer.and_then(|ip| unusual_form(&path.child("loadBalancerIP"), ip)));
+    warnings.extend(unusual("externalIPs", external));
+    if !external.is_empty() && !headless && kind != "ExternalName" {
+        warnings
+            .push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".into());
+    }
+    warnings.extend(balancer.and_then(|ip| address::warning(&path.child("loadBalancerIP"), ip)));
     if kind == "ExternalName" && !external.is_empty() {
         warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".into());
     }
@@ -506,28 +597,4 @@ pub(super) fn warnings(service: &Service) -> Vec<String> {
             .push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".into());
     }
     warnings
-}
-
-fn unusual_forms(path: &Path, addresses: &[String]) -> Vec<String> {
-    let each = addresses.iter().enumerate();
-    each.filter_map(|(index, address)| unusual_form(&path.index(index), address))
-        .collect()
-}
-
-/// What is said of an address that is not written the way everyone writes it.
-pub(crate) fn unusual_form(path: &Path, address: &str) -> Option<String> {
-    let IpAddr::V6(parsed) = address.parse().ok()? else {
-        return None;
-    };
-    if let Some(mapped) = parsed.to_ipv4_mapped() {
-        return Some(format!(
-            "{path}: non-standard IP address {address:?} will be considered invalid in a future Kubernetes release: \
-             use {:?}",
-            mapped.to_string()
-        ));
-    }
-    let canonical = parsed.to_string();
-    (canonical != address).then(|| {
-        format!("{path}: IPv6 address {address:?} should be in RFC 5952 canonical format ({canonical:?})")
-    })
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use serde_json::Value;
 
 use crate::cell;
-use crate::core::{check_address, unusual_form};
+use crate::core::{address, check_address};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Target, age};
 use crate::meta;
@@ -127,8 +127,8 @@ impl Kind for EndpointSlice {
         }
         for (index, endpoint) in self.endpoints.iter().flatten().enumerate() {
             let path = Path::new("endpoints").index(index).child("addresses");
-            for (index, address) in endpoint.addresses.iter().enumerate() {
-                warnings.extend(unusual_form(&path.index(index), address));
+            for (index, text) in endpoint.addresses.iter().enumerate() {
+                warnings.extend(address::warning(&path.index(index), text));
             }
         }
         warnings

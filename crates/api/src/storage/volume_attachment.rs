@@ -88,7 +88,7 @@ impl Kind for VolumeAttachment {
             ),
             (_, None) => {}
             (_, Some(inline)) => {
-                persistent_volume::validate_spec(inline, &source.child("inlineVolumeSpec"), errors);
+                persistent_volume::validate_spec(inline, None, &source.child("inlineVolumeSpec"), errors);
             }
         }
         let node = &spec.node_name;

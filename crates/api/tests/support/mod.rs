@@ -69,9 +69,9 @@ pub(crate) fn update(kind: &str, old: Value, new: Value, target: Target) -> (Val
     }
     strategy.prepare_for_update(new.as_mut(), old.as_ref(), target);
     let mut errors = Errors::new();
-    meta::validate_update(new.metadata(), old.metadata(), &mut errors);
+    meta::validate_update(strategy.info(), new.metadata(), old.metadata(), &mut errors);
     if target == Target::Main {
-        strategy.validate(new.as_ref(), &mut errors);
+        strategy.validate_changed(new.as_ref(), old.as_ref(), &mut errors);
     }
     strategy.validate_update(new.as_ref(), old.as_ref(), target, &mut errors);
     (

@@ -577,9 +577,9 @@ impl Resource {
         carry_over(new.metadata_mut(), old.metadata());
         strategy.prepare_for_update(new, old, request.target);
         let mut errors = Errors::new();
-        meta::validate_update(new.metadata(), old.metadata(), &mut errors);
+        meta::validate_update(strategy.info(), new.metadata(), old.metadata(), &mut errors);
         if request.target == Target::Main {
-            strategy.validate(new, &mut errors);
+            strategy.validate_changed(new, old, &mut errors);
         }
         strategy.validate_update(new, old, request.target, &mut errors);
         if errors.is_empty() {

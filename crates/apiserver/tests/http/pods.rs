@@ -61,6 +61,88 @@ async fn a_pod_is_bound_once() {
 }
 
 #[tokio::test]
+async fn ephemeral_containers_are_added_to_a_pod_that_runs() {
+    let server = Server::start().await.with_default_account().await;
+    let client = server.local();
+    post(&client, PODS, &pod("p")).await;
+    post(&client, &format!("{PODS}/p/binding"), &binding("p", "n1")).await;
+    let path = format!("{PODS}/p/ephemeralcontainers");
+    let debugger =
+        |name: &str| json!({ "spec": { "ephemeralContainers": [{ "name": name, "image": "busybox" }] } });
+    let added = patch(&client, &path, "strategic-merge-patch", &debugger("debug")).await;
+    assert_eq!(added.status, 200, "{}", added.text());
+    let mut read = get(&client, &path).await.json();
+    assert_eq!(read["spec"]["ephemeralContainers"][0]["name"], "debug");
+    assert_eq!(
+        read["spec"]["ephemeralContainers"][0]["imagePullPolicy"],
+        "Always"
+    );
+    assert_eq!(read["metadata"]["generation"], 2);
+    // Nothing else is written this way, and nothing is taken away.
+    read["metadata"]["labels"] = json!({ "a": "b" });
+    read["spec"]["ephemeralContainers"] = json!([
+        { "name": "debug", "image": "another" },
+    ]);
+    let written = put(&client, &path, &read).await;
+    assert_eq!(written.failure().0, 422, "{}", written.text());
+    assert!(
+        written.text().contains("may not be changed"),
+        "{}",
+        written.text()
+    );
+    let mut read = get(&client, &format!("{PODS}/p")).await.json();
+    let all = read["spec"]["ephemeralContainers"].as_array_mut().unwrap();
+    all.push(json!({ "name": "more", "image": "busybox" }));
+    read["metadata"]["labels"] = json!({ "a": "b" });
+    let written = put(&client, &path, &read).await;
+    assert_eq!(written.status, 200, "{}", written.text());
+    let read = get(&client, &format!("{PODS}/p")).await.json();
+    assert_eq!(read["spec"]["ephemeralContainers"].as_array().unwrap().len(), 2);
+    assert_ne!(read["metadata"]["labels"]["a"], "b");
+    let none = json!({ "spec": { "ephemeralContainers": [{ "$patch": "delete", "name": "debug" }] } });
+    let removed = patch(&client, &path, "strategic-merge-patch", &none).await;
+    assert_eq!(
+        removed.failure(),
+        (
+            422,
+            "Pod \"p\" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not \
+             be removed\n"
+                .into()
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_resize_changes_what_a_pod_asks_for() {
+    let server = Server::start().await.with_default_account().await;
+    let client = server.local();
+    let mut made = pod("p");
+    made["spec"]["containers"][0]["resources"] = json!({ "requests": { "cpu": "1" } });
+    assert_eq!(post(&client, PODS, &made).await.status, 201);
+    let name = made["spec"]["containers"][0]["name"].clone();
+    let path = format!("{PODS}/p/resize");
+    let asking =
+        |resources: Value| json!({ "spec": { "containers": [{ "name": name, "resources": resources }] } });
+    let more = asking(json!({ "requests": { "cpu": "2" } }));
+    let refused = patch(&client, &format!("{PODS}/p"), "strategic-merge-patch", &more).await;
+    assert_eq!(refused.failure().0, 422, "{}", refused.text());
+    let resized = patch(&client, &path, "strategic-merge-patch", &more).await;
+    assert_eq!(resized.status, 200, "{}", resized.text());
+    let read = get(&client, &path).await.json();
+    assert_eq!(read["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
+    assert_eq!(read["metadata"]["generation"], 2);
+    let gone = asking(json!({ "requests": { "cpu": null } }));
+    let refused = patch(&client, &path, "strategic-merge-patch", &gone).await;
+    assert_eq!(refused.failure().0, 422);
+    assert!(
+        refused
+            .text()
+            .contains("Pod QOS Class may not change as a result of resizing")
+    );
+    assert!(refused.text().contains("resource requests cannot be removed"));
+}
+
+#[tokio::test]
 async fn a_deployment_is_scaled() {
     let server = Server::start().await;
     let client = server.local();

@@ -28,7 +28,7 @@ pub(crate) fn is_extended(name: &str) -> bool {
 }
 
 /// Whether more of it may be promised than there is.
-fn is_overcommittable(name: &str) -> bool {
+pub(crate) fn is_overcommittable(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
@@ -85,13 +85,15 @@ pub(crate) fn check_container_name(name: &str, path: &Path, errors: &mut Errors)
     }
 }
 
+/// Whether a quota may limit a resource of this name, which is one of Kubernetes' own.
+pub(crate) fn is_standard_of_quotas(name: &str) -> bool {
+    is_standard(name) && name != "storage"
+}
+
 /// Checks the name of a resource that a quota may limit.
 pub(crate) fn check_quota_name(name: &str, path: &Path, errors: &mut Errors) {
     check_name(name, path, errors);
-    let standard = is_standard(name) && !matches!(name, "storage")
-        || name.starts_with("requests.")
-        || name.starts_with("hugepages-");
-    if !name.contains('/') && !standard && names::qualified_name(name).is_empty() {
+    if !name.contains('/') && !is_standard_of_quotas(name) {
         errors.invalid(path, name, "must be a standard resource for quota");
     }
 }
@@ -128,6 +130,14 @@ fn check_pages(name: &str, amount: &Text, path: &Path, errors: &mut Errors) {
     if page.is_zero() || Quantity::of(amount).nanos() % page.nanos() != 0 {
         let detail = format!("{} is not positive integer multiple of {name}", amount.0);
         errors.invalid(path, &amount.0, detail);
+    }
+}
+
+/// Checks an amount that an object has, and does not ask for.
+pub(crate) fn check_basic(amount: &Text, path: &Path, errors: &mut Errors) {
+    let value = Quantity::of(amount).value();
+    if value < 0 {
+        errors.invalid(path, value, "must be a valid resource quantity");
     }
 }
 

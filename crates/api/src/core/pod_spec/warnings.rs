@@ -53,6 +53,12 @@ const DEAD_ANNOTATIONS: [(&str, &str); 3] = [
 ];
 const NO_SELECTOR: &str = "a null labelSelector results in matching no pod";
 
+/// The name that a node label has now.
+pub(crate) fn renamed_to(label: &str) -> Option<&'static str> {
+    let (_, new, _) = RENAMED_LABELS.iter().find(|(old, ..)| *old == label)?;
+    Some(new)
+}
+
 /// The warning about a node label that has another name now.
 pub(crate) fn renamed(label: &str) -> Option<String> {
     let (_, new, since) = RENAMED_LABELS.iter().find(|(old, ..)| *old == label)?;

@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::{HostPathVolumeSource, ImageVolumeSource, Volume
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use self::files::{check_mode, validate_downward_file, validate_items, validate_projected};
-pub(crate) use self::storage::check_driver;
-use self::storage::validate_azure_disk;
+pub(crate) use self::storage::{check_driver, check_storage_os, is_iqn};
 use self::storage::{
-    validate_cinder, validate_disk, validate_fc, validate_iscsi, validate_quobyte, validate_storage_os,
+    validate_azure_disk, validate_cinder, validate_disk, validate_fc, validate_iscsi, validate_quobyte,
+    validate_storage_os,
 };
 use super::{Owner, given, invalid_each, slice};
 use crate::field::{Errors, Path};
@@ -73,6 +73,26 @@ pub(super) fn validate<'v>(
     valid
 }
 
+/// The path under which a source's own fields are reported: upstream has two spellings of some.
+fn checked_name(source: &'static str) -> &'static str {
+    if source == "gcePersistentDisk" {
+        "persistentDisk"
+    } else {
+        source
+    }
+}
+
+/// Checks a source that persistent volumes have as well, in the same form.
+pub(crate) fn validate_shared_source(volume: &Volume, path: &Path, errors: &mut Errors) {
+    let source = Source {
+        volume,
+        pod_name: None,
+    };
+    for (name, check) in source.sources() {
+        check(&path.child(checked_name(name)), errors);
+    }
+}
+
 struct Source<'a> {
     volume: &'a Volume,
     pod_name: Option<&'a str>,
@@ -85,17 +105,15 @@ impl<'a> Source<'a> {
         let mut count = 0;
         for (name, check) in self.sources() {
             count += 1;
-            // Upstream has two spellings of some.
-            let (one_too_many, checked) = match name {
-                "gcePersistentDisk" => (name, "persistentDisk"),
-                "cephfs" => ("cephFS", name),
-                "downwardAPI" => ("downwarAPI", name),
-                name => (name, name),
+            let one_too_many = match name {
+                "cephfs" => "cephFS",
+                "downwardAPI" => "downwarAPI",
+                name => name,
             };
             if count > 1 {
                 errors.forbidden(&path.child(one_too_many), MORE_THAN_ONE);
             } else {
-                check(&path.child(checked), errors);
+                check(&path.child(checked_name(name)), errors);
             }
         }
         if count == 0 {
@@ -423,7 +441,7 @@ fn validate_template_metadata(metadata: &ObjectMeta, path: &Path, errors: &mut E
     }
 }
 
-pub(crate) fn validate_host_path(source: &HostPathVolumeSource, path: &Path, errors: &mut Errors) {
+fn validate_host_path(source: &HostPathVolumeSource, path: &Path, errors: &mut Errors) {
     const TYPES: &[&str] = &[
         "",
         "BlockDevice",

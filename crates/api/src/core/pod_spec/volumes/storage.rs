@@ -45,7 +45,7 @@ fn check_iqn(name: &str, path: &Path, errors: &mut Errors) {
 }
 
 /// `iqn.2001-04.com.example:storage`, `eui.` and 16 letters or digits, or `naa.` and 32.
-pub(super) fn is_iqn(name: &str) -> bool {
+pub(crate) fn is_iqn(name: &str) -> bool {
     let alphanumeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     // The character behind the prefix may be any.
     let behind = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.get(1..));
@@ -167,7 +167,7 @@ pub(super) fn validate_cinder(source: &CinderVolumeSource, path: &Path, errors: 
     }
 }
 
-pub(crate) fn validate_azure_disk(source: &AzureDiskVolumeSource, path: &Path, errors: &mut Errors) {
+pub(super) fn validate_azure_disk(source: &AzureDiskVolumeSource, path: &Path, errors: &mut Errors) {
     const MANAGED: &str =
         "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}";
     const BLOB: &str = "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd";
