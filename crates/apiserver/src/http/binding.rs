@@ -17,7 +17,7 @@ pub(crate) async fn pod(mut call: Call) -> ApiResult<Response> {
     let mut options = options::write(&call.query, "CreateOptions", &call.user)?;
     // Nobody comes to own what a binding sets.
     options.field_manager = None;
-    let binding = read(&mut call).await?;
+    let binding: Binding = call.read_posted().await?;
     let name = call.info.path_name().to_string();
     if binding.metadata.name.as_deref().is_some_and(|its| its != name) {
         return Err(ApiError::bad_request(
@@ -35,14 +35,9 @@ pub(crate) async fn collection(mut call: Call) -> ApiResult<Response> {
     let mut options = options::write(&call.query, "CreateOptions", &call.user)?;
     // Nobody comes to own what a binding sets.
     options.field_manager = None;
-    let binding = read(&mut call).await?;
+    let binding: Binding = call.read_posted().await?;
     let name = binding.metadata.name.clone().unwrap_or_default();
     bind(call, name, binding, options).await
-}
-
-async fn read(call: &mut Call) -> ApiResult<Binding> {
-    let body = call.read_object().await?;
-    serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
 /// The facts of pods as a refusal of this subresource names them.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, Time};
@@ -30,8 +31,7 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 /// Deletes a pod as an `Eviction` says, if its budget allows it.
 pub(crate) async fn handle(mut call: Call, pods: Arc<Resource>) -> ApiResult<Response> {
     let mut write = options::write(&call.query, "CreateOptions", &call.user)?;
-    let body = call.read_object().await?;
-    let eviction = decode(&body)?;
+    let eviction: Eviction = call.read_posted_as(of_today).await?;
     let (namespace, name) = call.place(&pods);
     if eviction.metadata.name.as_deref().unwrap_or_default() != name {
         return Err(ApiError::bad_request(
@@ -70,16 +70,21 @@ pub(crate) async fn handle(mut call: Call, pods: Arc<Resource>) -> ApiResult<Res
 }
 
 /// Older clients say the version in which evictions began; nothing but the version's name has changed since.
-fn decode(body: &[u8]) -> ApiResult<Eviction> {
-    let unfit = |error: serde_json::Error| ApiError::bad_request(error.to_string());
-    let mut tree: Value = serde_json::from_slice(body).map_err(unfit)?;
-    if let Some(version) = tree
-        .get_mut("apiVersion")
-        .filter(|version| *version == "policy/v1beta1")
-    {
-        *version = "policy/v1".into();
+fn of_today(body: Bytes) -> Bytes {
+    let tree: Result<Value, _> = serde_json::from_slice(&body);
+    match tree {
+        Ok(mut tree)
+            if tree
+                .get("apiVersion")
+                .is_some_and(|version| version == "policy/v1beta1") =>
+        {
+            if let Some(fields) = tree.as_object_mut() {
+                fields.insert("apiVersion".into(), "policy/v1".into());
+            }
+            tree.to_string().into()
+        }
+        _ => body,
     }
-    serde_json::from_value(tree).map_err(unfit)
 }
 
 /// What a subresource answers that makes no object of its own.

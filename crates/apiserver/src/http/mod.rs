@@ -200,6 +200,7 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
             uri: head.uri.clone(),
             counted: head.extensions.remove::<Counted>(),
             peer: head.extensions.remove::<PeerAddress>(),
+            warnings: Arc::default(),
         };
         if call.info.is_resource {
             resources::handle(call).await

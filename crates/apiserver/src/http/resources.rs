@@ -9,6 +9,7 @@ use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusDetails};
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use skiff_api::{Dependents, Scope, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
@@ -21,7 +22,7 @@ use crate::http::{
     Counted, PeerAddress, RequestBody, Response, ResponseBody, binding, component_status, eviction, logs,
     options, paths, pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
 };
-use crate::registry::{DeleteOptions, Deleted, Entry, PatchType, Resource, WriteOptions, Written};
+use crate::registry::{DeleteOptions, Deleted, Entry, PatchType, Resource, WriteOptions, Written, posted};
 use crate::server::Shared;
 use crate::user::UserInfo;
 
@@ -43,6 +44,8 @@ pub(crate) struct Call {
     pub(crate) counted: Option<Counted>,
     /// Where the client is.
     pub(crate) peer: Option<PeerAddress>,
+    /// What the client is to be warned of, of the body.
+    pub(crate) warnings: Arc<Mutex<Vec<String>>>,
 }
 
 impl Call {
@@ -57,7 +60,29 @@ impl Call {
         Ok(request_body::as_json(&self.headers, body)?.0)
     }
 
-    /// The same of an object that is to be written.
+    /// Reads an object that is not kept, such as a review, and checks it as those that are.
+    pub(crate) async fn read_posted<T>(&mut self) -> ApiResult<T>
+    where
+        T: DeserializeOwned + k8s_openapi::Resource,
+    {
+        self.read_posted_as(|json| json).await
+    }
+
+    /// The same, of a JSON that is to be put differently first.
+    pub(crate) async fn read_posted_as<T>(&mut self, put: impl FnOnce(Bytes) -> Bytes) -> ApiResult<T>
+    where
+        T: DeserializeOwned + k8s_openapi::Resource,
+    {
+        let validation = options::write(&self.query, "CreateOptions", &self.user)?.field_validation;
+        let body = self.read_body().await?;
+        let (json, repeated) = request_body::as_json(&self.headers, body)?;
+        let catalogue = self.shared.registry.catalogue();
+        let (object, warnings) = posted(catalogue, &put(json), validation, &repeated)?;
+        self.warnings.lock().extend(warnings);
+        Ok(object)
+    }
+
+    /// Reads an object that is to be written.
     async fn read_written(&mut self, options: &mut WriteOptions) -> ApiResult<Bytes> {
         let body = self.read_body().await?;
         let (json, repeated) = request_body::as_json(&self.headers, body)?;
@@ -81,6 +106,13 @@ pub(crate) fn handle(call: Call) -> BoxFuture<'static, ApiResult<Response>> {
 }
 
 async fn route(call: Call) -> ApiResult<Response> {
+    let warnings = call.warnings.clone();
+    let mut response = routed(call).await?;
+    respond::warn(&mut response, &warnings.lock());
+    Ok(response)
+}
+
+async fn routed(call: Call) -> ApiResult<Response> {
     let info = &call.info;
     if (info.group.as_str(), info.version.as_str(), info.resource.as_str()) == ("", "v1", "bindings") {
         return binding::collection(call).await;

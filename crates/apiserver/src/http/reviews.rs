@@ -10,7 +10,6 @@ use k8s_openapi::api::authorization::v1::{
     SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
 };
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use skiff_api::{Errors, KindInfo};
 
 use crate::auth::authenticate_token;
@@ -66,25 +65,27 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
     }
     negotiate(&call.headers, true)?;
     options::write(&call.query, "CreateOptions", &call.user)?;
-    let body = call.read_object().await?;
     match review {
-        Review::Token => answer(&call, token(&call.shared, read(&body)?).await?),
+        Review::Token => {
+            let review = call.read_posted().await?;
+            answer(&call, token(&call.shared, review).await?)
+        }
         Review::SelfSubject => {
-            let mut review: SelfSubjectReview = read(&body)?;
+            let mut review: SelfSubjectReview = call.read_posted().await?;
             review.status = Some(SelfSubjectReviewStatus {
                 user_info: Some(shown(&call.user)),
             });
             answer(&call, review)
         }
         Review::Access => {
-            let mut review: SubjectAccessReview = read(&body)?;
+            let mut review: SubjectAccessReview = call.read_posted().await?;
             let info = KindInfo::of::<SubjectAccessReview>("subjectaccessreview");
             is_valid(&review_rules::access(&review), &info)?;
             review.status = Some(access(&call.shared, &review.spec).await);
             answer(&call, review)
         }
         Review::LocalAccess => {
-            let mut review: LocalSubjectAccessReview = read(&body)?;
+            let mut review: LocalSubjectAccessReview = call.read_posted().await?;
             let namespace = call.info.namespace.clone();
             let own = review.metadata.namespace.get_or_insert_with(|| namespace.clone());
             if *own != namespace {
@@ -98,7 +99,7 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
             answer(&call, review)
         }
         Review::SelfAccess => {
-            let mut review: SelfSubjectAccessReview = read(&body)?;
+            let mut review: SelfSubjectAccessReview = call.read_posted().await?;
             let info = KindInfo::of::<SelfSubjectAccessReview>("selfsubjectaccessreview");
             let (resource, path) = (
                 &review.spec.resource_attributes,
@@ -109,7 +110,7 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
             answer(&call, review)
         }
         Review::SelfRules => {
-            let mut review: SelfSubjectRulesReview = read(&body)?;
+            let mut review: SelfSubjectRulesReview = call.read_posted().await?;
             let namespace = review.spec.namespace.clone().unwrap_or_default();
             if namespace.is_empty() {
                 return Err(ApiError::bad_request("no namespace on request"));
@@ -118,10 +119,6 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
             answer(&call, review)
         }
     }
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
-    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
 fn answer(call: &Call, review: impl Serialize) -> ApiResult<Response> {

@@ -12,8 +12,8 @@ use skiff_api::{Errors, KindInfo, Path, Subresource, Target};
 use crate::error::{ApiError, ApiResult};
 use crate::http::resources::{Call, not_allowed, patch_type};
 use crate::http::{Response, options, respond};
-use crate::patch::Config;
-use crate::registry::{PatchType, Resource};
+use crate::patch::{Config, Patch};
+use crate::registry::{FieldValidation, PatchType, Resource, of_type};
 
 /// What a `Scale` shows of a workload.
 #[derive(Deserialize)]
@@ -50,14 +50,13 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let mut type_ = PatchType::Merge;
     let wanted = match call.info.verb {
         "get" => return respond::json(200, &present),
-        "update" => {
-            let body = call.read_object().await?;
-            decode(&body)?
-        }
+        "update" => call.read_posted().await?,
         "patch" => {
             type_ = patch_type(&call.headers)?;
             let body = call.read_body().await?;
-            patched(&present, type_, &body)?
+            let (scale, warnings) = patched(&present, type_, &body, options.field_validation)?;
+            call.warnings.lock().extend(warnings);
+            scale
         }
         _ => return Err(not_allowed()),
     };
@@ -73,10 +72,6 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
         .boxed()
         .await?;
     respond::json(200, &read(written.entry.json())?)
-}
-
-fn decode(body: &[u8]) -> ApiResult<Scale> {
-    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
 /// A workload as its scale.
@@ -133,26 +128,32 @@ fn selector_text(selector: Value) -> String {
         .join(",")
 }
 
-/// The scale that a patch makes of the present one. It has no lists, so a strategic merge is a plain one.
-fn patched(present: &Scale, type_: PatchType, body: &[u8]) -> ApiResult<Scale> {
-    let mut value = serde_json::to_value(present).map_err(ApiError::internal)?;
-    let malformed = |error: serde_json::Error| ApiError::bad_request(error.to_string());
-    match type_ {
-        PatchType::Json => {
-            let patch: json_patch::Patch = serde_json::from_slice(body).map_err(malformed)?;
-            json_patch::patch(&mut value, &patch)
-                .map_err(|error| ApiError::bad_request(error.to_string()))?;
-        }
-        PatchType::Apply => {
-            let config = Config::parse(&KindInfo::of::<Scale>("scale"), body)?;
-            json_patch::merge(&mut value, &config.wanted);
-        }
-        PatchType::Merge | PatchType::Strategic => {
-            let patch: Value = serde_json::from_slice(body).map_err(malformed)?;
-            json_patch::merge(&mut value, &patch);
-        }
+/// The scale that a patch makes of the present one, and what to warn of. It has no lists, so a strategic merge is a
+/// plain one.
+fn patched(
+    present: &Scale,
+    type_: PatchType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> ApiResult<(Scale, Vec<String>)> {
+    if type_ == PatchType::Apply {
+        let mut value = serde_json::to_value(present).map_err(ApiError::internal)?;
+        let config = Config::parse(&KindInfo::of::<Scale>("scale"), body)?;
+        json_patch::merge(&mut value, &config.wanted);
+        let scale =
+            serde_json::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        return Ok((scale, Vec::new()));
     }
-    serde_json::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()))
+    let patch = Patch::parse(type_, body)?;
+    let present = serde_json::to_value(present).map_err(ApiError::internal)?;
+    let json = patch.apply(present, None)?.json()?;
+    of_type(&json, validation, &patch.beside).map_err(|unfit| {
+        let why = match type_ {
+            PatchType::Strategic => unfit.converted(),
+            _ => unfit.decoded,
+        };
+        ApiError::invalid_patch(&patch.shown(&json), &why)
+    })
 }
 
 /// A change of a workload as a configuration of it.
@@ -208,6 +209,10 @@ fn change(name: &str, present: &Scale, wanted: &Scale, patch: bool) -> ApiResult
 mod tests {
     use super::*;
 
+    fn made(present: &Scale, type_: PatchType, body: &[u8]) -> ApiResult<Scale> {
+        patched(present, type_, body, FieldValidation::Strict).map(|(scale, _)| scale)
+    }
+
     const DEPLOYMENT: &[u8] = br#"{"metadata":{"name":"d","resourceVersion":"7"},"spec":{"replicas":2,
         "selector":{"matchLabels":{"b":"2","a":"1"},"matchExpressions":[{"key":"c","operator":"NotIn","values":["x","y"]}]}},
         "status":{"replicas":1}}"#;
@@ -234,12 +239,12 @@ mod tests {
             ),
         ];
         for (patch, expected) in cases {
-            let wanted = patched(&present, PatchType::Merge, patch.as_bytes()).unwrap();
+            let wanted = made(&present, PatchType::Merge, patch.as_bytes()).unwrap();
             assert_eq!(change("d", &present, &wanted, true).unwrap(), expected);
         }
         let patch = br#"[{"op":"replace","path":"/spec/replicas","value":3}]"#;
         assert_eq!(
-            patched(&present, PatchType::Json, patch)
+            made(&present, PatchType::Json, patch)
                 .unwrap()
                 .spec
                 .unwrap()
@@ -251,7 +256,7 @@ mod tests {
     #[test]
     fn replicas_are_not_negative() {
         let present = read(DEPLOYMENT).unwrap();
-        let wanted = patched(&present, PatchType::Merge, br#"{"spec":{"replicas":-1}}"#).unwrap();
+        let wanted = made(&present, PatchType::Merge, br#"{"spec":{"replicas":-1}}"#).unwrap();
         let error = change("d", &present, &wanted, true).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -27,9 +27,7 @@ const EXTENDED: i64 = 365 * 24 * 60 * 60;
 /// Signs a token as a `TokenRequest` asks.
 pub(crate) async fn handle(mut call: Call) -> ApiResult<Response> {
     options::write(&call.query, "CreateOptions", &call.user)?;
-    let body = call.read_object().await?;
-    let mut request: TokenRequest =
-        serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let mut request: TokenRequest = call.read_posted().await?;
     let (namespace, name) = (call.info.namespace.as_str(), call.info.path_name());
     let registry = &call.shared.registry;
     let authorizer = call.shared.authorizer.as_ref();

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use skiff_api::schema::{self, Definition};
-use skiff_api::{Catalogue, Object, Strategy};
+use skiff_api::{Catalogue, KindInfo, Object, Strategy};
 
 use super::options::FieldValidation;
 use super::syntax;
@@ -35,9 +35,9 @@ impl Decoded {
 
 /// Why a text is not an object of a kind: what stands after `cannot be handled as a Deployment: `.
 #[derive(Debug)]
-pub(super) struct Unfit {
+pub(crate) struct Unfit {
     /// As who decodes JSON says it.
-    pub(super) decoded: String,
+    pub(crate) decoded: String,
     /// As who makes the object of a tree says it, where that is something else.
     converted: Option<String>,
 }
@@ -50,8 +50,16 @@ impl Unfit {
         }
     }
 
+    /// As a body is answered that says that it is of a kind.
+    fn of_body(self, kind: &str, version: &str, info: &KindInfo) -> ApiError {
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: {}",
+            info.kind, self.decoded
+        ))
+    }
+
     /// As a strategic merge patch is answered, which upstream merges as trees.
-    pub(super) fn converted(self) -> String {
+    pub(crate) fn converted(self) -> String {
         self.converted.unwrap_or(self.decoded)
     }
 }
@@ -119,60 +127,9 @@ impl Decoder {
         validation: FieldValidation,
         beside: &Beside,
     ) -> ApiResult<Decoded> {
-        let info = strategy.info();
-        let expected = info.api_version();
-        let (meta, body) = match type_meta(body) {
-            Ok(meta) if syntax::value_kind(body) == "null" => (Ok(meta), b"{}".as_slice()),
-            meta => (meta, body),
-        };
-        let meta = meta.map_err(|why| {
-            ApiError::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
-                 {why} ({})",
-                info.kind,
-                summary(body)
-            ))
-        })?;
-        let text = |value: &Option<Cow<'_, str>>| value.as_deref().unwrap_or_default().to_string();
-        let (mut api_version, mut kind) = (text(&meta.api_version), text(&meta.kind));
-        if kind.is_empty() {
-            kind = info.kind.to_string();
-        }
-        if api_version.is_empty() {
-            api_version.clone_from(&expected);
-        }
-        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
-        let unfit = |why: &str| {
-            ApiError::bad_request(format!(
-                "{kind} in version {version:?} cannot be handled as a {}: {why}",
-                info.kind
-            ))
-        };
-        if kind != info.kind {
-            return Err(match catalogue.kind(group, version, &kind) {
-                Some(_) => {
-                    let package = match info.group.split('.').next() {
-                        Some("") | None => "core",
-                        Some(first) => first,
-                    };
-                    unfit(&format!(
-                        "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
-                        info.kind
-                    ))
-                }
-                None => unfit(&format!(
-                    "no kind {kind:?} is registered for version {api_version:?} in scheme \
-                     \"pkg/api/legacyscheme/scheme.go:30\""
-                )),
-            });
-        }
-        if api_version != expected {
-            return Err(ApiError::bad_request(format!(
-                "the API version in the data ({api_version}) does not match the expected API version ({expected})"
-            )));
-        }
+        let (kind, version, body) = fitting(strategy.info(), catalogue, body)?;
         self.object(strategy, body, validation, beside)
-            .map_err(|why| unfit(&why.decoded))
+            .map_err(|why| why.of_body(&kind, &version, strategy.info()))
     }
 
     /// Decodes a JSON object of which it is known that it should be of this kind.
@@ -183,29 +140,7 @@ impl Decoder {
         validation: FieldValidation,
         beside: &Beside,
     ) -> Result<Decoded, Unfit> {
-        let mut warnings = Vec::new();
-        if let Some(definition) = self.definition {
-            let findings =
-                schema::check(definition, json).map_err(|error| Unfit::of(syntax::message(json, &error)))?;
-            if let Some(wrong) = findings.wrong_type {
-                return Err(Unfit {
-                    decoded: wrong.decoded,
-                    converted: Some(wrong.converted),
-                });
-            }
-            let found = [findings.duplicate, findings.unknown].concat();
-            match validation {
-                FieldValidation::Strict if !(found.is_empty() && beside.errors.is_empty()) => {
-                    let strict = [beside.errors.clone(), found].concat();
-                    return Err(Unfit::of(format!("strict decoding error: {}", strict.join(", "))));
-                }
-                FieldValidation::Warn => {
-                    warnings.extend(beside.warnings.iter().cloned());
-                    warnings.extend(found);
-                }
-                _ => {}
-            }
-        }
+        let warnings = checked(self.definition, json, validation, beside)?;
         // Decoding by way of a tree drops the lists and maps that are empty; most bodies have none.
         let object = if has_empty(json) {
             serde_json::from_slice(json).and_then(|tree| strategy.decode_value(tree))
@@ -220,6 +155,128 @@ impl Decoder {
             owners,
         })
     }
+}
+
+/// Decodes a body that holds an object which is not kept, and tells what to warn of.
+pub(crate) fn posted<T: DeserializeOwned + k8s_openapi::Resource>(
+    catalogue: &Catalogue,
+    body: &[u8],
+    validation: FieldValidation,
+    repeated: &[Repeated],
+) -> ApiResult<(T, Vec<String>)> {
+    let info = KindInfo::of::<T>("");
+    let (kind, version, body) = fitting(&info, catalogue, body)?;
+    of_type(body, validation, &Beside::yaml(repeated)).map_err(|why| why.of_body(&kind, &version, &info))
+}
+
+/// Decodes a JSON object of which it is known that it should be of this type.
+pub(crate) fn of_type<T: DeserializeOwned + k8s_openapi::Resource>(
+    json: &[u8],
+    validation: FieldValidation,
+    beside: &Beside,
+) -> Result<(T, Vec<String>), Unfit> {
+    let warnings = checked(
+        schema::of_kind(T::GROUP, T::VERSION, T::KIND),
+        json,
+        validation,
+        beside,
+    )?;
+    let object = serde_json::from_slice(json).map_err(|error| Unfit::of(format!("json: {error}")))?;
+    Ok((object, warnings))
+}
+
+/// Checks that a body says that it is of a kind, or does not say: the kind and version that errors name, and the object.
+fn fitting<'b>(
+    info: &KindInfo,
+    catalogue: &Catalogue,
+    body: &'b [u8],
+) -> ApiResult<(String, String, &'b [u8])> {
+    let expected = info.api_version();
+    let (meta, body) = match type_meta(body) {
+        Ok(meta) if syntax::value_kind(body) == "null" => (Ok(meta), b"{}".as_slice()),
+        meta => (meta, body),
+    };
+    let meta = meta.map_err(|why| {
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
+             {why} ({})",
+            info.kind,
+            summary(body)
+        ))
+    })?;
+    let text = |value: &Option<Cow<'_, str>>| value.as_deref().unwrap_or_default().to_string();
+    let (mut api_version, mut kind) = (text(&meta.api_version), text(&meta.kind));
+    if kind.is_empty() {
+        kind = info.kind.to_string();
+    }
+    if api_version.is_empty() {
+        api_version.clone_from(&expected);
+    }
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
+    let unfit = |why: &str| {
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: {why}",
+            info.kind
+        ))
+    };
+    if kind != info.kind {
+        return Err(match catalogue.kind(group, version, &kind) {
+            Some(_) => {
+                let package = match info.group.split('.').next() {
+                    Some("") | None => "core",
+                    Some(first) => first,
+                };
+                unfit(&format!(
+                    "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
+                    info.kind
+                ))
+            }
+            None => unfit(&format!(
+                "no kind {kind:?} is registered for version {api_version:?} in scheme \
+                 \"pkg/api/legacyscheme/scheme.go:30\""
+            )),
+        });
+    }
+    if api_version != expected {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+        )));
+    }
+    let version = version.to_string();
+    Ok((kind, version, body))
+}
+
+/// What to warn of in the JSON of an object of a kind.
+fn checked(
+    definition: Option<&'static Definition>,
+    json: &[u8],
+    validation: FieldValidation,
+    beside: &Beside,
+) -> Result<Vec<String>, Unfit> {
+    let mut warnings = Vec::new();
+    if let Some(definition) = definition {
+        let findings =
+            schema::check(definition, json).map_err(|error| Unfit::of(syntax::message(json, &error)))?;
+        if let Some(wrong) = findings.wrong_type {
+            return Err(Unfit {
+                decoded: wrong.decoded,
+                converted: Some(wrong.converted),
+            });
+        }
+        let found = [findings.duplicate, findings.unknown].concat();
+        match validation {
+            FieldValidation::Strict if !(found.is_empty() && beside.errors.is_empty()) => {
+                let strict = [beside.errors.clone(), found].concat();
+                return Err(Unfit::of(format!("strict decoding error: {}", strict.join(", "))));
+            }
+            FieldValidation::Warn => {
+                warnings.extend(beside.warnings.iter().cloned());
+                warnings.extend(found);
+            }
+            _ => {}
+        }
+    }
+    Ok(warnings)
 }
 
 /// Whether a text may hold an empty list or an empty object; it may be wrong about what is inside of strings.

@@ -39,7 +39,7 @@ use skiff_store::Store;
 use tokio_util::sync::CancellationToken;
 
 pub use admit::{Admission, AdmissionRequest, AdmitAll, Operation};
-pub(crate) use decode::Beside;
+pub(crate) use decode::{Beside, of_type, posted};
 #[cfg(test)]
 pub(crate) use entry::entry_of;
 pub use entry::{Entry, EventType, Facts};

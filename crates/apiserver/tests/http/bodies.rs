@@ -418,3 +418,90 @@ async fn an_update_makes_what_is_not_there_of_the_kinds_that_have_it_so() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_not_kept_is_checked_as_what_is() {
+    let (_server, client) = with_deployment().await;
+    let scale = format!("{DEPLOYMENTS}/web/scale");
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    // A field that nobody knows, everywhere.
+    let review = json!({ "spec": { "foo": 1, "nonResourceAttributes": { "path": "/", "verb": "get" } } });
+    let wanted = json!({ "metadata": { "name": "web" }, "spec": { "replicas": 2, "foo": 1 } });
+    let warned = [r#"299 - "unknown field \"spec.foo\"""#];
+    let strict = |kind: &str| {
+        let of = format!("{kind} in version \"v1\" cannot be handled as a {kind}: ");
+        format!("{of}strict decoding error: unknown field \"spec.foo\"")
+    };
+    let answer = post(&client, reviews, &review).await;
+    assert_eq!(
+        (answer.status.as_u16(), warnings(&answer)),
+        (201, warned.map(String::from).into())
+    );
+    let answer = post(&client, &format!("{reviews}?fieldValidation=Strict"), &review).await;
+    assert_eq!(answer.failure(), (400, strict("SelfSubjectAccessReview")));
+    let answer = put(&client, &format!("{scale}?dryRun=All"), &wanted).await;
+    assert_eq!(
+        (answer.status.as_u16(), warnings(&answer)),
+        (200, warned.map(String::from).into())
+    );
+    let answer = put(&client, &format!("{scale}?fieldValidation=Strict"), &wanted).await;
+    assert_eq!(answer.failure(), (400, strict("Scale")));
+    let unknown = json!({ "spec": { "foo": 1 } });
+    let answer = patch(&client, &format!("{scale}?dryRun=All"), "merge-patch", &unknown).await;
+    assert_eq!(
+        (answer.status.as_u16(), warnings(&answer)),
+        (200, warned.map(String::from).into())
+    );
+    let path = format!("{scale}?fieldValidation=Strict");
+    let answer = patch(&client, &path, "strategic-merge-patch", &unknown).await;
+    assert_eq!(
+        answer.failure(),
+        (
+            422,
+            " \"\" is invalid: patch: Invalid value: \"map[spec:map[foo:1]]\": strict decoding error: unknown field \
+             \"spec.foo\""
+                .into()
+        )
+    );
+    // What does not fit.
+    let text = json!({ "metadata": { "name": "web" }, "spec": { "replicas": "x" } });
+    assert_eq!(
+        put(&client, &scale, &text).await.failure(),
+        (
+            400,
+            "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal string into Go struct field \
+             ScaleSpec.spec.replicas of type int32"
+                .into()
+        )
+    );
+    let wrong = json!([{ "op": "test", "path": "/spec/replicas", "value": 7 }]);
+    assert_eq!(patch(&client, &scale, "json-patch", &wrong).await.status, 422);
+    let other = json!({ "kind": "Other", "apiVersion": "v1" });
+    assert_eq!(
+        post(&client, reviews, &other).await.failure(),
+        (
+            400,
+            "Other in version \"v1\" cannot be handled as a SelfSubjectAccessReview: no kind \"Other\" is registered for \
+             version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+                .into()
+        )
+    );
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    assert_eq!(
+        post(&client, token, &json!({ "spec": { "audiences": 5 } })).await.failure(),
+        (
+            400,
+            "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: json: cannot unmarshal number into Go \
+             struct field TokenRequestSpec.spec.audiences of type []string"
+                .into()
+        )
+    );
+    let eviction =
+        json!({ "apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": { "name": "none" } });
+    assert_eq!(
+        post(&client, &format!("{PODS}/none/eviction"), &eviction)
+            .await
+            .failure(),
+        (404, "pods \"none\" not found".into())
+    );
+}
