@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -44,8 +45,10 @@ use crate::registry::Registry;
 use crate::startup::{self, OwnService};
 use crate::user::UserInfo;
 
-/// How long a client may take for the TLS handshake, and for the head of a request.
+/// How long a client may take for the TLS handshake, and then for the head of its first request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection is kept for the next request, as upstream keeps it.
+const IDLE: Duration = Duration::from_secs(90);
 /// How much of a response waits for a client that does not read it, in bytes.
 const SEND_BUFFER: usize = 128 << 10;
 /// How long requests may go on when the server is told to stop.
@@ -280,7 +283,10 @@ impl ApiServer {
         };
         let peer = self.clients.identify(stream.get_ref().1.peer_certificates());
         let path = self.path;
+        let begun = Arc::new(AtomicBool::new(false));
+        let asked = begun.clone();
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            asked.store(true, Ordering::Relaxed);
             let mut request: Request =
                 request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
             request.extensions_mut().insert(peer.clone());
@@ -296,16 +302,17 @@ impl ApiServer {
                 .max_send_buf_size(SEND_BUFFER)
                 .keep_alive_interval(Duration::from_secs(30))
                 .serve_connection(TokioIo::new(stream), service);
-            serve_until(connection, http2::Connection::graceful_shutdown, shutdown).await;
+            serve_until(connection, http2::Connection::graceful_shutdown, &begun, shutdown).await;
         } else {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
+                .header_read_timeout(IDLE)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
             serve_until(
                 connection,
                 http1::UpgradeableConnection::graceful_shutdown,
+                &begun,
                 shutdown,
             )
             .await;
@@ -323,16 +330,28 @@ impl ApiServer {
     }
 }
 
-/// Serves a connection until it ends; on shutdown its requests are finished, and no more are taken.
-async fn serve_until<C, E>(connection: C, stop: impl Fn(Pin<&mut C>), shutdown: CancellationToken)
-where
+/// Serves a connection until it ends; on shutdown its requests are finished, and no more are taken. One on which no request
+/// has begun in time is dropped.
+async fn serve_until<C, E>(
+    connection: C,
+    stop: impl Fn(Pin<&mut C>),
+    begun: &AtomicBool,
+    shutdown: CancellationToken,
+) where
     C: Future<Output = Result<(), E>>,
     E: fmt::Display,
 {
     let mut connection = std::pin::pin!(connection);
-    let mut stopping = false;
+    let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE));
+    let (mut stopping, mut waiting) = (false, true);
     loop {
         tokio::select! {
+            () = patience.as_mut(), if waiting => {
+                if !begun.load(Ordering::Relaxed) {
+                    return tracing::debug!("no request came");
+                }
+                waiting = false;
+            }
             outcome = connection.as_mut() => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "connection");

@@ -111,7 +111,7 @@ class Refusals(InNamespace):
         self.refused(422, "Invalid", patch, "patched", self.namespace, missing)
         wrong = {"data": ["list"]}
         answer = self.refused(422, "Invalid", patch, "patched", self.namespace, wrong)
-        self.assertIn("json: cannot unmarshal array into Go struct field ConfigMap.data", answer["message"])
+        self.assertIn('"map[data:[list]]": cannot restore map from slice', answer["message"])
         answer = self.refused(
             400, "BadRequest", self.core.create_namespaced_config_map, self.namespace, {"kind": "Secret"}
         )
