@@ -8,6 +8,7 @@ mod cgroup;
 mod container;
 pub mod cri;
 pub mod image;
+mod inside;
 pub mod network;
 mod runtime;
 mod sandbox;

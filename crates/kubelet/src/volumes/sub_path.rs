@@ -14,7 +14,13 @@ fn beneath(root: impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    openat2(root, path, how)
+    loop {
+        match openat2(&root, path, how) {
+            // Something was renamed or mounted meanwhile, so that the kernel could not be sure about `..`.
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Opens a path inside the volume, and makes directories that are not there; never outside of it.

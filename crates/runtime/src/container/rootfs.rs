@@ -5,19 +5,22 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{Mode, mkdirat};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
 
 use super::ContainerPaths;
+use crate::inside::open_inside;
 
 /// The kernel takes one page of options.
 const MAX_OPTIONS: usize = 4000;
+
+/// A handle to a folder.
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Makes the folders and mounts the file system.
 pub(crate) fn mount_rootfs(paths: &ContainerPaths, lower: &[PathBuf]) -> io::Result<()> {
@@ -36,11 +39,7 @@ pub(crate) fn mount_rootfs(paths: &ContainerPaths, lower: &[PathBuf]) -> io::Res
     if options.len() > MAX_OPTIONS {
         let mut short = Vec::new();
         for layer in &lower {
-            let fd = open(
-                layer,
-                OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-                Mode::empty(),
-            )?;
+            let fd = openat(CWD, layer, FOLDER, Mode::empty())?;
             short.push(PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())));
             held.push(fd);
         }
@@ -73,20 +72,19 @@ fn options(lower: &[PathBuf], upper: &Path, work: &Path) -> OsString {
 
 /// Makes a folder of the image's tree, without following anything out of it.
 pub(crate) fn make_folder(rootfs: &Path, folder: &str) -> io::Result<()> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = open(rootfs, flags, Mode::empty())?;
+    let root = openat(CWD, rootfs, FOLDER, Mode::empty())?;
     let mut reached = PathBuf::from(".");
     for component in Path::new(folder).components() {
         let Component::Normal(name) = component else {
             continue;
         };
-        let parent = open_below(&root, &reached, flags)?;
+        let parent = open_inside(&root, &reached, FOLDER)?;
         reached.push(name);
-        match open_below(&root, &reached, flags) {
+        match open_inside(&root, &reached, FOLDER) {
             Ok(_) => {}
-            Err(Errno::ENOENT) if name.as_bytes() != b".." => {
-                match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
-                    Ok(()) | Err(Errno::EEXIST) => {}
+            Err(Errno::NOENT) if name.as_bytes() != b".." => {
+                match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -94,11 +92,6 @@ pub(crate) fn make_folder(rootfs: &Path, folder: &str) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn open_below(root: &OwnedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    openat2(root.as_fd(), path, OpenHow::new().flags(flags).resolve(resolve))
 }
 
 #[cfg(test)]

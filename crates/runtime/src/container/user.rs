@@ -3,11 +3,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::Mode;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use crate::inside::open_inside;
 
 /// Larger than any real one: what an image claims to be its user database is not read further.
 const MAX_DATABASE: u64 = 4 << 20;
@@ -65,17 +66,11 @@ impl Database {
 }
 
 fn read_below(rootfs: &Path, path: &str) -> io::Result<String> {
-    let root = open(
-        rootfs,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file = match openat2(root.as_fd(), path, how) {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, rootfs, directory, Mode::empty())?;
+    let file = match open_inside(&root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK) {
         Ok(fd) => File::from(fd),
-        Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => return Ok(String::new()),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(error) => return Err(error.into()),
     };
     if !file.metadata()?.is_file() {

@@ -1,14 +1,13 @@
 //! Archives that hold whole images: `docker save`'s form and the OCI image layout.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use super::assemble::{Assembly, Source};
@@ -22,6 +21,7 @@ use super::reference::{Reference, Version};
 use super::store::{Inner, blocking};
 use super::unpack::unpack;
 use super::{Image, ImageError};
+use crate::inside::open_inside;
 
 /// What containerd and Docker, and what everyone else, write an image's name into.
 const NAME_ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
@@ -261,15 +261,8 @@ impl Archive {
 
 /// Opens a regular file below a directory. Links lead nowhere else, and a device or a pipe is not opened.
 pub(crate) fn open_within(root: impl AsFd, name: &Path) -> std::io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let name = name.strip_prefix("/").unwrap_or(name);
-    let name = if name.as_os_str().is_empty() {
-        OsStr::new(".")
-    } else {
-        name.as_os_str()
-    };
-    let file = File::from(openat2(root, name, flags, Mode::empty(), within)?);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(open_inside(root, name, flags)?);
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::new(
             std::io::ErrorKind::InvalidData,

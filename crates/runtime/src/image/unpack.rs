@@ -11,13 +11,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use tar::EntryType;
 
 use self::attributes::{Attributes, copy_attributes, times_of};
 use super::{ImageError, Usage};
 use crate::image::error::plain;
+use crate::inside::open_inside;
 
 mod attributes;
 
@@ -295,20 +296,7 @@ impl<'a> Tree<'a> {
 
     /// Opens a directory below `root`, whatever links are on the way.
     fn resolve(&self, root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        loop {
-            match fs::openat2(root, path, flags, Mode::empty(), within) {
-                // Something was renamed meanwhile, so that the kernel could not be sure about `..`.
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other,
-            }
-        }
+        open_inside(root, path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// Opens the directory of an entry, and makes it if the archive did not mention it.
