@@ -5,27 +5,21 @@
 use serde::ser::{Error as _, Impossible, Serialize, SerializeStruct, Serializer};
 use serde_json::Error;
 
-use crate::owners;
-
-/// `{"apiVersion":…,"kind":…,"metadata":{…},…}`. The list of owners, unless it is empty, becomes the metadata's
-/// `managedFields`, of which the object must have none.
-pub(crate) fn metadata_first<T: Serialize>(object: &T, owners: &[u8]) -> Result<Vec<u8>, Error> {
-    object.serialize(MetadataFirst { owners })
+/// `{"apiVersion":…,"kind":…,"metadata":{…},…}`.
+pub(crate) fn metadata_first<T: Serialize>(object: &T) -> Result<Vec<u8>, Error> {
+    object.serialize(MetadataFirst)
 }
 
-struct MetadataFirst<'a> {
-    owners: &'a [u8],
-}
+struct MetadataFirst;
 
 /// The members of the object, each with the comma before it.
-struct Members<'a> {
-    owners: &'a [u8],
+struct Members {
     type_meta: Vec<u8>,
     metadata: Vec<u8>,
     rest: Vec<u8>,
 }
 
-impl SerializeStruct for Members<'_> {
+impl SerializeStruct for Members {
     type Ok = Vec<u8>;
     type Error = Error;
 
@@ -41,15 +35,7 @@ impl SerializeStruct for Members<'_> {
         serde_json::to_writer(members, value)
     }
 
-    fn end(mut self) -> Result<Vec<u8>, Error> {
-        if !self.owners.is_empty() && self.metadata.pop().is_some() {
-            if self.metadata.last() != Some(&b'{') {
-                self.metadata.push(b',');
-            }
-            for part in [owners::NAME, b":", self.owners, b"}"] {
-                self.metadata.extend_from_slice(part);
-            }
-        }
+    fn end(self) -> Result<Vec<u8>, Error> {
         let members = [self.type_meta, self.metadata, self.rest];
         let length = members.iter().map(Vec::len).sum::<usize>();
         // The text may be kept for as long as the object lives, so it gets no byte more than it needs.
@@ -74,7 +60,7 @@ macro_rules! refuse {
     };
 }
 
-impl<'a> Serializer for MetadataFirst<'a> {
+impl Serializer for MetadataFirst {
     type Ok = Vec<u8>;
     type Error = Error;
     type SerializeSeq = Impossible<Vec<u8>, Error>;
@@ -82,7 +68,7 @@ impl<'a> Serializer for MetadataFirst<'a> {
     type SerializeTupleStruct = Impossible<Vec<u8>, Error>;
     type SerializeTupleVariant = Impossible<Vec<u8>, Error>;
     type SerializeMap = Impossible<Vec<u8>, Error>;
-    type SerializeStruct = Members<'a>;
+    type SerializeStruct = Members;
     type SerializeStructVariant = Impossible<Vec<u8>, Error>;
 
     refuse! {
@@ -154,11 +140,10 @@ impl<'a> Serializer for MetadataFirst<'a> {
         not_an_object()
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members<'a>, Error> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members, Error> {
         Ok(Members {
-            owners: self.owners,
             type_meta: Vec::with_capacity(64),
-            metadata: Vec::with_capacity(512 + self.owners.len()),
+            metadata: Vec::with_capacity(512),
             rest: Vec::with_capacity(1024),
         })
     }
@@ -185,12 +170,12 @@ mod tests {
         let map =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "y"}});
         let object: ConfigMap = serde_json::from_value(map.clone()).unwrap();
-        let json = metadata_first(&object, b"").unwrap();
+        let json = metadata_first(&object).unwrap();
         assert!(json.starts_with(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"#));
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).unwrap(), map);
 
-        let json = metadata_first(&Pod::default(), b"").unwrap();
+        let json = metadata_first(&Pod::default()).unwrap();
         assert_eq!(json, br#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#);
-        assert!(metadata_first(&7, b"").is_err());
+        assert!(metadata_first(&7).is_err());
     }
 }

@@ -18,16 +18,6 @@ pub trait Object: Any + Debug + Send + Sync {
     /// # Errors
     /// When a value cannot be written as JSON, which no decoded object holds.
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error>;
-    /// The same with a list of owners, as JSON, for its `metadata.managedFields`, of which it has none itself.
-    ///
-    /// # Errors
-    /// As [`Object::encode`].
-    fn encode_owned(&self, owners: &[u8]) -> Result<Vec<u8>, serde_json::Error>;
-    /// The object as a JSON tree.
-    ///
-    /// # Errors
-    /// As [`Object::encode`].
-    fn tree(&self) -> Result<serde_json::Value, serde_json::Error>;
     /// A deep copy.
     fn clone_object(&self) -> Box<dyn Object>;
     /// The object as `Any`.
@@ -46,15 +36,7 @@ impl<K: Kind> Object for K {
     }
 
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        crate::encode::metadata_first(self, b"")
-    }
-
-    fn encode_owned(&self, owners: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
-        crate::encode::metadata_first(self, owners)
-    }
-
-    fn tree(&self) -> Result<serde_json::Value, serde_json::Error> {
-        serde_json::to_value(self)
+        crate::encode::metadata_first(self)
     }
 
     fn clone_object(&self) -> Box<dyn Object> {

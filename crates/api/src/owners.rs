@@ -35,17 +35,29 @@ impl<'a> Split<'a> {
     }
 }
 
+/// Puts a list of owners, as JSON, into an object's that has none: what [`Split`] takes apart. The list may be empty.
+pub fn join(json: Vec<u8>, owners: &[u8]) -> Vec<u8> {
+    if owners.is_empty() {
+        return json;
+    }
+    let mut text = Text { json: &json, at: 0 };
+    let metadata = text.metadata().and_then(|()| text.value());
+    let Some((before, after)) = metadata.and_then(|value| json.split_at_checked(value.end.checked_sub(1)?))
+    else {
+        return json;
+    };
+    let comma: &[u8] = if before.ends_with(b"{") { b"" } else { b"," };
+    [before, comma, NAME, b":", owners, after].concat()
+}
+
 /// The name of the member, as it stands in JSON.
-pub(crate) const NAME: &[u8] = br#""managedFields""#;
+const NAME: &[u8] = br#""managedFields""#;
 
 /// Where the member stands with the comma that goes with it, and where its value does.
 fn find(json: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     let mut text = Text { json, at: 0 };
-    text.pass(br#"{"apiVersion":"#)?;
-    text.string()?;
-    text.pass(br#","kind":"#)?;
-    text.string()?;
-    text.pass(br#","metadata":{"#)?;
+    text.metadata()?;
+    text.pass(b"{")?;
     loop {
         let start = text.at;
         let name = text.string()?;
@@ -76,6 +88,15 @@ struct Text<'a> {
 impl Text<'_> {
     fn peek(&self) -> Option<u8> {
         self.json.get(self.at).copied()
+    }
+
+    /// Passes what stands before an object's metadata.
+    fn metadata(&mut self) -> Option<()> {
+        self.pass(br#"{"apiVersion":"#)?;
+        self.string()?;
+        self.pass(br#","kind":"#)?;
+        self.string()?;
+        self.pass(br#","metadata":"#)
     }
 
     fn pass(&mut self, text: &[u8]) -> Option<()> {
@@ -202,7 +223,7 @@ mod tests {
             let metadata = json!({ "labels": labels, "name": name });
             let object: ConfigMap = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
             let owners = owners.map(|owners| json!(owners).to_string()).unwrap_or_default();
-            let json = object.encode_owned(owners.as_bytes()).unwrap();
+            let json = join(object.encode().unwrap(), owners.as_bytes());
             let split = Split::of(&json);
             prop_assert_eq!(split.owners, owners.as_bytes());
             prop_assert_eq!(split.rest.as_ref(), object.encode().unwrap());

@@ -1,7 +1,9 @@
 //! Server-side apply, and who owns what after every other write.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
-use skiff_api::{Object, Target};
+use skiff_api::{Object, Target, owners};
 
 use super::decode::{Beside, Decoded};
 use super::options::{FieldValidation, WriteOptions, Written};
@@ -9,20 +11,20 @@ use super::resource::{Live, Resource};
 use super::write::{Request, encode, ensure_name, ensure_namespace, now, single_owners};
 use crate::error::{ApiError, ApiResult};
 use crate::patch::Config;
-use crate::patch::apply::{Managed, Refusal, Rules, same_but_times};
+use crate::patch::apply::{Managed, Refusal, Rules, Text, same_but_times};
 use crate::twice;
 
 /// How often an apply is tried again because the object came and went meanwhile.
 const ATTEMPTS: usize = 5;
 
 impl Resource {
-    /// An object as a tree, in the version that is served here.
-    fn tree_of(&self, object: &dyn Object) -> ApiResult<Value> {
-        let tree = object.tree().map_err(ApiError::internal)?;
-        Ok(match self.strategy().conversion() {
-            Some(conversion) => conversion.of_stored(tree),
-            None => tree,
-        })
+    /// An encoded object in the version that is served here.
+    fn served_text<'a>(&self, json: &'a [u8]) -> ApiResult<Cow<'a, [u8]>> {
+        if self.strategy().conversion().is_none() {
+            return Ok(Cow::Borrowed(json));
+        }
+        let text = serde_json::to_vec(&self.tree(json)?);
+        text.map(Cow::Owned).map_err(ApiError::internal)
     }
 
     /// An encoded object as a tree, in the version that is served here.
@@ -48,11 +50,11 @@ impl Resource {
         let Some(manager) = &options.field_manager else {
             return Ok(Vec::new());
         };
-        let nothing = Value::Object(Map::new());
-        let new = self.tree_of(object)?;
+        let json = object.encode().map_err(ApiError::internal)?;
+        let (nothing, new) = (Text::of(b"{}"), self.served_text(&json)?);
         let rules = self.rules(Target::Main, options);
         Ok(rules
-            .update(&nothing, &new, Managed::default(), manager, &now())
+            .update(nothing, Text::of(&new), Managed::default(), manager, &now())
             .print())
     }
 
@@ -74,9 +76,10 @@ impl Resource {
         if owners.is_empty() {
             return Ok(Vec::new());
         }
-        let (old_tree, new_tree) = (self.tree(&live.json)?, self.tree_of(new)?);
+        let json = new.encode().map_err(ApiError::internal)?;
+        let (old, new) = (self.served_text(&live.json)?, self.served_text(&json)?);
         Ok(rules
-            .update(&old_tree, &new_tree, owners, manager, &now())
+            .update(Text::of(&old), Text::of(&new), owners, manager, &now())
             .print())
     }
 
@@ -88,13 +91,14 @@ impl Resource {
         new: &mut dyn Object,
         owners: &[u8],
     ) -> ApiResult<Vec<u8>> {
+        let json = encode(new, b"")?;
         if live.owners != owners && same_but_times(live.owners, owners) {
-            let value = encode(new, live.owners)?;
+            let value = owners::join(json.clone(), live.owners);
             if live.entry.holds(&value) {
                 return Ok(value);
             }
         }
-        encode(new, owners)
+        Ok(owners::join(json, owners))
     }
 
     /// Applies a configuration: makes the object if it is not there.

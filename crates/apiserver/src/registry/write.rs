@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use skiff_api::field::Path;
-use skiff_api::{Errors, Object, Scope, Target, meta, names};
+use skiff_api::{Errors, Object, Scope, Target, meta, names, owners};
 use skiff_store::Expect;
 use uuid::Uuid;
 
@@ -35,7 +35,8 @@ pub(super) fn encode(object: &mut dyn Object, owners: &[u8]) -> ApiResult<Vec<u8
     let meta = object.metadata_mut();
     meta.resource_version = None;
     meta.managed_fields = None;
-    object.encode_owned(owners).map_err(ApiError::internal)
+    let json = object.encode().map_err(ApiError::internal)?;
+    Ok(owners::join(json, owners))
 }
 
 pub(super) fn text(value: &Option<String>) -> &str {

@@ -1,11 +1,8 @@
 //! What a change of an object added, modified and removed.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value};
-
-use super::set::{FieldSet, Node, field};
+use super::set::{Element, FieldSet, Node, field};
 use super::shape::Shape;
+use super::text::Text;
 
 /// The fields in which two objects differ. Below something added or removed, all is.
 #[derive(Debug, Default)]
@@ -17,7 +14,7 @@ pub(crate) struct Change {
 
 impl Change {
     /// From one object to another.
-    pub(crate) fn between(old: &Value, new: &Value, shape: Shape) -> Self {
+    pub(crate) fn between(old: Text<'_>, new: Text<'_>, shape: Shape) -> Self {
         let mut found = Found::default();
         found.compare(Some(old), Some(new), shape);
         Self {
@@ -56,16 +53,12 @@ struct Found {
     removed: Node,
 }
 
-static NULL: Value = Value::Null;
-
-fn is_void(value: &Value) -> bool {
-    value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
-}
-
 impl Found {
-    fn compare(&mut self, old: Option<&Value>, new: Option<&Value>, shape: Shape) {
-        // Most of an object stays as it is, and nothing need be made to see that.
-        if old == new {
+    fn compare(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>, shape: Shape) {
+        // Most of an object stays as it is, and nothing need be looked into to see that.
+        if let (Some(old), Some(new)) = (old, new)
+            && old.is_same(new)
+        {
             return;
         }
         if shape.is_map([old, new]) {
@@ -77,100 +70,107 @@ impl Found {
         }
     }
 
-    fn compare_wholes(&mut self, old: Option<&Value>, new: Option<&Value>) {
+    fn compare_wholes(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>) {
         match (old, new) {
+            (Some(old), Some(new)) => self.modified.member = !old.equals(new),
             (None, Some(_)) => self.added.member = true,
             (Some(_), None) => self.removed.member = true,
-            (old, new) => self.modified.member = old != new,
+            (None, None) => {}
         }
     }
 
-    fn part(&mut self, element: impl Fn() -> String, old: Option<&Value>, new: Option<&Value>, shape: Shape) {
+    fn part(
+        &mut self,
+        element: impl FnOnce() -> Element,
+        old: Option<Text<'_>>,
+        new: Option<Text<'_>>,
+        shape: Shape,
+    ) {
         let mut part = Self::default();
         part.compare(old, new, shape);
         self.attach(element, part);
     }
 
-    fn attach(&mut self, element: impl Fn() -> String, part: Self) {
-        for (whole, part) in [
+    fn attach(&mut self, element: impl FnOnce() -> Element, part: Self) {
+        let parts = [
             (&mut self.added, part.added),
             (&mut self.modified, part.modified),
             (&mut self.removed, part.removed),
-        ] {
-            if !part.is_empty() {
-                whole.children.add(element(), part);
-            }
+        ];
+        if parts.iter().all(|(_, part)| part.is_empty()) {
+            return;
+        }
+        let element = element();
+        for (whole, part) in parts {
+            whole.children.add(element.clone(), part);
         }
     }
 
-    fn compare_maps(&mut self, old: Option<&Value>, new: Option<&Value>, shape: Shape) {
-        let nothing = Map::new();
-        let old_map = old.and_then(Value::as_object).unwrap_or(&nothing);
-        let new_map = new.and_then(Value::as_object).unwrap_or(&nothing);
-        if old_map.is_empty() && new_map.is_empty() {
+    fn compare_maps(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>, shape: Shape) {
+        let old_members = old.map(Text::members).unwrap_or_default();
+        let new_members = new.map(Text::members).unwrap_or_default();
+        if old_members.is_empty() && new_members.is_empty() {
             return self.compare_wholes(old, new);
         }
         // What is there wherever the object around it is, is there on both sides.
-        let there =
-            |name: &str, around: Option<&Value>| (around.is_some() && shape.embeds(name)).then_some(&NULL);
-        for (name, new_value) in new_map {
-            let below = shape.field(name).unwrap_or(Shape::Deduced);
-            let old_value = old_map.get(name).or_else(|| there(name, old));
-            if old_value == Some(&NULL) && is_void(new_value) {
+        let there = |name: &str, around: Option<Text<'_>>| {
+            (around.is_some() && shape.embeds(name)).then_some(Text::NULL)
+        };
+        for (old_member, new_member) in side_by_side(&old_members, &new_members, |(name, _)| name) {
+            let (old_member, new_member) = (old_member.first(), new_member.first());
+            let Some((name, _)) = new_member.or(old_member) else {
+                continue;
+            };
+            let old_value = old_member.map(|(_, value)| *value).or_else(|| there(name, old));
+            let new_value = new_member.map(|(_, value)| *value).or_else(|| there(name, new));
+            // Nothing and an empty thing are the same where the thing is there in any case.
+            let is_void = |here: Option<Text<'_>>, other: Option<Text<'_>>| {
+                here.is_some_and(Text::is_void) && other.is_some_and(|other| other.is_same(Text::NULL))
+            };
+            if is_void(new_value, old_value) || new_member.is_none() && is_void(old_value, new_value) {
                 continue;
             }
-            self.part(|| field(name), old_value, Some(new_value), below);
-        }
-        for (name, old_value) in old_map.iter().filter(|(name, _)| !new_map.contains_key(*name)) {
             let below = shape.field(name).unwrap_or(Shape::Deduced);
-            let new_value = there(name, new);
-            if new_value.is_none() || !is_void(old_value) {
-                self.part(|| field(name), Some(old_value), new_value, below);
-            }
+            self.part(|| field(name), old_value, new_value, below);
         }
         self.mark(old, new);
     }
 
     /// The thing itself came or went.
-    fn mark(&mut self, old: Option<&Value>, new: Option<&Value>) {
+    fn mark(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>) {
         self.added.member |= old.is_none();
         self.removed.member |= new.is_none();
     }
 
-    fn compare_lists(&mut self, old: Option<&Value>, new: Option<&Value>, shape: Shape) {
-        let nothing = Vec::new();
-        let old_list = old.and_then(Value::as_array).unwrap_or(&nothing);
-        let new_list = new.and_then(Value::as_array).unwrap_or(&nothing);
+    fn compare_lists(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>, shape: Shape) {
+        let old_list = old.map(Text::items).unwrap_or_default();
+        let new_list = new.map(Text::items).unwrap_or_default();
         if old_list.is_empty() && new_list.is_empty() {
             return self.compare_wholes(old, new);
         }
-        let (Some(old_items), Some(mut new_items)) =
-            (by_element(old_list, shape), by_element(new_list, shape))
+        let (Some(old_items), Some(new_items)) = (by_element(old_list, shape), by_element(new_list, shape))
         else {
             return self.compare_wholes(old, new);
         };
         let below = shape.item();
-        for (element, old_values) in old_items {
-            let new_values = new_items.remove(&element).unwrap_or_default();
-            match (old_values.as_slice(), new_values.as_slice()) {
-                ([old], [new]) => self.part(|| element.clone(), Some(old), Some(new), below),
-                ([old], []) => self.part(|| element.clone(), Some(old), None, below),
+        for (old, new) in side_by_side(&old_items, &new_items, |(element, _)| element.as_str()) {
+            let Some((element, _)) = new.first().or(old.first()) else {
+                continue;
+            };
+            let element = || element.clone();
+            match (old, new) {
+                ([(_, old)], [(_, new)]) => self.part(element, Some(*old), Some(*new), below),
+                ([(_, old)], []) => self.part(element, Some(*old), None, below),
+                ([], [(_, new)]) => self.part(element, None, Some(*new), below),
                 // Items that stand twice, as upstream lets them from before it looked: they are one thing.
                 (old, new) => {
+                    let equal = old.len() == new.len()
+                        && old.iter().zip(new).all(|((_, old), (_, new))| old.equals(*new));
                     let mut part = Self::default();
+                    part.added.member = old.is_empty();
                     part.removed.member = new.is_empty();
-                    part.modified.member = !new.is_empty() && old != new;
-                    self.attach(|| element.clone(), part);
-                }
-            }
-        }
-        for (element, new_values) in new_items {
-            match new_values.as_slice() {
-                [new] => self.part(|| element.clone(), None, Some(new), below),
-                _ => {
-                    let mut part = Self::default();
-                    part.added.member = true;
-                    self.attach(|| element.clone(), part);
+                    part.modified.member = !old.is_empty() && !new.is_empty() && !equal;
+                    self.attach(element, part);
                 }
             }
         }
@@ -178,11 +178,31 @@ impl Found {
     }
 }
 
-/// The items of a list by their path elements; `None` when one cannot be told apart.
-pub(super) fn by_element(list: &[Value], shape: Shape) -> Option<BTreeMap<String, Vec<&Value>>> {
-    let mut items: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+/// The items of a list with their path elements, in the order of those; `None` when one cannot be told apart.
+fn by_element(list: Vec<Text<'_>>, shape: Shape) -> Option<Vec<(Element, Text<'_>)>> {
+    let mut items = Vec::with_capacity(list.len());
     for item in list {
-        items.entry(shape.element(item).ok()?).or_default().push(item);
+        items.push((shape.element(&item).ok()?, item));
     }
+    items.sort_by(|(one, _), (other, _)| one.cmp(other));
     Some(items)
+}
+
+/// What two lists that are in the order of a key have of each key.
+fn side_by_side<'a, T>(
+    mut one: &'a [T],
+    mut other: &'a [T],
+    key: impl Fn(&T) -> &str,
+) -> impl Iterator<Item = (&'a [T], &'a [T])> {
+    std::iter::from_fn(move || {
+        let next = [one.first(), other.first()]
+            .into_iter()
+            .flatten()
+            .map(&key)
+            .min()?;
+        let run = |side: &'a [T]| side.split_at(side.iter().take_while(|item| key(item) == next).count());
+        let ((of_one, one_left), (of_other, other_left)) = (run(one), run(other));
+        (one, other) = (one_left, other_left);
+        Some((of_one, of_other))
+    })
 }

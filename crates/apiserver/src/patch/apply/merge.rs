@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use skiff_api::schema::Type;
 
-use super::set::{FieldSet, Node, Shown, field};
+use super::set::{Element, FieldSet, Node, Shown, field};
 use super::shape::Shape;
 use crate::patch::go;
 
@@ -80,7 +80,7 @@ impl Walk<'_> {
     fn list(&mut self, list: &[Value], shape: Shape, node: &mut Node) {
         let mut seen = BTreeSet::new();
         for (index, item) in list.iter().enumerate() {
-            let element = match shape.element(item) {
+            let element = match shape.element(&item) {
                 Ok(element) => element,
                 Err(why) => {
                     self.wrong(format_args!("element {index}: {why}"));
@@ -159,7 +159,7 @@ impl Walk<'_> {
 
 /// Brings what a configuration names into an object.
 pub(crate) fn merge(object: &mut Value, config: &Value, shape: Shape) {
-    if shape.is_map([Some(object), Some(config)]) {
+    if shape.is_map([Some(&*object), Some(config)]) {
         let Value::Object(fields) = config else {
             if object.as_object().is_none_or(Map::is_empty) {
                 *object = config.clone();
@@ -178,7 +178,7 @@ pub(crate) fn merge(object: &mut Value, config: &Value, shape: Shape) {
                 }
             }
         }
-    } else if shape.is_list([Some(object), Some(config)]) {
+    } else if shape.is_list([Some(&*object), Some(config)]) {
         if config.as_array().is_none_or(Vec::is_empty) {
             if object.as_array().is_none_or(Vec::is_empty) {
                 *object = config.clone();
@@ -200,11 +200,11 @@ pub(crate) fn merge(object: &mut Value, config: &Value, shape: Shape) {
 /// others as well as that allows.
 fn merge_lists(present: Vec<Value>, wanted: &[Value], shape: Shape) -> Vec<Value> {
     // What cannot be told apart is nobody's, and stays.
-    let name = |item: &Value| shape.element(item).unwrap_or_default();
-    let wanted: Vec<(String, &Value)> = wanted.iter().map(|item| (name(item), item)).collect();
+    let name = |item: &Value| shape.element(&item).unwrap_or_default();
+    let wanted: Vec<(Element, &Value)> = wanted.iter().map(|item| (name(item), item)).collect();
     let is_wanted: BTreeSet<&str> = wanted.iter().map(|(element, _)| element.as_str()).collect();
     let mut shared = std::collections::BTreeMap::new();
-    let order: Vec<(String, Option<Value>)> = present
+    let order: Vec<(Element, Option<Value>)> = present
         .into_iter()
         .map(|item| {
             let element = name(&item);
@@ -253,7 +253,7 @@ fn merge_lists(present: Vec<Value>, wanted: &[Value], shape: Shape) -> Vec<Value
 /// Removes the members of a set from a value. What becomes empty goes as well.
 pub(crate) fn remove(value: &mut Value, gone: &FieldSet, shape: Shape) {
     match value {
-        Value::Object(map) if shape.is_map([None, None]) => {
+        Value::Object(map) if shape.is_map::<&Value>([None, None]) => {
             for (element, node) in gone.iter() {
                 let Some(name) = element.strip_prefix("f:") else {
                     continue;
@@ -268,8 +268,8 @@ pub(crate) fn remove(value: &mut Value, gone: &FieldSet, shape: Shape) {
                 }
             }
         }
-        Value::Array(list) if shape.is_list([None, None]) => list.retain_mut(|item| {
-            let Ok(element) = shape.element(item) else {
+        Value::Array(list) if shape.is_list::<&Value>([None, None]) => list.retain_mut(|item| {
+            let Ok(element) = shape.element(&&*item) else {
                 return true;
             };
             match gone.get(&element) {
@@ -306,7 +306,7 @@ pub(crate) fn with_parents(set: &FieldSet, shape: Shape) -> FieldSet {
             member: node.member || is_named && !node.children.is_empty(),
             children: with_parents(&node.children, below),
         };
-        all.add(element.to_string(), node);
+        all.add(element.into(), node);
     }
     all
 }

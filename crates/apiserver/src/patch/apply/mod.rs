@@ -10,6 +10,7 @@ mod set;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod text;
 mod versions;
 
 use std::sync::LazyLock;
@@ -22,8 +23,10 @@ use skiff_api::{KindInfo, Subresource, Target};
 use compare::Change;
 use managed::{BEFORE_APPLY, Operation, Owner};
 use set::FieldSet;
-use shape::Shape;
+use shape::{Look as _, Shape};
 use versions::Changes;
+
+pub(crate) use text::Text;
 
 pub(crate) use managed::{Managed, Manager, same_but_times};
 pub(crate) use versions::Versions;
@@ -128,21 +131,25 @@ impl Rules {
     /// Who owns what after a create (`old` is an empty object) or an update.
     pub(crate) fn update(
         &self,
-        old: &Value,
-        new: &Value,
+        old: Text<'_>,
+        new: Text<'_>,
         managed: Managed,
         name: &str,
         now: &Time,
     ) -> Managed {
         // What was never tracked, or is no longer, is not tracked until it is applied.
-        let is_new = old.pointer("/metadata/uid").is_none();
-        if managed.0.is_empty() && !is_new {
+        let is_new = || {
+            old.member("metadata")
+                .and_then(|meta| meta.member("uid"))
+                .is_none()
+        };
+        if managed.0.is_empty() && !is_new() {
             return managed;
         }
         self.track(old, new, managed, name, now)
     }
 
-    fn track(&self, old: &Value, new: &Value, mut managed: Managed, name: &str, now: &Time) -> Managed {
+    fn track(&self, old: Text<'_>, new: Text<'_>, mut managed: Managed, name: &str, now: &Time) -> Managed {
         let mut change = Change::between(old, new, self.shape);
         change.ignore(&self.reset);
         let mut own = if managed.0.is_empty() {
@@ -192,8 +199,14 @@ impl Rules {
             return Err(Refusal::Misfit(joined(&errors)));
         }
         let managed = if managed.0.is_empty() {
-            let nothing = Value::Object(serde_json::Map::new());
-            self.track(&nothing, live, managed, BEFORE_APPLY, now)
+            let live = live.to_string();
+            self.track(
+                Text::of(b"{}"),
+                Text::of(live.as_bytes()),
+                managed,
+                BEFORE_APPLY,
+                now,
+            )
         } else {
             managed
         };
@@ -243,9 +256,10 @@ impl Rules {
         if let Some(last) = &last {
             self.prune(&mut object, last, &own, &managed);
         }
-        let mut change = Change::between(live, &object, self.shape);
+        let (old, new) = (live.to_string(), object.to_string());
+        let states = (Text::of(old.as_bytes()), Text::of(new.as_bytes()));
+        let mut change = Change::between(states.0, states.1, self.shape);
         change.ignore(&self.reset);
-        let states = (live, &object);
         let mut changes = Changes::new(&self.versions, states, &self.api_version, &self.reset, change);
         let conflicts: Vec<(Manager, FieldSet)> = managed
             .0
@@ -359,7 +373,8 @@ impl Rules {
         if !errors.is_empty() {
             return None;
         }
-        let change = Change::between(&last, live, self.shape);
+        let live = live.to_string();
+        let change = Change::between(Text::of(text.as_bytes()), Text::of(live.as_bytes()), self.shape);
         fields.subtract(&change.set());
         fields.subtract(&change.removed);
         Some(fields)

@@ -2,18 +2,23 @@
 //!
 //! An element is kept as the text that `FieldsV1` has for it: `f:spec`, `k:{"name":"a"}`, `v:"x"`, `i:0`.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use smol_str::{SmolStr, SmolStrBuilder, format_smolstr};
+
+/// An element of a path, as the text that `FieldsV1` has for it.
+pub(crate) type Element = SmolStr;
 
 /// A set of paths below some place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldSet {
-    nodes: BTreeMap<String, Node>,
+    /// By element, in order; none is empty.
+    nodes: Vec<(Element, Node)>,
 }
 
 /// What a set says of one element: whether it is a member itself, and which paths below it are.
@@ -27,6 +32,11 @@ impl Node {
     pub(crate) fn is_empty(&self) -> bool {
         !self.member && self.children.is_empty()
     }
+
+    fn unite(&mut self, other: Self) {
+        self.member |= other.member;
+        self.children.unite(other.children);
+    }
 }
 
 /// Why a text is not a set of fields.
@@ -35,11 +45,28 @@ impl Node {
 pub(crate) struct Malformed(String);
 
 /// The element of a field of an object or a key of a map.
-pub(crate) fn field(name: &str) -> String {
-    let mut element = String::with_capacity(name.len() + 2);
+pub(crate) fn field(name: &str) -> Element {
+    let mut element = SmolStrBuilder::new();
     element.push_str("f:");
     element.push_str(name);
-    element
+    element.finish()
+}
+
+/// The nodes of a set, looked up in order.
+struct Along<'a>(&'a [(Element, Node)]);
+
+impl<'a> Along<'a> {
+    /// The node of an element that comes after all that were asked for before.
+    fn find(&mut self, element: &str) -> Option<&'a Node> {
+        while let Some(((next, node), rest)) = self.0.split_first() {
+            match next.as_str().cmp(element) {
+                Ordering::Less => self.0 = rest,
+                Ordering::Equal => return Some(node),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
 }
 
 impl FieldSet {
@@ -52,53 +79,81 @@ impl FieldSet {
         self.nodes.iter().map(|(element, node)| (element.as_str(), node))
     }
 
+    fn along(&self) -> Along<'_> {
+        Along(&self.nodes)
+    }
+
     pub(crate) fn get(&self, element: &str) -> Option<&Node> {
-        self.nodes.get(element)
+        let place = self.place(element).ok()?;
+        self.nodes.get(place).map(|(_, node)| node)
+    }
+
+    fn place(&self, element: &str) -> Result<usize, usize> {
+        match self.nodes.last() {
+            // Most sets are made in order.
+            Some((last, _)) if last.as_str() < element => Err(self.nodes.len()),
+            _ => self
+                .nodes
+                .binary_search_by(|(other, _)| other.as_str().cmp(element)),
+        }
     }
 
     /// Adds what a set says of an element.
-    pub(crate) fn add(&mut self, element: String, node: Node) {
+    pub(crate) fn add(&mut self, element: Element, node: Node) {
         if node.is_empty() {
             return;
         }
-        match self.nodes.get_mut(&element) {
-            Some(there) => {
-                there.member |= node.member;
-                there.children.unite(node.children);
+        match self.place(&element) {
+            Ok(place) => {
+                if let Some((_, there)) = self.nodes.get_mut(place) {
+                    there.unite(node);
+                }
             }
-            None => {
-                self.nodes.insert(element, node);
-            }
+            Err(place) => self.nodes.insert(place, (element, node)),
         }
     }
 
     /// Adds a path of fields.
     pub(crate) fn with_fields(mut self, path: &[&str]) -> Self {
-        self.insert_fields(path);
-        self
-    }
-
-    fn insert_fields(&mut self, path: &[&str]) {
-        let Some((first, rest)) = path.split_first() else {
-            return;
-        };
-        let node = self.nodes.entry(field(first)).or_default();
-        if rest.is_empty() {
-            node.member = true;
-        } else {
-            node.children.insert_fields(rest);
+        if let Some((first, rest)) = path.split_first() {
+            let node = Node {
+                member: rest.is_empty(),
+                children: Self::default().with_fields(rest),
+            };
+            self.add(field(first), node);
         }
+        self
     }
 
     /// Adds all of another set.
     pub(crate) fn unite(&mut self, other: Self) {
-        if self.nodes.is_empty() {
-            *self = other;
+        let (Some((last, _)), Some((first, _))) = (self.nodes.last(), other.nodes.first()) else {
+            self.nodes.extend(other.nodes);
+            return;
+        };
+        if last < first {
+            self.nodes.extend(other.nodes);
             return;
         }
+        let length = self.nodes.len() + other.nodes.len();
+        let mut mine = std::mem::replace(&mut self.nodes, Vec::with_capacity(length)).into_iter();
+        let mut next = mine.next();
         for (element, node) in other.nodes {
-            self.add(element, node);
+            while let Some(before) = next.take_if(|(mine, _)| *mine < element) {
+                self.nodes.push(before);
+                next = mine.next();
+            }
+            match next.take_if(|(mine, _)| *mine == element) {
+                Some((_, mut both)) => {
+                    both.unite(node);
+                    self.nodes.push((element, both));
+                    next = mine.next();
+                }
+                None => self.nodes.push((element, node)),
+            }
         }
+        self.nodes.extend(next);
+        self.nodes.extend(mine);
     }
 
     /// Removes the members of another set.
@@ -106,8 +161,9 @@ impl FieldSet {
         if other.is_empty() {
             return;
         }
-        self.nodes.retain(|element, node| {
-            if let Some(gone) = other.nodes.get(element) {
+        let mut other = other.along();
+        self.nodes.retain_mut(|(element, node)| {
+            if let Some(gone) = other.find(element) {
                 node.member &= !gone.member;
                 node.children.subtract(&gone.children);
             }
@@ -120,8 +176,9 @@ impl FieldSet {
         if other.is_empty() {
             return;
         }
-        self.nodes.retain(|element, node| {
-            let Some(gone) = other.nodes.get(element) else {
+        let mut other = other.along();
+        self.nodes.retain_mut(|(element, node)| {
+            let Some(gone) = other.find(element) else {
                 return true;
             };
             node.children.subtract_below(&gone.children);
@@ -131,27 +188,26 @@ impl FieldSet {
 
     /// The paths that are in both sets.
     pub(crate) fn intersection(&self, other: &Self) -> Self {
-        let mut both = Self::default();
-        for (element, node) in &self.nodes {
-            if let Some(its) = other.nodes.get(element) {
-                let node = Node {
-                    member: node.member && its.member,
-                    children: node.children.intersection(&its.children),
-                };
-                if !node.is_empty() {
-                    both.nodes.insert(element.clone(), node);
-                }
-            }
+        let mut other = other.along();
+        let both = self.nodes.iter().filter_map(|(element, node)| {
+            let its = other.find(element)?;
+            let node = Node {
+                member: node.member && its.member,
+                children: node.children.intersection(&its.children),
+            };
+            (!node.is_empty()).then(|| (element.clone(), node))
+        });
+        Self {
+            nodes: both.collect(),
         }
-        both
     }
 
     /// Whether every path is in the other set too.
     pub(crate) fn is_within(&self, other: &Self) -> bool {
+        let mut other = other.along();
         self.nodes.iter().all(|(element, node)| {
             other
-                .nodes
-                .get(element)
+                .find(element)
                 .is_some_and(|its| (!node.member || its.member) && node.children.is_within(&its.children))
         })
     }
@@ -195,7 +251,7 @@ impl<'de> Deserialize<'de> for FieldSet {
 /// Writes `FieldsV1`.
 impl Serialize for FieldSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(&self.nodes)
+        serializer.collect_map(self.iter())
     }
 }
 
@@ -205,7 +261,7 @@ impl Serialize for Node {
         if self.member && !self.children.is_empty() {
             map.serialize_entry(SELF, &FieldSet::default())?;
         }
-        for (element, node) in &self.children.nodes {
+        for (element, node) in self.children.iter() {
             map.serialize_entry(element, node)?;
         }
         map.end()
@@ -239,7 +295,7 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
         let mut node = Node::default();
-        while let Some(element) = access.next_key::<String>()? {
+        while let Some(element) = access.next_key::<Element>()? {
             if element == SELF {
                 access.next_value::<IgnoredAny>()?;
                 node.member = true;
@@ -259,22 +315,22 @@ impl<'de> Visitor<'de> for Reader {
 }
 
 /// An element with its JSON as this server writes it.
-fn canonical(element: &str) -> Result<String, Malformed> {
+fn canonical(element: &str) -> Result<Element, Malformed> {
     let malformed = || Malformed(format!("bad path element {element:?}"));
     let (kind, rest) = element.split_at_checked(2).ok_or_else(malformed)?;
     match kind {
-        "f:" => Ok(element.to_string()),
+        "f:" => Ok(element.into()),
         "k:" => {
             let keys: Map<String, Value> = serde_json::from_str(rest).map_err(|_| malformed())?;
-            Ok(format!("k:{}", Value::Object(keys)))
+            Ok(format_smolstr!("k:{}", Value::Object(keys)))
         }
         "v:" => {
             let value: Value = serde_json::from_str(rest).map_err(|_| malformed())?;
-            Ok(format!("v:{value}"))
+            Ok(format_smolstr!("v:{value}"))
         }
         "i:" => {
             let index: i64 = rest.parse().map_err(|_| malformed())?;
-            Ok(format!("i:{index}"))
+            Ok(format_smolstr!("i:{index}"))
         }
         _ => Err(malformed()),
     }
@@ -365,7 +421,7 @@ mod tests {
             proptest::collection::btree_map(element, (any::<bool>(), inner), 0..4).prop_map(|nodes| {
                 let mut set = FieldSet::default();
                 for (element, (member, children)) in nodes {
-                    set.add(element, Node { member, children });
+                    set.add(element.into(), Node { member, children });
                 }
                 set
             })

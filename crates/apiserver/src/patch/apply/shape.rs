@@ -1,7 +1,12 @@
 //! How a value of the API is owned: as a whole, field by field, or item by item.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+use serde_json::Value;
 use skiff_api::schema::{self, Definition, Merge, Type};
+use smol_str::{SmolStrBuilder, format_smolstr};
+
+use super::set::Element;
 
 /// How the parts of a value are told apart.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +120,12 @@ impl Shape {
     }
 
     /// Whether the value's parts have owners of their own, given what stands there.
-    pub(crate) fn is_map(self, values: [Option<&Value>; 2]) -> bool {
-        let fits = |value: &Option<&Value>| matches!(value, None | Some(Value::Object(_) | Value::Null));
+    pub(crate) fn is_map<L: Look>(self, values: [Option<L>; 2]) -> bool {
+        let fits = |value: &Option<L>| {
+            value
+                .as_ref()
+                .is_none_or(|value| matches!(value.sort(), Sort::Map | Sort::Null))
+        };
         match self {
             Self::Struct(_) | Self::Map(_) | Self::Unknown | Self::Deduced => values.iter().all(fits),
             _ => false,
@@ -124,8 +133,12 @@ impl Shape {
     }
 
     /// Whether the value's items have owners of their own, given what stands there.
-    pub(crate) fn is_list(self, values: [Option<&Value>; 2]) -> bool {
-        let fits = |value: &Option<&Value>| matches!(value, None | Some(Value::Array(_) | Value::Null));
+    pub(crate) fn is_list<L: Look>(self, values: [Option<L>; 2]) -> bool {
+        let fits = |value: &Option<L>| {
+            value
+                .as_ref()
+                .is_none_or(|value| matches!(value.sort(), Sort::List | Sort::Null))
+        };
         matches!(self, Self::Keyed(..) | Self::Set) && values.iter().all(fits)
     }
 
@@ -133,41 +146,86 @@ impl Shape {
     ///
     /// # Errors
     /// What upstream says of an item that cannot be told apart.
-    pub(crate) fn element(self, item: &Value) -> Result<String, String> {
+    pub(crate) fn element<L: Look>(self, item: &L) -> Result<Element, String> {
         let Self::Keyed(keys, _) = self else {
-            return match item {
-                Value::Null => {
+            return match item.sort() {
+                Sort::Null => {
                     Err("associative list without keys has an element that's an explicit null".into())
                 }
-                Value::Object(_) => {
-                    Err("associative list without keys has an element that's a map type".into())
-                }
-                Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
-                scalar => Ok(format!("v:{scalar}")),
+                Sort::Map => Err("associative list without keys has an element that's a map type".into()),
+                Sort::List => Err("not supported: associative list with lists as elements".into()),
+                Sort::Scalar => Ok(format_smolstr!("v:{}", item.print())),
             };
         };
-        let map = match item {
-            Value::Object(map) => map,
-            Value::Null => return Err("associative list with keys may not have a null element".into()),
+        match item.sort() {
+            Sort::Map => {}
+            Sort::Null => return Err("associative list with keys may not have a null element".into()),
             _ => return Err("associative list with keys may not have non-map elements".into()),
-        };
-        let mut found = Map::new();
+        }
+        let mut found = Vec::with_capacity(keys.len());
         for key in keys {
-            let value = match (map.get(*key), *key) {
-                (Some(value), _) => value.clone(),
-                (None, "protocol") => "TCP".into(),
+            match (item.member(key), *key) {
+                (Some(value), key) => found.push((key, Cow::Owned(value.print().into_owned()))),
+                (None, "protocol") => found.push((*key, Cow::Borrowed("\"TCP\""))),
                 // Only a device that several claims share has one.
-                (None, "shareID") => continue,
+                (None, "shareID") => {}
                 (None, key) => {
                     return Err(format!(
                         "associative list with keys has an element that omits key field {key:?} (and doesn't have \
                          default value)"
                     ));
                 }
-            };
-            found.insert((*key).into(), value);
+            }
         }
-        Ok(format!("k:{}", Value::Object(found)))
+        found.sort_unstable();
+        let mut element = SmolStrBuilder::new();
+        element.push_str("k:{");
+        for (place, (key, value)) in found.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            [comma, "\"", key, "\":", value]
+                .into_iter()
+                .for_each(|part| element.push_str(part));
+        }
+        element.push('}');
+        Ok(element.finish())
+    }
+}
+
+/// What sort of thing a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Null,
+    Map,
+    List,
+    /// A text, a number, a truth value.
+    Scalar,
+}
+
+/// A value, looked at without regard to the form in which it is kept.
+pub(crate) trait Look: Copy {
+    fn sort(&self) -> Sort;
+    /// The value as compact JSON.
+    fn print(&self) -> Cow<'_, str>;
+    /// A member of an object.
+    fn member(&self, name: &str) -> Option<Self>;
+}
+
+impl Look for &Value {
+    fn sort(&self) -> Sort {
+        match self {
+            Value::Null => Sort::Null,
+            Value::Object(_) => Sort::Map,
+            Value::Array(_) => Sort::List,
+            _ => Sort::Scalar,
+        }
+    }
+
+    fn print(&self) -> Cow<'_, str> {
+        Cow::Owned(self.to_string())
+    }
+
+    fn member(&self, name: &str) -> Option<Self> {
+        self.get(name)
     }
 }
 
@@ -187,12 +245,12 @@ mod tests {
         let ports = container.field("ports").unwrap();
         assert_eq!(
             ports
-                .element(&json!({"containerPort": 80, "name": "http"}))
+                .element(&&json!({"containerPort": 80, "name": "http"}))
                 .unwrap(),
             r#"k:{"containerPort":80,"protocol":"TCP"}"#
         );
         assert_eq!(
-            ports.element(&json!({})).unwrap_err(),
+            ports.element(&&json!({})).unwrap_err(),
             "associative list with keys has an element that omits key field \"containerPort\" (and doesn't have default \
              value)"
         );

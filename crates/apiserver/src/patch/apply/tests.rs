@@ -41,8 +41,14 @@ fn owned(managed: &Managed) -> Vec<(String, Value)> {
         .collect()
 }
 
+fn updated(rules: &Rules, [old, new]: [&Value; 2], managed: Managed, name: &str, second: i64) -> Managed {
+    let (old, new) = (old.to_string(), new.to_string());
+    let (old, new) = (Text::of(old.as_bytes()), Text::of(new.as_bytes()));
+    rules.update(old, new, managed, name, &at(second))
+}
+
 fn created(rules: &Rules, object: &Value, name: &str) -> Managed {
-    rules.update(&json!({}), object, Managed::default(), name, &at(1))
+    updated(rules, [&json!({}), object], Managed::default(), name, 1)
 }
 
 #[test]
@@ -72,7 +78,7 @@ fn an_update_owns_what_it_changed_and_others_lose_it() {
     let first = live(json!({"metadata": {"name": "a"}, "data": {"x": "1", "y": "1", "z": "1"}}));
     let managed = created(&rules, &first, "one");
     let second = live(json!({"metadata": {"name": "a"}, "data": {"x": "1", "y": "2"}}));
-    let managed = rules.update(&first, &second, managed, "two", &at(2));
+    let managed = updated(&rules, [&first, &second], managed, "two", 2);
     assert_eq!(
         owned(&managed),
         [
@@ -82,7 +88,7 @@ fn an_update_owns_what_it_changed_and_others_lose_it() {
     );
     // Who changes nothing owns nothing, and no time changes.
     let before = managed.clone().print();
-    let after = rules.update(&second, &second, managed, "three", &at(3)).print();
+    let after = updated(&rules, [&second, &second], managed, "three", 3).print();
     assert_eq!(after, before);
 }
 
@@ -92,8 +98,7 @@ fn what_is_not_tracked_stays_so_until_it_is_applied() {
     let old = live(json!({"metadata": {"name": "a"}, "data": {"x": "1"}}));
     let new = live(json!({"metadata": {"name": "a"}, "data": {"x": "2"}}));
     assert!(
-        rules
-            .update(&old, &new, Managed::default(), "m", &at(1))
+        updated(&rules, [&old, &new], Managed::default(), "m", 1)
             .0
             .is_empty()
     );
@@ -124,7 +129,7 @@ fn the_status_is_tracked_by_itself() {
         json!({"metadata": {"name": "d"}, "spec": {"replicas": 2}, "status": {"replicas": 1,
         "conditions": [{"type": "Available", "status": "True"}]}}),
     );
-    let managed = status.update(&old, &new, managed, "controller", &at(2));
+    let managed = updated(&status, [&old, &new], managed, "controller", 2);
     let entries = entries(&managed);
     assert_eq!(entries[1].subresource.as_deref(), Some("status"));
     assert_eq!(
@@ -343,9 +348,10 @@ proptest! {
     fn nobody_owns_what_another_changed(start in any_config(), one in any_config(), two in any_config()) {
         let rules = rules("", "configmaps", Target::Main);
         let managed = created(&rules, &start, "starter");
-        let first = rules.update(&live(start.clone()), &live(one.clone()), managed, "one", &at(2));
-        let change = Change::between(&live(one.clone()), &live(two.clone()), rules.shape);
-        let second = rules.update(&live(one), &live(two), first, "two", &at(3));
+        let first = updated(&rules, [&live(start.clone()), &live(one.clone())], managed, "one", 2);
+        let (old, new) = (live(one.clone()).to_string(), live(two.clone()).to_string());
+        let change = Change::between(Text::of(old.as_bytes()), Text::of(new.as_bytes()), rules.shape);
+        let second = updated(&rules, [&live(one), &live(two)], first, "two", 3);
         for owner in &second.0 {
             prop_assert!(owner.manager.operation == Operation::Update);
             if owner.manager.name != "two" {

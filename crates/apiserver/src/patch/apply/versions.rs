@@ -9,6 +9,7 @@ use super::compare::Change;
 use super::managed::Owner;
 use super::set::FieldSet;
 use super::shape::Shape;
+use super::text::Text;
 
 /// The versions of a kind; none where there is but one.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +69,7 @@ impl Versions {
 pub(super) struct Changes<'a> {
     versions: &'a Versions,
     /// Both states in the version of the request.
-    states: (&'a Value, &'a Value),
+    states: (Text<'a>, Text<'a>),
     own: &'a str,
     ignored: &'a FieldSet,
     known: Vec<(String, Option<Change>)>,
@@ -78,7 +79,7 @@ impl<'a> Changes<'a> {
     /// `change`: what changed in the version of the request.
     pub(super) fn new(
         versions: &'a Versions,
-        states: (&'a Value, &'a Value),
+        states: (Text<'a>, Text<'a>),
         own: &'a str,
         ignored: &'a FieldSet,
         change: Change,
@@ -104,9 +105,13 @@ impl<'a> Changes<'a> {
 
     fn compare(&self, api_version: &str) -> Option<Change> {
         let shape = self.versions.shape(api_version)?;
-        let convert = |state| self.versions.convert(state, self.own, api_version);
+        let convert = |state: Text<'_>| {
+            let converted = self.versions.convert(&state.tree(), self.own, api_version)?;
+            Some(converted.to_string())
+        };
         let (old, new) = (convert(self.states.0)?, convert(self.states.1)?);
-        let mut change = Change::between(&old, &new, shape);
+        let (old, new) = (Text::of(old.as_bytes()), Text::of(new.as_bytes()));
+        let mut change = Change::between(old, new, shape);
         change.ignore(self.ignored);
         Some(change)
     }
