@@ -70,6 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/kinds.rs");
     println!("cargo::rerun-if-changed=src/schema/merge.rs");
     println!("cargo::rerun-if-changed=src/schema/protobuf_fields.txt");
+    println!("cargo::rerun-if-changed=src/schema/described.txt");
     let mut collector = Collector {
         generator: SchemaSettings::draft2020_12().into_generator(),
         kinds: BTreeMap::new(),
@@ -115,6 +116,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let (table, blob) = documents(&definitions, &kinds)?;
     std::fs::write(out.join("openapi.rs"), table)?;
+    std::fs::write(out.join("described.rs"), descriptions(&definitions)?)?;
     std::fs::write(out.join("openapi.bin"), blob)?;
     // What no document tells of: the metadata alone, of whatever kind.
     for (kind, inner) in [
@@ -255,6 +257,29 @@ fn source_of(merge: Merge) -> String {
         }
         other => format!("Merge::{other:?}"),
     }
+}
+
+/// The descriptions of the fields that tables show (`src/schema/described.txt`), as Rust source.
+fn descriptions(definitions: &BTreeMap<String, Value>) -> Result<String, Box<dyn Error>> {
+    let mut found = BTreeMap::new();
+    for line in include_str!("../src/schema/described.txt").lines() {
+        let mut words = line.split(' ');
+        let definition = words.next().unwrap_or_default();
+        for field in words {
+            let text = ["io.k8s.api.", "io.k8s.apimachinery.pkg.apis."]
+                .iter()
+                .find_map(|group| definitions.get(&format!("{group}{definition}")))
+                .and_then(|schema| schema.pointer(&format!("/properties/{field}/description")))
+                .and_then(Value::as_str)
+                .ok_or_else(|| format!("described.txt: {definition}.{field} is not described"))?;
+            found.insert((definition, field), text);
+        }
+    }
+    Ok(format!(
+        "static DESCRIBED: [((&str, &str), &str); {}] = {:?};",
+        found.len(),
+        found.into_iter().collect::<Vec<_>>()
+    ))
 }
 
 /// The OpenAPI v3 schemas: where each begins and ends in the compressed text.

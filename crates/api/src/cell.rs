@@ -24,6 +24,14 @@ pub fn since(time: Option<&Time>, now: Timestamp) -> String {
     }
 }
 
+/// The time of creation, as kinds show it that have no table of their own.
+pub fn created(meta: &ObjectMeta) -> String {
+    match &meta.creation_timestamp {
+        Some(Time(time)) => time.to_string(),
+        None => "0001-01-01T00:00:00Z".into(),
+    }
+}
+
 /// A text, or something else where it is empty.
 pub fn or<'a>(text: Option<&'a str>, otherwise: &'a str) -> &'a str {
     match text {
@@ -111,7 +119,7 @@ pub fn containers(containers: &[Container]) -> (String, String) {
 }
 
 /// The columns that tell of a pod template, shown with `-o wide`.
-pub fn template_columns() -> [Column; 3] {
+pub fn template_columns() -> [Column; 2] {
     [
         Column::wide("Containers", "string", "Names of each container in the template."),
         Column::wide(
@@ -119,12 +127,14 @@ pub fn template_columns() -> [Column; 3] {
             "string",
             "Images referenced by each container in the template.",
         ),
-        Column::wide(
-            "Selector",
-            "string",
-            "Label selector for pods. It must match the pod template's labels.",
-        ),
     ]
+}
+
+/// The columns of a template and of its selector, which is a field of `spec` (`apps.v1.DeploymentSpec`).
+pub fn selected_template_columns(spec: &'static str) -> [Column; 3] {
+    let [containers, images] = template_columns();
+    let selector = Column::of("Selector", "string", spec, "selector").only_wide();
+    [containers, images, selector]
 }
 
 #[cfg(test)]

@@ -116,22 +116,42 @@ impl Column {
         column
     }
 
-    /// The `Name` column, first in every table.
-    pub const fn object_name() -> Self {
-        let mut column = Self::new("Name", "string", "Name must be unique within a namespace.");
+    /// A column that shows a field, and says of it what the documents say of `core.v1.PodSpec`, `nodeName`.
+    pub(crate) fn of(
+        name: &'static str,
+        type_: &'static str,
+        schema: &'static str,
+        field: &'static str,
+    ) -> Self {
+        Self::new(name, type_, schema::described(schema, field).unwrap_or_default())
+    }
+
+    /// The same, shown only with `-o wide`.
+    #[must_use]
+    pub(crate) fn only_wide(mut self) -> Self {
+        self.priority = 1;
+        self
+    }
+
+    /// The `Name` column, first in nearly every table.
+    pub fn object_name() -> Self {
+        let mut column = Self::of("Name", "string", OBJECT_META, "name");
         column.format = "name";
         column
     }
 
     /// The `Age` column. Its cell is a duration as `kubectl` writes it (`5m3s`), see [`crate::kind::age`].
-    pub const fn age() -> Self {
-        Self::new(
-            "Age",
-            "string",
-            "CreationTimestamp is a timestamp representing the server time when this object was created.",
-        )
+    pub fn age() -> Self {
+        Self::of("Age", "string", OBJECT_META, "creationTimestamp")
+    }
+
+    /// The `Created At` column of the kinds that have no table of their own. Its cell is the time.
+    pub fn created_at() -> Self {
+        Self::of("Created At", "date", OBJECT_META, "creationTimestamp")
     }
 }
+
+const OBJECT_META: &str = "meta.v1.ObjectMeta";
 
 /// What becomes of the objects that an object owns when it is deleted and nobody says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,10 +359,24 @@ pub trait Kind:
         Vec::new()
     }
 
-    /// One cell a column of [`KindInfo::columns`].
+    /// A cell for each column of [`KindInfo::columns`].
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let meta = k8s_openapi::Metadata::metadata(self);
         vec![meta.name.clone().into(), age(meta, now)]
+    }
+
+    /// The rows of a list, where they are not every object's own cells in the list's order: which object each shows, by
+    /// its place in the list, and its cells. The objects are decoded as they are asked for.
+    fn list_rows(
+        _objects: &mut dyn Iterator<Item = Self>,
+        _now: Timestamp,
+    ) -> Option<Vec<(usize, Vec<Value>)>> {
+        None
+    }
+
+    /// What else a row says of the object (`TableRow.conditions`).
+    fn row_conditions(&self) -> Vec<Value> {
+        Vec::new()
     }
 
     /// The value of a selectable field; an absent value is the empty string.
@@ -442,6 +476,18 @@ pub trait Strategy: Debug + Send + Sync {
     fn warnings(&self, object: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
     /// See [`Kind::cells`].
     fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
+    /// See [`Kind::list_rows`].
+    fn list_rows(
+        &self,
+        _objects: &mut dyn Iterator<Item = Box<dyn Object>>,
+        _now: Timestamp,
+    ) -> Option<Vec<(usize, Vec<Value>)>> {
+        None
+    }
+    /// See [`Kind::row_conditions`].
+    fn row_conditions(&self, _object: &dyn Object) -> Vec<Value> {
+        Vec::new()
+    }
     /// The value of a selectable field, `metadata.name` and `metadata.namespace` included; `None`: not selectable.
     fn field(&self, object: &dyn Object, name: &str) -> Option<String>;
 }
@@ -579,6 +625,21 @@ impl<K: Kind> Strategy for Typed<K> {
         typed::<K>(object)
             .map(|object| object.cells(now))
             .unwrap_or_default()
+    }
+
+    fn list_rows(
+        &self,
+        objects: &mut dyn Iterator<Item = Box<dyn Object>>,
+        now: Timestamp,
+    ) -> Option<Vec<(usize, Vec<Value>)>> {
+        K::list_rows(
+            &mut objects.filter_map(|object| typed::<K>(object.as_ref()).cloned()),
+            now,
+        )
+    }
+
+    fn row_conditions(&self, object: &dyn Object) -> Vec<Value> {
+        typed::<K>(object).map(Kind::row_conditions).unwrap_or_default()
     }
 
     fn field(&self, object: &dyn Object, name: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as LabelSelec
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::core::pod_spec;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::names;
 use crate::selector::{self, LabelSelector};
 
@@ -169,6 +169,23 @@ pub(crate) fn check_count_or_percent(value: &IntOrString, path: &Path, errors: &
             }
         }
     }
+}
+
+/// A strategy of updates as an error shows it. Of rolling ones: how many pods may be missing, and how many too many.
+pub(crate) fn shown_strategy(
+    type_: &str,
+    rolling: Option<(&Option<IntOrString>, &Option<IntOrString>)>,
+) -> Internal {
+    let rolling = rolling.map(|(unavailable, surge)| {
+        Internal::fields([
+            ("MaxUnavailable", Internal::plain(unavailable)),
+            ("MaxSurge", Internal::plain(surge)),
+        ])
+    });
+    Internal::fields([
+        ("Type", Internal::plain(&type_)),
+        ("RollingUpdate", Internal::optional(rolling)),
+    ])
 }
 
 /// The count, or the number of a percentage.

@@ -292,7 +292,7 @@ proptest! {
                 strategy.prepare_for_update(object.as_mut(), old.as_ref(), skiff_api::Target::Main);
                 strategy.validate_update(object.as_ref(), old.as_ref(), skiff_api::Target::Main, &mut errors);
                 let cells = strategy.cells(object.as_ref(), "2025-01-01T00:00:00Z".parse().unwrap());
-                prop_assert_eq!(cells.len(), info.columns.len());
+                prop_assert!(cells.len() >= info.columns.len(), "{}", info.kind);
             }
         }
     }

@@ -417,7 +417,7 @@ fn tables_show_the_smaller_kinds() {
     );
     assert_eq!(
         cells("ServiceAccount", json!({"metadata": metadata("a")})),
-        ["a", "0", "5h"]
+        ["a", "5h"]
     );
     assert_eq!(
         cells(

@@ -577,7 +577,7 @@ fn tables_show_pods_as_kubectl_users_know_them() {
             ("0/1", "Init:ErrImagePull", "2"),
         ),
         (
-            init,
+            init.clone(),
             json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 2, "reason": "Error"}}}]}),
             none(),
             ("0/1", "Init:Error", "0"),
@@ -600,6 +600,21 @@ fn tables_show_pods_as_kubectl_users_know_them() {
             ]}),
             none(),
             ("1/2", "NotReady", "0"),
+        ),
+        (
+            json!({"containers": [{"name": "a"}, {"name": "b"}]}),
+            json!({"phase": "Running", "containerStatuses": [
+                {"name": "a", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+                {"name": "b", "state": {"terminated": {"exitCode": 3, "reason": "Error"}}},
+            ]}),
+            none(),
+            ("0/2", "Error", "0"),
+        ),
+        (
+            init.clone(),
+            json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"waiting": {"reason": "PodInitializing"}}}]}),
+            none(),
+            ("0/1", "Init:ContainerCreating", "0"),
         ),
         (
             none(),

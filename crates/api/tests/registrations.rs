@@ -221,6 +221,6 @@ fn a_write_of_the_status_leaves_the_rest_of_flow_control_as_it_is() {
 fn tables_show_what_is_migrated() {
     let migration = |group: &str| json!({"metadata": {"name": "m"}, "spec": {"resource": {"group": group, "resource": "pods"}}});
     let kind = "storagemigration.k8s.io/StorageVersionMigration";
-    assert_eq!(cells(kind, migration("")), ["m", "pods"]);
-    assert_eq!(cells(kind, migration("x.io")), ["m", "pods.x.io"]);
+    assert_eq!(cells(kind, migration("")), ["m", "pods", "Unknown"]);
+    assert_eq!(cells(kind, migration("x.io")), ["m", "pods.x.io", "Unknown"]);
 }

@@ -199,7 +199,7 @@ fn tables_show_storage() {
     assert_eq!(
         cells("storage.k8s.io/StorageClass", class),
         [
-            "fast (default)",
+            "fast",
             "acme.io/disk",
             "Delete",
             "Immediate",

@@ -4,34 +4,11 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, Variable};
 
+use crate::expression;
 use crate::field::{Errors, Path};
 use crate::names;
 
 const MAX_CONDITIONS: usize = 64;
-/// The words that the expression language keeps for itself.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Checks match conditions.
 pub(super) fn validate_conditions(
@@ -69,7 +46,7 @@ pub(super) fn validate_variables(variables: Option<&Vec<Variable>>, path: &Path,
         let at = path.index(index);
         if variable.name.trim().is_empty() {
             errors.required(&at.child("name"), "name is not specified");
-        } else if !is_identifier(&variable.name) {
+        } else if !expression::is_identifier(&variable.name) {
             errors.invalid(
                 &at.child("name"),
                 &variable.name,
@@ -82,13 +59,4 @@ pub(super) fn validate_variables(variables: Option<&Vec<Variable>>, path: &Path,
             errors.expression(&at.child("expression"), &variable.expression);
         }
     }
-}
-
-fn is_identifier(name: &str) -> bool {
-    let mut letters = name.chars();
-    letters
-        .next()
-        .is_some_and(|first| first == '_' || first.is_ascii_alphabetic())
-        && letters.all(|letter| letter == '_' || letter.is_ascii_alphanumeric())
-        && !RESERVED.contains(&name)
 }

@@ -22,7 +22,7 @@ impl Kind for MutatingAdmissionPolicy {
                 Column::new(
                     "Mutations",
                     "integer",
-                    "Mutations indicates the number of mutations rules defined in this configuration",
+                    "Mutation indicates the number of mutations rules defined in this configuration",
                 ),
                 Column::new(
                     "ParamKind",

@@ -21,7 +21,7 @@ impl Kind for MutatingWebhookConfiguration {
                 Column::new(
                     "Webhooks",
                     "integer",
-                    "Webhooks indicates the total number of webhooks defined in this configuration",
+                    "Webhooks indicates the number of webhooks registered in this configuration",
                 ),
                 Column::age(),
             ],

@@ -1,6 +1,7 @@
 //! What a policy is parameterized by: the kind of the parameters, and which of them a binding means.
 
 use k8s_openapi::api::admissionregistration::v1::{ParamKind, ParamRef};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::field::{Errors, Path};
 use crate::names;
@@ -92,12 +93,37 @@ pub(super) fn shown_reference(reference: Option<&ParamRef>) -> String {
     let Some(reference) = reference else {
         return "<unset>".into();
     };
-    if let Some(of) = &reference.selector {
-        return crate::cell::selector(of);
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (name, namespace) = (text(&reference.name), text(&reference.namespace));
+    match &reference.selector {
+        Some(of) if name.is_empty() => shown_selector(of),
+        None if name.is_empty() => "<unset>".into(),
+        // Whether the parameter has a namespace cannot be told from here.
+        _ if namespace.is_empty() => format!("*/{name}"),
+        _ => format!("{namespace}/{name}"),
     }
-    let name = reference.name.as_deref().unwrap_or_default();
-    match reference.namespace.as_deref().unwrap_or_default() {
-        "" => format!("*/{name}"),
-        namespace => format!("{namespace}/{name}"),
-    }
+}
+
+/// A selector as Go's own form of its protobuf message.
+fn shown_selector(of: &LabelSelector) -> String {
+    let labels: String = of
+        .match_labels
+        .iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}: {value},"))
+        .collect();
+    let requirements: String = of
+        .match_expressions
+        .iter()
+        .flatten()
+        .map(|one| {
+            let values = one.values.as_deref().unwrap_or_default().join(" ");
+            let (key, operator) = (&one.key, &one.operator);
+            format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},\
+         MatchExpressions:[]LabelSelectorRequirement{{{requirements}}},}}"
+    )
 }

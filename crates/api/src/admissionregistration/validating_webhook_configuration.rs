@@ -20,7 +20,7 @@ impl Kind for ValidatingWebhookConfiguration {
                 Column::new(
                     "Webhooks",
                     "integer",
-                    "Webhooks indicates the total number of webhooks defined in this configuration",
+                    "Webhooks indicates the number of webhooks registered in this configuration",
                 ),
                 Column::age(),
             ],

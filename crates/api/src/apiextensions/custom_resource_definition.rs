@@ -21,14 +21,7 @@ impl Kind for CustomResourceDefinition {
             categories: &["api-extensions"],
             subresources: &[Subresource::Status],
             store_prefix: "apiextensions.k8s.io/customresourcedefinitions".into(),
-            columns: vec![
-                Column::object_name(),
-                Column::new(
-                    "Created At",
-                    "date",
-                    "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
-                ),
-            ],
+            columns: vec![Column::object_name(), Column::created_at()],
             ..KindInfo::of::<Self>("customresourcedefinition")
         }
     }
@@ -131,12 +124,9 @@ impl Kind for CustomResourceDefinition {
     }
 
     fn cells(&self, _now: Timestamp) -> Vec<Value> {
-        let created = self.metadata.creation_timestamp.as_ref();
         vec![
             self.metadata.name.clone().into(),
-            created
-                .map_or(cell::UNKNOWN.into(), |created| created.0.to_string())
-                .into(),
+            cell::created(&self.metadata).into(),
         ]
     }
 }

@@ -15,11 +15,7 @@ impl Kind for ControllerRevision {
             columns: vec![
                 Column::object_name(),
                 Column::new("Controller", "string", "Controller of the object"),
-                Column::new(
-                    "Revision",
-                    "string",
-                    "Revision indicates the revision of the state represented by Data.",
-                ),
+                Column::of("Revision", "string", "apps.v1.ControllerRevision", "revision"),
                 Column::age(),
             ],
             ..KindInfo::of::<Self>("controllerrevision")

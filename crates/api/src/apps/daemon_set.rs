@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cell;
 use crate::core::pod_spec;
-use crate::field::{Errors, Internal, Path};
+use crate::field::{Errors, Path};
 use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
@@ -35,39 +35,35 @@ impl Kind for DaemonSet {
     fn info() -> KindInfo {
         let mut columns = vec![
             Column::object_name(),
-            Column::new(
+            Column::of(
                 "Desired",
                 "integer",
-                "The total number of nodes that should be running the daemon pod (including nodes correctly running the daemon pod). More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/",
+                "apps.v1.DaemonSetStatus",
+                "desiredNumberScheduled",
             ),
-            Column::new(
+            Column::of(
                 "Current",
                 "integer",
-                "The number of nodes that are running at least 1 daemon pod and are supposed to run the daemon pod. More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/",
+                "apps.v1.DaemonSetStatus",
+                "currentNumberScheduled",
             ),
-            Column::new(
-                "Ready",
-                "integer",
-                "numberReady is the number of nodes that should be running the daemon pod and have one or more of the daemon pod running with a Ready Condition.",
-            ),
-            Column::new(
+            Column::of("Ready", "integer", "apps.v1.DaemonSetStatus", "numberReady"),
+            Column::of(
                 "Up-to-date",
                 "integer",
-                "The total number of nodes that are running updated daemon pod",
+                "apps.v1.DaemonSetStatus",
+                "updatedNumberScheduled",
             ),
-            Column::new(
+            Column::of(
                 "Available",
                 "integer",
-                "The number of nodes that should be running the daemon pod and have one or more of the daemon pod running and available (ready for at least spec.minReadySeconds)",
+                "apps.v1.DaemonSetStatus",
+                "numberAvailable",
             ),
-            Column::new(
-                "Node Selector",
-                "string",
-                "NodeSelector is a selector which must be true for the pod to fit on a node. Selector which must match a node's labels for the pod to be scheduled on that node. More info: https://kubernetes.io/docs/concepts/configuration/assign-pod-node/",
-            ),
+            Column::of("Node Selector", "string", "core.v1.PodSpec", "nodeSelector"),
             Column::age(),
         ];
-        columns.extend(cell::template_columns());
+        columns.extend(cell::selected_template_columns("apps.v1.DaemonSetSpec"));
         KindInfo {
             short_names: &["ds"],
             categories: &["all"],
@@ -219,16 +215,10 @@ fn validate_strategy(strategy: &DaemonSetUpdateStrategy, path: &Path, errors: &m
         ("RollingUpdate", None) => errors.required(&rolling, ""),
         ("RollingUpdate", Some(update)) => validate_rolling(update, &rolling, errors),
         (type_, rolling) => {
-            let rolling = rolling.as_ref().map(|rolling| {
-                Internal::fields([
-                    ("MaxUnavailable", Internal::plain(&rolling.max_unavailable)),
-                    ("MaxSurge", Internal::plain(&rolling.max_surge)),
-                ])
-            });
-            let shown = Internal::fields([
-                ("Type", Internal::plain(&type_)),
-                ("RollingUpdate", Internal::optional(rolling)),
-            ]);
+            let rolling = rolling
+                .as_ref()
+                .map(|rolling| (&rolling.max_unavailable, &rolling.max_surge));
+            let shown = workload::shown_strategy(type_, rolling);
             errors.not_supported(path, shown, &["RollingUpdate", "OnDelete"]);
         }
     }

@@ -2,15 +2,17 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as LabelSelectorObject;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use crate::cell;
 use crate::core::pod_spec;
-use crate::field::{Errors, Internal, Path};
+use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
 use crate::same::same;
+use crate::selector::LabelSelector;
 use crate::workload::{self, check_count_or_percent, non_negative};
 
 impl Kind for Deployment {
@@ -18,19 +20,21 @@ impl Kind for Deployment {
         let mut columns = vec![
             Column::object_name(),
             Column::new("Ready", "string", "Number of the pod with ready state"),
-            Column::new(
+            Column::of(
                 "Up-to-date",
-                "integer",
-                "Total number of non-terminating pods targeted by this deployment that have the desired template spec.",
+                "string",
+                "apps.v1.DeploymentStatus",
+                "updatedReplicas",
             ),
-            Column::new(
+            Column::of(
                 "Available",
-                "integer",
-                "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment.",
+                "string",
+                "apps.v1.DeploymentStatus",
+                "availableReplicas",
             ),
             Column::age(),
         ];
-        columns.extend(cell::template_columns());
+        columns.extend(cell::selected_template_columns("apps.v1.DeploymentSpec"));
         KindInfo {
             short_names: &["deploy"],
             categories: &["all"],
@@ -175,7 +179,7 @@ impl Kind for Deployment {
             age(&self.metadata, now),
             names.into(),
             images.into(),
-            cell::selector(&self.spec.selector).into(),
+            shown_selector(&self.spec.selector).into(),
         ]
     }
 }
@@ -196,16 +200,10 @@ fn validate_strategy(strategy: &DeploymentStrategy, path: &Path, errors: &mut Er
         }
         ("RollingUpdate", Some(update)) => validate_rolling(update, &rolling, errors),
         (type_, rolling) => {
-            let rolling = rolling.as_ref().map(|rolling| {
-                Internal::fields([
-                    ("MaxUnavailable", Internal::plain(&rolling.max_unavailable)),
-                    ("MaxSurge", Internal::plain(&rolling.max_surge)),
-                ])
-            });
-            let shown = Internal::fields([
-                ("Type", Internal::plain(&type_)),
-                ("RollingUpdate", Internal::optional(rolling)),
-            ]);
+            let rolling = rolling
+                .as_ref()
+                .map(|rolling| (&rolling.max_unavailable, &rolling.max_surge));
+            let shown = workload::shown_strategy(type_, rolling);
             errors.not_supported(path, shown, &["Recreate", "RollingUpdate"]);
         }
     }
@@ -232,5 +230,13 @@ fn validate_rolling(update: &RollingUpdateDeployment, path: &Path, errors: &mut 
             unavailable,
             "must not be greater than 100%",
         );
+    }
+}
+
+/// The cell of the selector: of nothing where it selects everything.
+fn shown_selector(selector: &LabelSelectorObject) -> String {
+    match LabelSelector::of(Some(selector)) {
+        Ok(selector) => selector.to_string(),
+        Err(_) => "<invalid>".into(),
     }
 }

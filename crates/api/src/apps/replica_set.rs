@@ -16,20 +16,12 @@ impl Kind for ReplicaSet {
     fn info() -> KindInfo {
         let mut columns = vec![
             Column::object_name(),
-            Column::new("Desired", "integer", "Replicas is the number of desired pods."),
-            Column::new(
-                "Current",
-                "integer",
-                "Replicas is the most recently observed number of non-terminating pods.",
-            ),
-            Column::new(
-                "Ready",
-                "integer",
-                "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
-            ),
+            Column::of("Desired", "integer", "apps.v1.ReplicaSetSpec", "replicas"),
+            Column::of("Current", "integer", "apps.v1.ReplicaSetStatus", "replicas"),
+            Column::of("Ready", "integer", "apps.v1.ReplicaSetStatus", "readyReplicas"),
             Column::age(),
         ];
-        columns.extend(cell::template_columns());
+        columns.extend(cell::selected_template_columns("apps.v1.ReplicaSetSpec"));
         KindInfo {
             short_names: &["rs"],
             categories: &["all"],

@@ -22,7 +22,7 @@ const RETAIN: &str = "Retain";
 
 impl Kind for StatefulSet {
     fn info() -> KindInfo {
-        let [containers, images, _] = cell::template_columns();
+        let [containers, images] = cell::template_columns();
         KindInfo {
             short_names: &["sts"],
             categories: &["all"],

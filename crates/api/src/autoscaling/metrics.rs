@@ -202,22 +202,29 @@ pub(super) fn shown(autoscaler: &HorizontalPodAutoscaler) -> String {
 }
 
 fn shown_metric(metric: &MetricSpec, status: Option<&MetricStatus>) -> String {
+    let given = |amount: Option<&Text>| amount.map_or_else(|| "<nil>".into(), |amount| amount.0.clone());
     let text = |amount: Option<&Text>| amount.map_or_else(|| cell::UNKNOWN.into(), |amount| amount.0.clone());
+    // What a status does not say though it is there is not the same as no status.
+    let known =
+        |current: Option<&MetricValueStatus>, pick: fn(&MetricValueStatus) -> Option<&Text>| match current {
+            Some(current) => given(pick(current)),
+            None => cell::UNKNOWN.into(),
+        };
     let averaged = |target: &MetricTarget, current: Option<&MetricValueStatus>| match &target.average_value {
         Some(aim) => {
             let is = text(current.and_then(|current| current.average_value.as_ref()));
             format!("{is}/{} (avg)", aim.0)
         }
         None => {
-            let is = text(current.and_then(|current| current.value.as_ref()));
-            format!("{is}/{}", target.value.as_ref().map_or("0", |aim| aim.0.as_str()))
+            let is = known(current, |current| current.value.as_ref());
+            format!("{is}/{}", given(target.value.as_ref()))
         }
     };
     let resource = |name: &str, target: &MetricTarget, current: Option<&MetricValueStatus>| match &target
         .average_value
     {
         Some(aim) => {
-            let is = text(current.and_then(|current| current.average_value.as_ref()));
+            let is = known(current, |current| current.average_value.as_ref());
             format!("{name}: {is}/{}", aim.0)
         }
         None => {
@@ -234,9 +241,9 @@ fn shown_metric(metric: &MetricSpec, status: Option<&MetricStatus>) -> String {
     }
     if let Some(source) = &metric.pods {
         let current = status.and_then(|status| status.pods.as_ref());
-        let is = text(current.and_then(|status| status.current.average_value.as_ref()));
-        let aim = source.target.average_value.as_ref();
-        return format!("{is}/{}", aim.map_or("0", |aim| aim.0.as_str()));
+        let current = current.map(|status| &status.current);
+        let is = known(current, |current| current.average_value.as_ref());
+        return format!("{is}/{}", given(source.target.average_value.as_ref()));
     }
     if let Some(source) = &metric.object {
         let current = status.and_then(|status| status.object.as_ref());

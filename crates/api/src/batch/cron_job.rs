@@ -21,34 +21,19 @@ impl Kind for CronJob {
     fn info() -> KindInfo {
         let mut columns = vec![
             Column::object_name(),
-            Column::new(
-                "Schedule",
-                "string",
-                "The schedule in Cron format, see https://en.wikipedia.org/wiki/Cron.",
-            ),
-            Column::new(
-                "Timezone",
-                "string",
-                "The time zone name for the given schedule, see https://en.wikipedia.org/wiki/List_of_tz_database_time_zones. If not specified, this will default to the time zone of the kube-controller-manager process. The set of valid time zone names and the time zone offset is loaded from the system-wide time zone database by the API server during CronJob validation and the controller manager during execution. If no system-wide time zone database can be found a bundled version of the database is used instead. If the time zone name becomes invalid during the lifetime of a CronJob or due to a change in host configuration, the controller will stop creating new new Jobs and will create a system event with the reason UnknownTimeZone. More information can be found in https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#time-zones",
-            ),
-            Column::new(
-                "Suspend",
-                "boolean",
-                "This flag tells the controller to suspend subsequent executions, it does not apply to already started executions.  Defaults to false.",
-            ),
-            Column::new(
-                "Active",
-                "integer",
-                "A list of pointers to currently running jobs.",
-            ),
-            Column::new(
+            Column::of("Schedule", "string", "batch.v1.CronJobSpec", "schedule"),
+            Column::of("Timezone", "string", "batch.v1.CronJobSpec", "timeZone"),
+            Column::of("Suspend", "boolean", "batch.v1.CronJobSpec", "suspend"),
+            Column::of("Active", "integer", "batch.v1.CronJobStatus", "active"),
+            Column::of(
                 "Last Schedule",
                 "string",
-                "Information when was the last time the job was successfully scheduled.",
+                "batch.v1.CronJobStatus",
+                "lastScheduleTime",
             ),
             Column::age(),
         ];
-        columns.extend(cell::template_columns());
+        columns.extend(cell::selected_template_columns("batch.v1.JobSpec"));
         KindInfo {
             short_names: &["cj"],
             categories: &["all"],

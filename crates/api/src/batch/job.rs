@@ -34,15 +34,11 @@ impl Kind for Job {
         let mut columns = vec![
             Column::object_name(),
             Column::new("Status", "string", "Status of the job."),
-            Column::new(
-                "Completions",
-                "string",
-                "The number of pods which reached phase Succeeded. The value increases monotonically for a given spec. However, it may decrease in reaction to scale down of elastic indexed jobs.",
-            ),
+            Column::of("Completions", "string", "batch.v1.JobStatus", "succeeded"),
             Column::new("Duration", "string", "Time required to complete the job."),
             Column::age(),
         ];
-        columns.extend(cell::template_columns());
+        columns.extend(cell::selected_template_columns("batch.v1.JobSpec"));
         KindInfo {
             categories: &["all"],
             subresources: &[Subresource::Status],

@@ -23,10 +23,11 @@ impl Kind for ClusterTrustBundle {
             scope: Scope::Cluster,
             columns: vec![
                 Column::object_name(),
-                Column::new(
+                Column::of(
                     "SignerName",
                     "string",
-                    "signerName indicates the associated signer, if any.",
+                    "certificates.v1.ClusterTrustBundleSpec",
+                    "signerName",
                 ),
             ],
             selectable_fields: &["spec.signerName"],

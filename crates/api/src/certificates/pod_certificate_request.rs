@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::signer;
 use super::x509::{blocks, is_authority};
+use crate::cell;
 use crate::conditions;
 use crate::field::{Errors, Path};
 use crate::halves;
-use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
+use crate::kind::{Column, Kind, KindInfo, Subresource, Target};
 use crate::meta;
 use crate::names;
 use crate::same::same;
@@ -31,32 +32,41 @@ impl Kind for PodCertificateRequest {
             subresources: &[Subresource::Status],
             columns: vec![
                 Column::object_name(),
-                Column::new(
+                Column::of(
                     "PodName",
                     "string",
-                    "podName is the name of the pod into which the certificate will be mounted.",
+                    "certificates.v1.PodCertificateRequestSpec",
+                    "podName",
                 ),
-                Column::new(
+                Column::of(
                     "ServiceAccountName",
                     "string",
-                    "serviceAccountName is the name of the service account the pod is running as.",
+                    "certificates.v1.PodCertificateRequestSpec",
+                    "serviceAccountName",
                 ),
-                Column::new(
+                Column::of(
                     "NodeName",
                     "string",
-                    "nodeName is the name of the node the pod is assigned to.",
+                    "certificates.v1.PodCertificateRequestSpec",
+                    "nodeName",
                 ),
-                Column::new(
+                Column::of(
                     "SignerName",
                     "string",
-                    "signerName indicates the requested signer.",
+                    "certificates.v1.PodCertificateRequestSpec",
+                    "signerName",
                 ),
                 Column::new(
                     "State",
                     "string",
                     "Is the request Pending, Issued, Denied, or Failed?",
                 ),
-                Column::age(),
+                Column::of(
+                    "UnverifiedUserAnnotations",
+                    "string",
+                    "certificates.v1.PodCertificateRequestSpec",
+                    "unverifiedUserAnnotations",
+                ),
             ],
             selectable_fields: &["spec.nodeName", "spec.podName", "spec.signerName"],
             ..KindInfo::of::<Self>("podcertificaterequest")
@@ -141,7 +151,7 @@ impl Kind for PodCertificateRequest {
         validate_status(&status, &before, errors);
     }
 
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
+    fn cells(&self, _now: Timestamp) -> Vec<Value> {
         let outcome = self.status.as_ref().and_then(outcome);
         vec![
             self.metadata.name.clone().into(),
@@ -150,7 +160,7 @@ impl Kind for PodCertificateRequest {
             self.spec.node_name.clone().into(),
             self.spec.signer_name.clone().into(),
             outcome.unwrap_or("Pending").into(),
-            age(&self.metadata, now),
+            cell::labels(self.spec.unverified_user_annotations.as_ref()).into(),
         ]
     }
 

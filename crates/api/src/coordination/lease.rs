@@ -15,11 +15,7 @@ impl Kind for Lease {
         KindInfo {
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "Holder",
-                    "string",
-                    "holderIdentity contains the identity of the holder of a current lease. If Coordinated Leader Election is used, the holder identity must be equal to the elected LeaseCandidate.metadata.name field.",
-                ),
+                Column::of("Holder", "string", "coordination.v1.LeaseSpec", "holderIdentity"),
                 Column::age(),
             ],
             create_on_update: true,

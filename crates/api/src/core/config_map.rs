@@ -18,7 +18,7 @@ impl Kind for ConfigMap {
             short_names: &["cm"],
             columns: vec![
                 Column::object_name(),
-                Column::new("Data", "string", "Data contains the configuration data."),
+                Column::of("Data", "string", "core.v1.ConfigMap", "data"),
                 Column::age(),
             ],
             ..KindInfo::of::<Self>("configmap")

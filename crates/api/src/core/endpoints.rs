@@ -18,11 +18,7 @@ impl Kind for Endpoints {
             create_on_update: true,
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "Endpoints",
-                    "string",
-                    "The set of all endpoints is the union of all subsets.",
-                ),
+                Column::of("Endpoints", "string", "core.v1.Endpoints", "subsets"),
                 Column::age(),
             ],
             store_prefix: "services/endpoints".into(),

@@ -17,48 +17,16 @@ impl Kind for Event {
         KindInfo {
             short_names: &["ev"],
             columns: vec![
-                Column::new(
-                    "Last Seen",
-                    "string",
-                    "The time at which the most recent occurrence of this event was recorded.",
-                ),
-                Column::new(
-                    "Type",
-                    "string",
-                    "Type of this event (Normal, Warning), new types could be added in the future",
-                ),
-                Column::new(
-                    "Reason",
-                    "string",
-                    "This should be a short, machine understandable string that gives the reason for the transition into the object's current status.",
-                ),
-                Column::new("Object", "string", "The object that this event is about."),
-                Column::wide(
-                    "Subobject",
-                    "string",
-                    "If referring to a piece of an object instead of an entire object, its field path.",
-                ),
-                Column::wide(
-                    "Source",
-                    "string",
-                    "The component reporting this event. Should be a short machine understandable string.",
-                ),
-                Column::new(
-                    "Message",
-                    "string",
-                    "A human-readable description of the status of this operation.",
-                ),
-                Column::wide(
-                    "First Seen",
-                    "string",
-                    "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)",
-                ),
-                Column::wide("Count", "string", "The number of times this event has occurred."),
-                {
-                    let mut name = Column::object_name();
-                    name.priority = 1;
-                    name
-                },
+                Column::of("Last Seen", "string", "core.v1.Event", "lastTimestamp"),
+                Column::of("Type", "string", "core.v1.Event", "type"),
+                Column::of("Reason", "string", "core.v1.Event", "reason"),
+                Column::of("Object", "string", "core.v1.Event", "involvedObject"),
+                Column::of("Subobject", "string", "core.v1.ObjectReference", "fieldPath").only_wide(),
+                Column::of("Source", "string", "core.v1.Event", "source").only_wide(),
+                Column::of("Message", "string", "core.v1.Event", "message"),
+                Column::of("First Seen", "string", "core.v1.Event", "firstTimestamp").only_wide(),
+                Column::of("Count", "string", "core.v1.Event", "count").only_wide(),
+                Column::object_name().only_wide(),
             ],
             selectable_fields: &[
                 "involvedObject.kind",

@@ -18,14 +18,7 @@ impl Kind for LimitRange {
         KindInfo {
             short_names: &["limits"],
             create_on_update: true,
-            columns: vec![
-                Column::object_name(),
-                Column::new(
-                    "Created At",
-                    "date",
-                    "CreationTimestamp is a timestamp representing the server time when this object was created.",
-                ),
-            ],
+            columns: vec![Column::object_name(), Column::created_at()],
             ..KindInfo::of::<Self>("limitrange")
         }
     }
@@ -83,10 +76,9 @@ impl Kind for LimitRange {
     }
 
     fn cells(&self, _now: jiff::Timestamp) -> Vec<serde_json::Value> {
-        let created = self.metadata.creation_timestamp.as_ref();
         vec![
             self.metadata.name.clone().into(),
-            created.map(|time| time.0.to_string()).into(),
+            crate::cell::created(&self.metadata).into(),
         ]
     }
 }

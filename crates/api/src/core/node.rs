@@ -72,32 +72,24 @@ impl Kind for Node {
                 Column::new("Status", "string", "The status of the node"),
                 Column::new("Roles", "string", "The roles of the node"),
                 Column::age(),
-                Column::new("Version", "string", "Kubelet Version reported by the node."),
-                Column::wide(
-                    "Internal-IP",
-                    "string",
-                    "List of addresses reachable to the node.",
-                ),
-                Column::wide(
-                    "External-IP",
-                    "string",
-                    "List of addresses reachable to the node.",
-                ),
-                Column::wide(
-                    "OS-Image",
-                    "string",
-                    "OS Image reported by the node from /etc/os-release.",
-                ),
-                Column::wide(
+                Column::of("Version", "string", "core.v1.NodeSystemInfo", "kubeletVersion"),
+                Column::of("Internal-IP", "string", "core.v1.NodeStatus", "addresses").only_wide(),
+                Column::of("External-IP", "string", "core.v1.NodeStatus", "addresses").only_wide(),
+                Column::of("OS-Image", "string", "core.v1.NodeSystemInfo", "osImage").only_wide(),
+                Column::of(
                     "Kernel-Version",
                     "string",
-                    "Kernel Version reported by the node from 'uname -r'.",
-                ),
-                Column::wide(
+                    "core.v1.NodeSystemInfo",
+                    "kernelVersion",
+                )
+                .only_wide(),
+                Column::of(
                     "Container-Runtime",
                     "string",
-                    "ContainerRuntime Version reported by the node through runtime remote API.",
-                ),
+                    "core.v1.NodeSystemInfo",
+                    "containerRuntimeVersion",
+                )
+                .only_wide(),
             ],
             selectable_fields: &["spec.unschedulable"],
             store_prefix: "minions".into(),
@@ -218,6 +210,10 @@ impl Kind for Node {
         let known = |pick: fn(&NodeSystemInfo) -> &String| {
             cell::or(info.map(pick).map(String::as_str), cell::UNKNOWN).to_string()
         };
+        let architecture = match info.map(|info| info.architecture.as_str()) {
+            None | Some("") => String::new(),
+            Some(architecture) => format!(" ({architecture})"),
+        };
         let address = |type_: &str| {
             let addresses = self
                 .status
@@ -240,7 +236,7 @@ impl Kind for Node {
             address("InternalIP").into(),
             address("ExternalIP").into(),
             known(|info| &info.os_image).into(),
-            known(|info| &info.kernel_version).into(),
+            (known(|info| &info.kernel_version) + &architecture).into(),
             known(|info| &info.container_runtime_version).into(),
         ]
     }

@@ -10,8 +10,7 @@ use serde_json::{Map, Value};
 
 use super::persistent_volume_claim::{CLASS_ANNOTATION, check_access_modes, class_of, short_modes};
 use super::persistent_volume_sources;
-use super::pod_spec::{renamed_to, resources, validate_node_selector, warn_of_fraction, warn_of_term};
-use crate::cell;
+use super::pod_spec::{renamed, resources, validate_node_selector, warn_of_fraction, warn_of_term};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::names;
@@ -69,48 +68,36 @@ impl Kind for PersistentVolume {
             subresources: &[Subresource::Status],
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "Capacity",
-                    "string",
-                    "capacity is the description of the persistent volume's resources and capacity. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#capacity",
-                ),
-                Column::new(
+                Column::of("Capacity", "string", "core.v1.PersistentVolumeSpec", "capacity"),
+                Column::of(
                     "Access Modes",
                     "string",
-                    "accessModes contains all ways the volume can be mounted. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes",
+                    "core.v1.PersistentVolumeSpec",
+                    "accessModes",
                 ),
-                Column::new(
+                Column::of(
                     "Reclaim Policy",
                     "string",
-                    "persistentVolumeReclaimPolicy defines what happens to a persistent volume when released from its claim. Valid options are Retain (default for manually created PersistentVolumes), Delete (default for dynamically provisioned PersistentVolumes), and Recycle (deprecated). Recycle must be supported by the volume plugin underlying this PersistentVolume. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#reclaiming",
+                    "core.v1.PersistentVolumeSpec",
+                    "persistentVolumeReclaimPolicy",
                 ),
-                Column::new(
-                    "Status",
-                    "string",
-                    "phase indicates if a volume is available, bound to a claim, or released by a claim. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#phase",
-                ),
-                Column::new(
-                    "Claim",
-                    "string",
-                    "claimRef is part of a bi-directional binding between PersistentVolume and PersistentVolumeClaim. Expected to be non-nil when bound. claim.VolumeName is the authoritative bind between PV and PVC. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#binding",
-                ),
+                Column::of("Status", "string", "core.v1.PersistentVolumeStatus", "phase"),
+                Column::of("Claim", "string", "core.v1.PersistentVolumeSpec", "claimRef"),
                 Column::new("StorageClass", "string", "StorageClass of the pv"),
                 Column::new(
                     "VolumeAttributesClass",
                     "string",
-                    "Name of VolumeAttributesClass to which this persistent volume belongs. Empty value is not allowed. When this field is not set, it indicates that this volume does not belong to any VolumeAttributesClass. This field is mutable and can be changed by the CSI driver after a volume has been updated successfully to a new class. For an unbound PersistentVolume, the volumeAttributesClassName will be matched with unbound PersistentVolumeClaims during the binding process.",
+                    "VolumeAttributesClass of the pv",
                 ),
-                Column::new(
-                    "Reason",
-                    "string",
-                    "reason is a brief CamelCase string that describes any failure and is meant for machine parsing and tidy display in the CLI.",
-                ),
+                Column::of("Reason", "string", "core.v1.PersistentVolumeStatus", "reason"),
                 Column::age(),
-                Column::wide(
+                Column::of(
                     "VolumeMode",
                     "string",
-                    "volumeMode defines if a volume is intended to be used with a formatted filesystem or to remain in raw block state. Value of Filesystem is implied when not included in spec.",
-                ),
+                    "core.v1.PersistentVolumeSpec",
+                    "volumeMode",
+                )
+                .only_wide(),
             ],
             selectable_fields: &["name"],
             ..KindInfo::of::<Self>("persistentvolume")
@@ -260,7 +247,9 @@ impl Kind for PersistentVolume {
                 spec.storage_class_name.as_deref(),
             )
             .into(),
-            cell::or(spec.volume_attributes_class_name.as_deref(), "<unset>").into(),
+            spec.volume_attributes_class_name
+                .unwrap_or_else(|| "<unset>".into())
+                .into(),
             status.reason.unwrap_or_default().into(),
             age(&self.metadata, now),
             spec.volume_mode.unwrap_or_else(|| "<unset>".into()).into(),
@@ -473,7 +462,7 @@ fn is_same_place(new: &PersistentVolumeSpec, old: &PersistentVolumeSpec) -> bool
         ];
         for (old, new) in lists {
             for (old, new) in old.iter_mut().flatten().zip(new.iter().flatten()) {
-                if renamed_to(&old.key) == Some(new.key.as_str()) {
+                if renamed(&old.key).is_some_and(|renamed| renamed.to == new.key) {
                     old.key.clone_from(&new.key);
                 }
             }

@@ -11,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use serde_json::Value;
 
 use super::pod_spec::resources;
-use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::names;
@@ -46,38 +45,39 @@ impl Kind for PersistentVolumeClaim {
             subresources: &[Subresource::Status],
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "Status",
-                    "string",
-                    "phase represents the current phase of PersistentVolumeClaim.",
-                ),
-                Column::new(
+                Column::of("Status", "string", "core.v1.PersistentVolumeClaimStatus", "phase"),
+                Column::of(
                     "Volume",
                     "string",
-                    "volumeName is the binding reference to the PersistentVolume backing this claim.",
+                    "core.v1.PersistentVolumeClaimSpec",
+                    "volumeName",
                 ),
-                Column::new(
+                Column::of(
                     "Capacity",
                     "string",
-                    "capacity represents the actual resources of the underlying volume.",
+                    "core.v1.PersistentVolumeClaimStatus",
+                    "capacity",
                 ),
-                Column::new(
+                Column::of(
                     "Access Modes",
                     "string",
-                    "accessModes contains the actual access modes the volume backing the PVC has. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes-1",
+                    "core.v1.PersistentVolumeClaimStatus",
+                    "accessModes",
                 ),
                 Column::new("StorageClass", "string", "StorageClass of the pvc"),
                 Column::new(
                     "VolumeAttributesClass",
                     "string",
-                    "volumeAttributesClassName may be used to set the VolumeAttributesClass used by this claim. If specified, the CSI driver will create or update the volume with the attributes defined in the corresponding VolumeAttributesClass. This has a different purpose than storageClassName, it can be changed after the claim is created. An empty string or nil value indicates that no VolumeAttributesClass will be applied to the claim. If the claim enters an Infeasible error state, this field can be reset to its previous value (including nil) to cancel the modification. If the resource referred to by volumeAttributesClass does not exist, this PersistentVolumeClaim will be set to a Pending state, as reflected by the modifyVolumeStatus field, until such as a resource exists. More info: https://kubernetes.io/docs/concepts/storage/volume-attributes-classes/",
+                    "VolumeAttributesClass of the pvc",
                 ),
                 Column::age(),
-                Column::wide(
+                Column::of(
                     "VolumeMode",
                     "string",
-                    "volumeMode defines what type of volume is required by the claim. Value of Filesystem is implied when not included in claim spec.",
-                ),
+                    "core.v1.PersistentVolumeClaimSpec",
+                    "volumeMode",
+                )
+                .only_wide(),
             ],
             ..KindInfo::of::<Self>("persistentvolumeclaim")
         }
@@ -170,7 +170,9 @@ impl Kind for PersistentVolumeClaim {
                 spec.storage_class_name.as_deref(),
             )
             .into(),
-            cell::or(spec.volume_attributes_class_name.as_deref(), "<unset>").into(),
+            spec.volume_attributes_class_name
+                .unwrap_or_else(|| "<unset>".into())
+                .into(),
             age(&self.metadata, now),
             spec.volume_mode.unwrap_or_else(|| "<unset>".into()).into(),
         ]

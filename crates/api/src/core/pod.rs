@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodIP, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod_spec::{self, Owner, annotations};
 use super::pod_update;
@@ -51,26 +51,16 @@ impl Kind for Pod {
                     "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
                 ),
                 Column::age(),
-                Column::wide(
-                    "IP",
-                    "string",
-                    "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated.",
-                ),
-                Column::wide(
-                    "Node",
-                    "string",
-                    "NodeName indicates in which node this pod is scheduled.",
-                ),
-                Column::wide(
+                Column::of("IP", "string", "core.v1.PodStatus", "podIP").only_wide(),
+                Column::of("Node", "string", "core.v1.PodSpec", "nodeName").only_wide(),
+                Column::of(
                     "Nominated Node",
                     "string",
-                    "nominatedNodeName is set only when this pod preempts other pods on the node, but it cannot be scheduled right away as preemption victims receive their graceful termination periods.",
-                ),
-                Column::wide(
-                    "Readiness Gates",
-                    "string",
-                    "If specified, all readiness gates will be evaluated for pod readiness.",
-                ),
+                    "core.v1.PodStatus",
+                    "nominatedNodeName",
+                )
+                .only_wide(),
+                Column::of("Readiness Gates", "string", "core.v1.PodSpec", "readinessGates").only_wide(),
             ],
             selectable_fields: &[
                 "spec.nodeName",
@@ -226,6 +216,16 @@ impl Kind for Pod {
         ]
     }
 
+    fn row_conditions(&self) -> Vec<Value> {
+        let (reason, message) = match pod::phase(self) {
+            "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+            "Failed" => ("Failed", "The pod failed."),
+            _ => return Vec::new(),
+        };
+        let shown = json!({"type": "Completed", "status": "True", "reason": reason, "message": message});
+        vec![shown]
+    }
+
     fn field(&self, name: &str) -> String {
         let spec = self.spec.as_ref();
         let status = self.status.as_ref();
@@ -315,6 +315,10 @@ fn waiting_reason(status: &ContainerStatus) -> Option<&str> {
     nonempty(&status.state.as_ref()?.waiting.as_ref()?.reason)
 }
 
+fn exit_code(status: &ContainerStatus) -> Option<i32> {
+    Some(status.state.as_ref()?.terminated.as_ref()?.exit_code)
+}
+
 /// Why it ended: the reason, or else the signal or the code.
 fn end_reason(status: &ContainerStatus) -> Option<String> {
     let ended = status.state.as_ref()?.terminated.as_ref()?;
@@ -371,7 +375,9 @@ impl Summary {
             initializing = true;
             summary.reason = match (end_reason(container), waiting_reason(container)) {
                 (Some(reason), _) => format!("Init:{reason}"),
-                (None, Some(reason)) if reason != "PodInitializing" => format!("Init:{reason}"),
+                // What older kubelets say where newer ones say the other.
+                (None, Some("PodInitializing")) => "Init:ContainerCreating".into(),
+                (None, Some(reason)) => format!("Init:{reason}"),
                 _ => format!("Init:{index}/{}", init.len()),
             };
             break;
@@ -380,11 +386,15 @@ impl Summary {
         if !initializing || pod::has_condition(object, "Initialized") {
             all = of_sidecars;
             let mut running = false;
+            let mut failure = None;
             for container in status.container_statuses.iter().flatten().rev() {
                 all.add(container);
                 if let Some(reason) = waiting_reason(container) {
                     summary.reason = reason.to_string();
                 } else if let Some(reason) = end_reason(container) {
+                    if exit_code(container) != Some(0) {
+                        failure = Some(reason.clone());
+                    }
                     summary.reason = reason;
                 } else if container.ready
                     && container
@@ -396,10 +406,15 @@ impl Summary {
                     summary.ready += 1;
                 }
             }
-            // One that has ended does not speak for those that still run.
-            if summary.reason == "Completed" && running {
-                let ready = pod::is_ready(object);
-                summary.reason = if ready { "Running" } else { "NotReady" }.into();
+            // One that has ended well speaks neither for those that still run nor for one that failed.
+            if summary.reason == "Completed" {
+                if running && pod::is_ready(object) {
+                    summary.reason = "Running".into();
+                } else if let Some(failure) = failure {
+                    summary.reason = failure;
+                } else if running {
+                    summary.reason = "NotReady".into();
+                }
             }
         }
 

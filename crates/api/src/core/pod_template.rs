@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::pod_spec;
 use crate::cell;
 use crate::field::{Errors, Path};
-use crate::kind::{Column, Kind, KindInfo, Target, age};
+use crate::kind::{Column, Kind, KindInfo, Target};
 use crate::meta;
 use crate::same::same;
 
@@ -24,7 +24,6 @@ impl Kind for PodTemplate {
                     "Images referenced by each container in the template.",
                 ),
                 Column::new("Pod Labels", "string", "The labels for the pod template."),
-                Column::age(),
             ],
             ..KindInfo::of::<Self>("podtemplate")
         }
@@ -58,7 +57,7 @@ impl Kind for PodTemplate {
         warnings
     }
 
-    fn cells(&self, now: Timestamp) -> Vec<Value> {
+    fn cells(&self, _now: Timestamp) -> Vec<Value> {
         let template = self.template.as_ref();
         let (names, images) = cell::template(template);
         let labels = template
@@ -69,7 +68,6 @@ impl Kind for PodTemplate {
             names.into(),
             images.into(),
             cell::labels(labels).into(),
-            age(&self.metadata, now),
         ]
     }
 }

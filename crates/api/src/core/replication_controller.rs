@@ -16,24 +16,29 @@ impl Kind for ReplicationController {
     fn info() -> KindInfo {
         let mut columns = vec![
             Column::object_name(),
-            Column::new(
+            Column::of(
                 "Desired",
                 "integer",
-                "Replicas is the number of desired replicas. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller",
+                "core.v1.ReplicationControllerSpec",
+                "replicas",
             ),
-            Column::new(
+            Column::of(
                 "Current",
                 "integer",
-                "Replicas is the most recently observed number of replicas. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller",
+                "core.v1.ReplicationControllerStatus",
+                "replicas",
             ),
-            Column::new(
+            Column::of(
                 "Ready",
                 "integer",
-                "The number of ready replicas for this replication controller.",
+                "core.v1.ReplicationControllerStatus",
+                "readyReplicas",
             ),
             Column::age(),
         ];
-        columns.extend(cell::template_columns());
+        columns.extend(cell::selected_template_columns(
+            "core.v1.ReplicationControllerSpec",
+        ));
         KindInfo {
             short_names: &["rc"],
             categories: &["all"],

@@ -16,12 +16,8 @@ impl Kind for Secret {
         KindInfo {
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "Type",
-                    "string",
-                    "Used to facilitate programmatic handling of secret data.",
-                ),
-                Column::new("Data", "string", "Data contains the secret data."),
+                Column::of("Type", "string", "core.v1.Secret", "type"),
+                Column::of("Data", "string", "core.v1.Secret", "data"),
                 Column::age(),
             ],
             selectable_fields: &["type"],

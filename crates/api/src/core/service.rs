@@ -194,28 +194,12 @@ impl Kind for Service {
             subresources: &[Subresource::Status, Subresource::Proxy],
             columns: vec![
                 Column::object_name(),
-                Column::new("Type", "string", "type determines how the Service is exposed."),
-                Column::new(
-                    "Cluster-IP",
-                    "string",
-                    "clusterIP is the IP address of the service and is usually assigned randomly.",
-                ),
-                Column::new(
-                    "External-IP",
-                    "string",
-                    "externalIPs is a list of IP addresses for which nodes in the cluster will also accept traffic for this service.",
-                ),
-                Column::new(
-                    "Port(s)",
-                    "string",
-                    "The list of ports that are exposed by this service.",
-                ),
+                Column::of("Type", "string", "core.v1.ServiceSpec", "type"),
+                Column::of("Cluster-IP", "string", "core.v1.ServiceSpec", "clusterIP"),
+                Column::of("External-IP", "string", "core.v1.ServiceSpec", "externalIPs"),
+                Column::of("Port(s)", "string", "core.v1.ServiceSpec", "ports"),
                 Column::age(),
-                Column::wide(
-                    "Selector",
-                    "string",
-                    "Route service traffic to pods with label keys and values matching this selector.",
-                ),
+                Column::of("Selector", "string", "core.v1.ServiceSpec", "selector").only_wide(),
             ],
             selectable_fields: &["spec.clusterIP", "spec.type"],
             store_prefix: "services/specs".into(),

@@ -24,16 +24,7 @@ impl Kind for ServiceAccount {
             returns_deleted: true,
             short_names: &["sa"],
             subresources: &[Subresource::Token],
-            columns: vec![
-                Column::object_name(),
-                Column::new(
-                    "Secrets",
-                    "string",
-                    "Secrets is a list of the secrets in the same namespace that pods running using this \
-                     ServiceAccount are allowed to use.",
-                ),
-                Column::age(),
-            ],
+            columns: vec![Column::object_name(), Column::age()],
             ..KindInfo::of::<Self>("serviceaccount")
         }
     }
@@ -61,10 +52,6 @@ impl Kind for ServiceAccount {
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {
-        vec![
-            self.metadata.name.clone().into(),
-            self.secrets.as_ref().map_or(0, Vec::len).into(),
-            age(&self.metadata, now),
-        ]
+        vec![self.metadata.name.clone().into(), age(&self.metadata, now)]
     }
 }

@@ -31,21 +31,14 @@ impl Kind for EndpointSlice {
         KindInfo {
             columns: vec![
                 Column::object_name(),
-                Column::new(
+                Column::of(
                     "AddressType",
                     "string",
-                    "addressType specifies the type of address carried by this EndpointSlice. All addresses in this slice must be the same type. This field is immutable after creation.",
+                    "discovery.v1.EndpointSlice",
+                    "addressType",
                 ),
-                Column::new(
-                    "Ports",
-                    "string",
-                    "ports specifies the list of network ports exposed by each endpoint in this slice. Each port must have a unique name.",
-                ),
-                Column::new(
-                    "Endpoints",
-                    "string",
-                    "endpoints is a list of unique endpoints in this slice.",
-                ),
+                Column::of("Ports", "string", "discovery.v1.EndpointSlice", "ports"),
+                Column::of("Endpoints", "string", "discovery.v1.EndpointSlice", "endpoints"),
                 Column::age(),
             ],
             ..KindInfo::of::<Self>("endpointslice")

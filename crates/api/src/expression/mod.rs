@@ -39,6 +39,17 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
     Err(format!("compilation failed: {}", shown.join("\n")))
 }
 
+/// Whether a text can name a variable: no word that the language uses, or keeps for itself.
+pub(crate) fn is_identifier(name: &str) -> bool {
+    let mut letters = name.chars();
+    letters
+        .next()
+        .is_some_and(|first| first == '_' || first.is_ascii_alphabetic())
+        && letters.all(|letter| letter == '_' || letter.is_ascii_alphanumeric())
+        && !["true", "false", "null", "in"].contains(&name)
+        && !grammar::RESERVED.contains(&name)
+}
+
 fn shown(text: &str, fault: &Fault) -> String {
     let before: String = text.chars().take(fault.at).collect();
     let line = before.matches('\n').count();

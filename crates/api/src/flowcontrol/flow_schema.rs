@@ -33,20 +33,23 @@ impl Kind for FlowSchema {
             subresources: &[Subresource::Status],
             columns: vec![
                 Column::object_name(),
-                Column::new(
+                Column::of(
                     "PriorityLevel",
                     "string",
-                    "`priorityLevelConfiguration` should reference a PriorityLevelConfiguration in the cluster. If the reference cannot be resolved, the FlowSchema will be ignored and marked as invalid in its status. Required.",
+                    "flowcontrol.v1.PriorityLevelConfigurationReference",
+                    "name",
                 ),
-                Column::new(
+                Column::of(
                     "MatchingPrecedence",
                     "string",
-                    "`matchingPrecedence` is used to choose among the FlowSchemas that match a given request. The chosen FlowSchema is among those with the numerically lowest (which we take to be logically highest) MatchingPrecedence.  Each MatchingPrecedence value must be ranged in [1,10000]. Note that if the precedence is not specified, it will be set to 1000 as default.",
+                    "flowcontrol.v1.FlowSchemaSpec",
+                    "matchingPrecedence",
                 ),
-                Column::new(
+                Column::of(
                     "DistinguisherMethod",
                     "string",
-                    "`distinguisherMethod` defines how to compute the flow distinguisher for requests that match this schema. `nil` specifies that the distinguisher is disabled and thus will always be the empty string.",
+                    "flowcontrol.v1.FlowSchemaSpec",
+                    "distinguisherMethod",
                 ),
                 Column::age(),
                 Column::new(
@@ -136,6 +139,28 @@ impl Kind for FlowSchema {
         if target != Target::Main {
             validate_status(self, errors);
         }
+    }
+
+    fn list_rows(
+        objects: &mut dyn Iterator<Item = Self>,
+        now: Timestamp,
+    ) -> Option<Vec<(usize, Vec<Value>)>> {
+        let mut all: Vec<(usize, Self)> = objects.enumerate().collect();
+        // In the order in which they are asked whether they match.
+        all.sort_by(|(_, a), (_, b)| {
+            let key = |schema: &Self| {
+                (
+                    schema.spec.matching_precedence.unwrap_or(0),
+                    schema.metadata.name.clone(),
+                )
+            };
+            key(a).cmp(&key(b))
+        });
+        Some(
+            all.into_iter()
+                .map(|(place, schema)| (place, schema.cells(now)))
+                .collect(),
+        )
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -13,6 +13,9 @@ use crate::{meta, names};
 
 const MAX_CONTROLLER: usize = 250;
 
+/// Marks the class of ingresses that name none.
+const IS_DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+
 impl Kind for IngressClass {
     fn info() -> KindInfo {
         KindInfo {
@@ -119,8 +122,16 @@ impl Kind for IngressClass {
                 None => format!("{}/{}", parameters.kind, parameters.name),
             },
         };
+        let mut name = self.metadata.name.clone().unwrap_or_default();
+        let annotations = self.metadata.annotations.iter().flatten();
+        if annotations
+            .into_iter()
+            .any(|(key, value)| key == IS_DEFAULT && value == "true")
+        {
+            name.push_str(" (default)");
+        }
         vec![
-            self.metadata.name.clone().into(),
+            name.into(),
             spec.controller.unwrap_or_default().into(),
             parameters.into(),
             age(&self.metadata, now),

@@ -19,12 +19,7 @@ impl Kind for IPAddress {
             selectable_fields: &["spec.parentRef.name"],
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "ParentRef",
-                    "string",
-                    "ParentRef references the resource that an IPAddress is attached to. An IPAddress must reference a parent object.",
-                ),
-                Column::age(),
+                Column::of("ParentRef", "string", "networking.v1.IPAddressSpec", "parentRef"),
             ],
             ..KindInfo::of::<Self>("ipaddress")
         }
@@ -90,6 +85,7 @@ impl Kind for IPAddress {
                 None => format!("{resource}/{}", parent.name),
             }
         };
+        // Upstream has the age in the rows, and no column of that name.
         vec![
             self.metadata.name.clone().into(),
             text.into(),

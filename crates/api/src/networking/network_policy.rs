@@ -18,10 +18,11 @@ impl Kind for NetworkPolicy {
             short_names: &["netpol"],
             columns: vec![
                 Column::object_name(),
-                Column::new(
+                Column::of(
                     "Pod-Selector",
                     "string",
-                    "Selects the pods to which this NetworkPolicy object applies.  The array of ingress rules is applied to any pods selected by this field. Multiple network policies can select the same set of pods.  In this case, the ingress rules for each are combined additively. This field is NOT optional and follows standard label selector semantics. An empty podSelector matches all pods in this namespace.",
+                    "networking.v1.NetworkPolicySpec",
+                    "podSelector",
                 ),
                 Column::age(),
             ],

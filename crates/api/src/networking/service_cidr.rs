@@ -17,11 +17,7 @@ impl Kind for ServiceCIDR {
             subresources: &[Subresource::Status],
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "CIDRs",
-                    "string",
-                    "CIDRs defines the IP blocks in CIDR notation (e.g. \"192.168.0.0/24\" or \"2001:db8::/64\") from which to assign service cluster IPs. Max of two CIDRs is allowed, one of each IP family. The network address of each CIDR, the address that identifies the subnet of a host, is reserved and will not be allocated. The broadcast address for IPv4 CIDRs is also reserved and will not be allocated. This field is immutable.",
-                ),
+                Column::of("CIDRs", "string", "networking.v1.ServiceCIDRSpec", "cidrs"),
                 Column::age(),
             ],
             ..KindInfo::of::<Self>("servicecidr")

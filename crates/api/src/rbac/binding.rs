@@ -10,8 +10,9 @@ use crate::field::{Errors, Internal, Path};
 use crate::kind::{Column, age};
 use crate::names;
 
-/// The columns; `of` is what the binding is called in their descriptions.
-pub(super) fn columns(of: &str) -> Vec<Column> {
+/// The columns; `of` is what the binding is called in their descriptions. That of the role is in the words of an
+/// earlier version of the API.
+pub(super) fn columns(of: &str, role: &'static str) -> Vec<Column> {
     let wide = |name: &'static str| {
         let mut column = Column::wide(name, "string", "");
         column.description = format!("{name} in the {of}").into();
@@ -19,12 +20,7 @@ pub(super) fn columns(of: &str) -> Vec<Column> {
     };
     vec![
         Column::object_name(),
-        Column::new(
-            "Role",
-            "string",
-            "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. If the \
-             RoleRef cannot be resolved, the Authorizer must return an error. This field is immutable.",
-        ),
+        Column::new("Role", "string", role),
         Column::age(),
         wide("Users"),
         wide("Groups"),

@@ -14,7 +14,10 @@ impl Kind for ClusterRoleBinding {
         KindInfo {
             scope: Scope::Cluster,
             create_on_update: true,
-            columns: binding::columns("clusterRoleBinding"),
+            columns: binding::columns(
+                "clusterRoleBinding",
+                "RoleRef can only reference a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+            ),
             ..KindInfo::of::<Self>("clusterrolebinding")
         }
     }

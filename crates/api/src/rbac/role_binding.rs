@@ -13,7 +13,10 @@ impl Kind for RoleBinding {
     fn info() -> KindInfo {
         KindInfo {
             create_on_update: true,
-            columns: binding::columns("roleBinding"),
+            columns: binding::columns(
+                "roleBinding",
+                "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+            ),
             ..KindInfo::of::<Self>("rolebinding")
         }
     }

@@ -1,33 +1,21 @@
 //! What all roles have: rules that allow something.
 
-use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use crate::cell::UNKNOWN;
+use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::Column;
 
 /// The columns of both kinds of roles.
 pub(super) fn columns() -> Vec<Column> {
-    vec![
-        Column::object_name(),
-        Column::new(
-            "Created At",
-            "date",
-            "CreationTimestamp is a timestamp representing the server time when this object was created.",
-        ),
-    ]
+    vec![Column::object_name(), Column::created_at()]
 }
 
 /// The cells of both kinds of roles: a role's age is shown as the time it was made.
-pub(super) fn cells(meta: &ObjectMeta, _now: Timestamp) -> Vec<Value> {
-    let created = meta.creation_timestamp.as_ref().map(|time| time.0.to_string());
-    vec![
-        meta.name.clone().into(),
-        created.unwrap_or_else(|| UNKNOWN.into()).into(),
-    ]
+pub(super) fn cells(meta: &ObjectMeta) -> Vec<Value> {
+    vec![meta.name.clone().into(), cell::created(meta).into()]
 }
 
 /// Checks the rules of a role. Those of a role in a namespace allow no paths outside of the API's resources.

@@ -1,13 +1,16 @@
 //! DeviceTaintRule: a taint on all devices that it selects.
 
+use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::DeviceTaintRule;
+use serde_json::Value;
 
 use super::{names, taints};
+use crate::cell;
 use crate::conditions;
 use crate::core::pod_spec::check_driver;
 use crate::field::{Errors, Path};
 use crate::halves;
-use crate::kind::{Kind, KindInfo, Scope, Subresource, Target};
+use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 
 const MOST_CONDITIONS: usize = 8;
 
@@ -17,6 +20,14 @@ impl Kind for DeviceTaintRule {
             returns_deleted: true,
             scope: Scope::Cluster,
             subresources: &[Subresource::Status],
+            columns: vec![
+                Column::object_name(),
+                Column::of("Key", "string", "resource.v1.DeviceTaint", "key"),
+                Column::of("Value", "string", "resource.v1.DeviceTaint", "value"),
+                Column::of("Effect", "string", "resource.v1.DeviceTaint", "effect"),
+                Column::of("TimeAdded", "string", "resource.v1.DeviceTaint", "timeAdded"),
+                Column::age(),
+            ],
             ..KindInfo::of::<Self>("devicetaintrule")
         }
     }
@@ -54,6 +65,19 @@ impl Kind for DeviceTaintRule {
             }
         }
         taints::validate_taint(&self.spec.taint, &path.child("taint"), errors);
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Value> {
+        let taint = &self.spec.taint;
+        let added = taint.time_added.as_ref();
+        vec![
+            self.metadata.name.clone().into(),
+            taint.key.clone().into(),
+            taint.value.clone().unwrap_or_default().into(),
+            taint.effect.clone().into(),
+            added.map(|_| cell::since(added, now)).unwrap_or_default().into(),
+            age(&self.metadata, now),
+        ]
     }
 
     fn validate_update(&self, _old: &Self, target: Target, errors: &mut Errors) {

@@ -32,21 +32,19 @@ impl Kind for PriorityClass {
             scope: Scope::Cluster,
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "Value",
-                    "integer",
-                    "value represents the integer value of this priority class. This is the actual priority that pods receive when they have the name of this class in their pod spec.",
-                ),
-                Column::new(
+                Column::of("Value", "integer", "scheduling.v1.PriorityClass", "value"),
+                Column::of(
                     "Global-Default",
                     "boolean",
-                    "globalDefault specifies whether this PriorityClass should be considered as the default priority for pods that do not have any priority class. Only one PriorityClass can be marked as `globalDefault`. However, if more than one PriorityClasses exists with their `globalDefault` field set to true, the smallest value of such global default PriorityClasses will be used as the default priority.",
+                    "scheduling.v1.PriorityClass",
+                    "globalDefault",
                 ),
                 Column::age(),
-                Column::wide(
+                Column::of(
                     "PreemptionPolicy",
                     "string",
-                    "preemptionPolicy is the Policy for preempting pods with lower priority. One of Never, PreemptLowerPriority. Defaults to PreemptLowerPriority if unset.",
+                    "scheduling.v1.PriorityClass",
+                    "preemptionPolicy",
                 ),
             ],
             ..KindInfo::of::<Self>("priorityclass")

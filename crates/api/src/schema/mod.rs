@@ -10,6 +10,7 @@ pub mod protobuf;
 pub use check::{Findings, WrongType, check};
 pub use merge::Merge;
 pub(crate) use nulls::settle;
+pub(crate) use openapi::described;
 pub use openapi::{openapi_names, openapi_schema};
 
 /// A type of the API: `io.k8s.api.core.v1.Pod`.

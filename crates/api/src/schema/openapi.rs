@@ -5,6 +5,7 @@ use std::io::Read;
 use serde_json::Value;
 
 include!(concat!(env!("OUT_DIR"), "/openapi.rs"));
+include!(concat!(env!("OUT_DIR"), "/described.rs"));
 
 static BLOB: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.bin"));
 
@@ -21,6 +22,14 @@ pub fn openapi_schema(name: &str) -> Option<Value> {
         .read_to_end(&mut text)
         .ok()?;
     serde_json::from_slice(&text).ok()
+}
+
+/// What the documents say of a field that tables show; the fields that are known here stand in `described.txt`.
+pub(crate) fn described(definition: &'static str, field: &'static str) -> Option<&'static str> {
+    let index = DESCRIBED
+        .binary_search_by_key(&(definition, field), |(known, _)| *known)
+        .ok()?;
+    DESCRIBED.get(index).map(|(_, text)| *text)
 }
 
 /// The names of all schemas, in order.

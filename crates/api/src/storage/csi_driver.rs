@@ -25,35 +25,41 @@ impl Kind for CSIDriver {
             scope: Scope::Cluster,
             columns: vec![
                 Column::object_name(),
-                Column::new(
+                Column::of(
                     "AttachRequired",
                     "boolean",
-                    "attachRequired indicates this CSI volume driver requires an attach operation (because it implements the CSI ControllerPublishVolume() method), and that the Kubernetes attach detach controller should call the attach volume interface which checks the volumeattachment status and waits until the volume is attached before proceeding to mounting.",
+                    "storage.v1.CSIDriverSpec",
+                    "attachRequired",
                 ),
-                Column::new(
+                Column::of(
                     "PodInfoOnMount",
                     "boolean",
-                    "podInfoOnMount indicates this CSI volume driver requires additional pod information (like podName, podUID, etc.) during mount operations, if set to true. If set to false, pod information will not be passed on mount. Default is false.",
+                    "storage.v1.CSIDriverSpec",
+                    "podInfoOnMount",
                 ),
-                Column::new(
+                Column::of(
                     "StorageCapacity",
                     "boolean",
-                    "storageCapacity indicates that the CSI volume driver wants pod scheduling to consider the storage capacity that the driver deployment will report by creating CSIStorageCapacity objects with capacity information, if set to true.",
+                    "storage.v1.CSIDriverSpec",
+                    "storageCapacity",
                 ),
-                Column::new(
+                Column::of(
                     "TokenRequests",
                     "string",
-                    "tokenRequests indicates the CSI driver needs pods' service account tokens it is mounting volume for to do necessary authentication.",
+                    "storage.v1.CSIDriverSpec",
+                    "tokenRequests",
                 ),
-                Column::new(
+                Column::of(
                     "RequiresRepublish",
                     "boolean",
-                    "requiresRepublish indicates the CSI driver wants `NodePublishVolume` being periodically called to reflect any possible change in the mounted volume. This field defaults to false.",
+                    "storage.v1.CSIDriverSpec",
+                    "requiresRepublish",
                 ),
-                Column::new(
+                Column::of(
                     "Modes",
                     "string",
-                    "volumeLifecycleModes defines what kind of volumes this CSI volume driver supports.",
+                    "storage.v1.CSIDriverSpec",
+                    "volumeLifecycleModes",
                 ),
                 Column::age(),
             ],

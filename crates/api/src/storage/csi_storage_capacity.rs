@@ -16,16 +16,13 @@ impl Kind for CSIStorageCapacity {
         KindInfo {
             columns: vec![
                 Column::object_name(),
-                Column::new(
+                Column::of(
                     "StorageClassName",
                     "string",
-                    "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. This field is immutable.",
+                    "storage.v1.CSIStorageCapacity",
+                    "storageClassName",
                 ),
-                Column::new(
-                    "Capacity",
-                    "string",
-                    "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest with topology and parameters that match the previous fields.",
-                ),
+                Column::of("Capacity", "string", "storage.v1.CSIStorageCapacity", "capacity"),
             ],
             ..KindInfo::of::<Self>("csistoragecapacity")
         }

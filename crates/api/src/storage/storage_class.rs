@@ -39,25 +39,24 @@ impl Kind for StorageClass {
             scope: Scope::Cluster,
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "Provisioner",
-                    "string",
-                    "provisioner indicates the type of the provisioner.",
-                ),
-                Column::new(
+                Column::of("Provisioner", "string", "storage.v1.StorageClass", "provisioner"),
+                Column::of(
                     "ReclaimPolicy",
                     "string",
-                    "reclaimPolicy controls the reclaimPolicy for dynamically provisioned PersistentVolumes of this storage class. Defaults to Delete.",
+                    "storage.v1.StorageClass",
+                    "reclaimPolicy",
                 ),
-                Column::new(
+                Column::of(
                     "VolumeBindingMode",
                     "string",
-                    "volumeBindingMode indicates how PersistentVolumeClaims should be provisioned and bound.  When unset, VolumeBindingImmediate is used. This field is only honored by servers that enable the VolumeScheduling feature.",
+                    "storage.v1.StorageClass",
+                    "volumeBindingMode",
                 ),
-                Column::new(
+                Column::of(
                     "AllowVolumeExpansion",
                     "string",
-                    "allowVolumeExpansion shows whether the storage class allow volume expand.",
+                    "storage.v1.StorageClass",
+                    "allowVolumeExpansion",
                 ),
                 Column::age(),
             ],
@@ -123,15 +122,36 @@ impl Kind for StorageClass {
         warnings
     }
 
+    /// Of several that claim to be the default, the one that claims get is marked: the youngest, or the first by name.
+    fn list_rows(
+        objects: &mut dyn Iterator<Item = Self>,
+        now: Timestamp,
+    ) -> Option<Vec<(usize, Vec<Value>)>> {
+        let all: Vec<Self> = objects.collect();
+        let default = all
+            .iter()
+            .filter(|class| is_default(class.metadata.annotations.as_ref()))
+            .min_by_key(|class| {
+                let created = class.metadata.creation_timestamp.as_ref().map(|time| time.0);
+                (std::cmp::Reverse(created), class.metadata.name.clone())
+            });
+        let row = |class: &Self| {
+            let mut cells = class.cells(now);
+            if default.is_some_and(|default| default.metadata.name == class.metadata.name)
+                && let Some(name) = cells.first_mut()
+            {
+                *name = format!("{} (default)", class.metadata.name.as_deref().unwrap_or_default()).into();
+            }
+            cells
+        };
+        Some(all.iter().map(row).enumerate().collect())
+    }
+
     fn cells(&self, now: Timestamp) -> Vec<Value> {
-        let mut name = self.metadata.name.clone().unwrap_or_default();
-        if is_default(self.metadata.annotations.as_ref()) {
-            name.push_str(" (default)");
-        }
         let text =
             |value: &Option<String>, otherwise: &str| value.clone().unwrap_or_else(|| otherwise.into());
         vec![
-            name.into(),
+            self.metadata.name.clone().into(),
             self.provisioner.clone().into(),
             text(&self.reclaim_policy, "Delete").into(),
             text(&self.volume_binding_mode, "Immediate").into(),

@@ -23,25 +23,28 @@ impl Kind for VolumeAttachment {
             subresources: &[Subresource::Status],
             columns: vec![
                 Column::object_name(),
-                Column::new(
-                    "Attacher",
-                    "string",
-                    "attacher indicates the name of the volume driver that MUST handle this request. This is the name returned by GetPluginName().",
-                ),
-                Column::new(
+                {
+                    let mut attacher = Column::of(
+                        "Attacher",
+                        "string",
+                        "storage.v1.VolumeAttachmentSpec",
+                        "attacher",
+                    );
+                    attacher.format = "name";
+                    attacher
+                },
+                Column::of(
                     "PV",
                     "string",
-                    "persistentVolumeName represents the name of the persistent volume to attach.",
+                    "storage.v1.VolumeAttachmentSource",
+                    "persistentVolumeName",
                 ),
-                Column::new(
-                    "Node",
-                    "string",
-                    "nodeName represents the node that the volume should be attached to.",
-                ),
-                Column::new(
+                Column::of("Node", "string", "storage.v1.VolumeAttachmentSpec", "nodeName"),
+                Column::of(
                     "Attached",
                     "boolean",
-                    "attached indicates the volume is successfully attached. This field must only be set by the entity completing the attach operation, i.e. the external-attacher.",
+                    "storage.v1.VolumeAttachmentStatus",
+                    "attached",
                 ),
                 Column::age(),
             ],

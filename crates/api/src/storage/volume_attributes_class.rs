@@ -16,10 +16,11 @@ impl Kind for VolumeAttributesClass {
             scope: Scope::Cluster,
             columns: vec![
                 Column::object_name(),
-                Column::new(
+                Column::of(
                     "DriverName",
                     "string",
-                    "Name of the CSI driver This field is immutable.",
+                    "storage.v1.VolumeAttributesClass",
+                    "driverName",
                 ),
                 Column::age(),
             ],

@@ -17,8 +17,13 @@ impl Kind for StorageVersionMigration {
             scope: Scope::Cluster,
             subresources: &[Subresource::Status],
             columns: vec![
-                Column::object_name(),
-                Column::new("Resource", "string", "Fully qualified resource to migrate"),
+                {
+                    let mut name = Column::object_name();
+                    name.format = "";
+                    name
+                },
+                Column::new("Resource", "string", "GroupResource to migrate"),
+                Column::new("Status", "string", "Status of the migration"),
             ],
             ..KindInfo::of::<Self>("storageversionmigration")
         }
@@ -65,7 +70,17 @@ impl Kind for StorageVersionMigration {
             "" => resource.resource,
             group => format!("{}.{group}", resource.resource),
         };
-        vec![self.metadata.name.clone().into(), shown.into()]
+        let conditions = self.status.iter().filter_map(|status| status.conditions.as_ref());
+        let last = conditions
+            .flatten()
+            .filter(|condition| condition.status == "True")
+            .map(|condition| condition.type_.as_str())
+            .rfind(|type_| ["Running", "Failed", "Succeeded"].contains(type_));
+        vec![
+            self.metadata.name.clone().into(),
+            shown.into(),
+            last.unwrap_or("Unknown").into(),
+        ]
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {

@@ -315,7 +315,6 @@ fn admit_claim_status(
     let rest = |claim: &PersistentVolumeClaim| {
         let mut rest = claim.clone();
         rest.metadata.resource_version = None;
-        rest.metadata.managed_fields = None;
         if let Some(status) = &mut rest.status {
             status.capacity = None;
             status.conditions = None;

@@ -56,6 +56,9 @@ struct Metadata<'a> {
     metadata: &'a RawValue,
 }
 
+/// The place of an entry in its list, and the cells of its row where they depend on the list.
+type Row = (usize, Option<Bytes>);
+
 /// The length that stands before each frame of a protobuf watch, in bytes.
 pub(crate) const FRAME_LENGTH: usize = 4;
 
@@ -117,11 +120,20 @@ impl View<'_> {
                 let (continue_, remaining) = (list.continue_.as_deref(), list.remaining);
                 let mut table = self.table_head(list.resource_version, continue_, remaining, true)?;
                 let now = Timestamp::now();
-                for (index, entry) in list.items.iter().enumerate() {
+                let arranged = self.arranged(list, now)?;
+                let in_order = || (0..list.items.len()).map(|place| (place, None)).collect();
+                for (index, (place, cells)) in arranged.unwrap_or_else(in_order).into_iter().enumerate() {
+                    let Some(entry) = list.items.get(place) else {
+                        continue;
+                    };
                     if index > 0 {
                         table.put_u8(b',');
                     }
-                    self.row(&mut table, entry, &self.cells(entry, now)?)?;
+                    let cells = match cells {
+                        Some(cells) => cells,
+                        None => self.cells(entry, now)?,
+                    };
+                    self.row(&mut table, entry, &cells)?;
                 }
                 table.put_slice(b"]}");
                 vec![table.freeze()]
@@ -335,12 +347,35 @@ impl View<'_> {
         Ok(BytesMut::from(head.as_bytes()))
     }
 
-    /// What an object's row shows, as a list in JSON.
+    /// What an object's row shows: its cells as a list in JSON, and its conditions, if any.
     fn cells(&self, entry: &Entry, now: Timestamp) -> ApiResult<Bytes> {
         let stored = self.strategy.stored();
         let object = stored.decode(entry.json()).map_err(ApiError::internal)?;
         let cells = Value::Array(self.strategy.cells(object.as_ref(), now));
-        Ok(cells.to_string().into())
+        Ok(match self.strategy.row_conditions(object.as_ref()) {
+            conditions if conditions.is_empty() => cells.to_string(),
+            conditions => format!(r#"{cells},"conditions":{}"#, Value::Array(conditions)),
+        }
+        .into())
+    }
+
+    /// The rows of a list whose kind has something to say of the list as a whole: which entry each shows, and its cells.
+    fn arranged(&self, list: &List, now: Timestamp) -> ApiResult<Option<Vec<Row>>> {
+        let stored = self.strategy.stored();
+        let mut failed = None;
+        let mut objects = list.items.iter().map_while(|entry| {
+            stored
+                .decode(entry.json())
+                .map_err(|error| failed = Some(ApiError::internal(error)))
+                .ok()
+        });
+        let rows = self.strategy.list_rows(&mut objects, now);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let shown =
+            |(place, cells): (usize, Vec<Value>)| (place, Some(Value::Array(cells).to_string().into()));
+        Ok(rows.map(|rows| rows.into_iter().map(shown).collect()))
     }
 
     fn row(&self, table: &mut BytesMut, entry: &Entry, cells: &[u8]) -> ApiResult<()> {

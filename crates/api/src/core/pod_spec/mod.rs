@@ -34,7 +34,7 @@ pub(crate) use placement::{check_effect, validate_node_selector};
 pub(super) use placement::{select_by_label_keys, spread_by_label_keys};
 pub(crate) use volumes::check_driver;
 pub(crate) use volumes::{check_storage_os, is_iqn, validate_shared_source};
-pub(crate) use warnings::{renamed, renamed_to, warn, warn_of_fraction, warn_of_template, warn_of_term};
+pub(crate) use warnings::{renamed, warn, warn_of_fraction, warn_of_template, warn_of_term};
 
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCH_PATHS: usize = 32;

@@ -1,6 +1,7 @@
 //! What is allowed in a pod's spec and yet probably not meant (`GetWarningsForPod`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
 
 use k8s_openapi::api::core::v1::{
     ContainerPort, EnvVar, NodeSelectorTerm, PodAffinityTerm, PodSpec, PodTemplateSpec, Volume,
@@ -53,16 +54,23 @@ const DEAD_ANNOTATIONS: [(&str, &str); 3] = [
 ];
 const NO_SELECTOR: &str = "a null labelSelector results in matching no pod";
 
-/// The name that a node label has now.
-pub(crate) fn renamed_to(label: &str) -> Option<&'static str> {
-    let (_, new, _) = RENAMED_LABELS.iter().find(|(old, ..)| *old == label)?;
-    Some(new)
+/// The new name of a node label; as a text, the warning about the old one.
+pub(crate) struct Renamed {
+    /// The new name.
+    pub(crate) to: &'static str,
+    since: &'static str,
 }
 
-/// The warning about a node label that has another name now.
-pub(crate) fn renamed(label: &str) -> Option<String> {
-    let (_, new, since) = RENAMED_LABELS.iter().find(|(old, ..)| *old == label)?;
-    Some(format!("deprecated since {since}; use {new:?} instead"))
+impl Display for Renamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "deprecated since {}; use {:?} instead", self.since, self.to)
+    }
+}
+
+/// Whether a node label has another name now.
+pub(crate) fn renamed(label: &str) -> Option<Renamed> {
+    let (_, to, since) = RENAMED_LABELS.iter().find(|(old, ..)| *old == label)?;
+    Some(Renamed { to, since })
 }
 
 /// Adds the warnings about a template.
