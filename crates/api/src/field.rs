@@ -142,6 +142,12 @@ impl Errors {
         );
     }
 
+    /// `Invalid value: <value>: <detail>`, for a value of the wrong type.
+    pub fn type_invalid(&mut self, field: &Path, value: impl Serialize, detail: &str) {
+        let head = format!("Invalid value: {}", shown(value));
+        self.push(ErrorType::TypeInvalid, field, with_detail(head, detail));
+    }
+
     /// `Invalid value: <detail>`, for what is wrong as a whole.
     pub fn invalid_as_a_whole(&mut self, field: &Path, detail: &str) {
         self.push(

@@ -39,6 +39,7 @@ pub mod policy;
 pub mod quantity;
 pub mod quota;
 mod rbac;
+mod regexp;
 mod resource;
 mod same;
 pub mod scheduling;

@@ -592,6 +592,96 @@ fn defaults_are_what_their_schemas_ask_for() {
                 "S.properties[a].items.default: Invalid value: \"integer\":  in body must be of type string: \"integer\"",
             ],
         ),
+        (
+            a(json!({"type": "string", "pattern": "^a+$", "format": "ipv4", "default": "b"})),
+            vec![
+                "S.properties[a].default: Invalid value: \"b\":  in body should match '^a+$'",
+                "S.properties[a].default: Invalid value: \"b\":  in body must be of type ipv4: \"b\"",
+            ],
+        ),
+        (
+            a(json!({"type": "string", "format": "date-time", "default": "2024-01-01T00:00:00Z"})),
+            vec![],
+        ),
+        (
+            a(json!({"type": "integer", "multipleOf": 2, "default": 3})),
+            vec!["S.properties[a].default: Invalid value: 3:  in body should be a multiple of 2"],
+        ),
+        (
+            a(
+                json!({"type": "object", "default": {"b": "x", "c": "y"}, "maxProperties": 1, "minProperties": 3,
+                "additionalProperties": {"type": "string"}}),
+            ),
+            vec![
+                "S.properties[a].default: Invalid value: 2:  in body should have at least 3 properties",
+                "S.properties[a].default: Too many: 2: must have at most 1 item",
+            ],
+        ),
+        (
+            a(json!({"type": "integer", "default": 5, "anyOf": [{"minimum": 9}, {"maximum": 1}]})),
+            vec![
+                "S.properties[a].default: Invalid value: \"\": \"\" must validate at least one schema (anyOf)",
+                "S.properties[a].default: Invalid value: 5:  in body should be greater than or equal to 9",
+            ],
+        ),
+        (
+            a(json!({"type": "integer", "default": 5, "oneOf": [{"minimum": 1}, {"maximum": 9}]})),
+            vec![
+                "S.properties[a].default: Invalid value: \"\": \"\" must validate one and only one schema (oneOf). \
+                 Found 2 valid alternatives",
+            ],
+        ),
+        (
+            a(json!({"type": "integer", "default": 5, "oneOf": [{"minimum": 9}]})),
+            vec![
+                "S.properties[a].default: Invalid value: \"\": \"\" must validate one and only one schema (oneOf). \
+                 Found none valid",
+                "S.properties[a].default: Invalid value: 5:  in body should be greater than or equal to 9",
+            ],
+        ),
+        (
+            a(
+                json!({"type": "integer", "default": 5, "allOf": [{"minimum": 1}, {"maximum": 4}], "not": {"minimum": 2}}),
+            ),
+            vec![
+                "S.properties[a].default: Invalid value: 5:  in body should be less than or equal to 4",
+                "S.properties[a].default: Invalid value: \"\": \"\" must validate all the schemas (allOf)",
+                "S.properties[a].default: Invalid value: \"\": \"\" must not validate the schema (not)",
+            ],
+        ),
+        (
+            a(json!({"type": "object", "properties": parts, "default": {"b": 3},
+                "anyOf": [{"properties": {"b": {"enum": [1]}}}, {"required": ["b"]}]})),
+            vec![],
+        ),
+    ];
+    for (schema, expected) in cases {
+        assert_eq!(schema_errors(schema.clone()), expected, "{schema}");
+    }
+}
+
+#[test]
+fn patterns_are_expressions_that_go_could_compile() {
+    let a = |schema: Value| json!({"type": "object", "properties": {"a": schema}});
+    let text = "must be a valid regular expression, but isn't: error parsing regexp";
+    let cases = [
+        (
+            a(json!({"type": "string", "pattern": r"^[a-z]+(\.\d{1,3})*$"})),
+            vec![],
+        ),
+        (
+            a(json!({"type": "string", "pattern": "+"})),
+            vec![format!(
+                "S.properties[a].pattern: Invalid value: \"+\": {text}: missing argument to repetition operator: `+`"
+            )],
+        ),
+        (
+            a(json!({"type": "string", "allOf": [{"pattern": "(?!x)"}]})),
+            vec![format!(
+                "S.properties[a].allOf[0].pattern: Invalid value: \"(?!x)\": {text}: invalid or unsupported Perl \
+                 syntax: `(?!`"
+            )],
+        ),
     ];
     for (schema, expected) in cases {
         assert_eq!(schema_errors(schema.clone()), expected, "{schema}");

@@ -198,14 +198,7 @@ fn tables_show_storage() {
     });
     assert_eq!(
         cells("storage.k8s.io/StorageClass", class),
-        [
-            "fast",
-            "acme.io/disk",
-            "Delete",
-            "Immediate",
-            "false",
-            "5h"
-        ]
+        ["fast", "acme.io/disk", "Delete", "Immediate", "false", "5h"]
     );
 }
 

@@ -6,7 +6,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
+use super::formats;
 use crate::field::{Errors, Path};
+use crate::regexp;
 
 /// What of an object says what it is, which no schema has to.
 const OF_OBJECTS: [&str; 3] = ["apiVersion", "kind", "metadata"];
@@ -121,6 +123,11 @@ impl Found<'_> {
     fn refuse(&self, value: impl serde::Serialize, sentence: &str, errors: &mut Errors) {
         errors.invalid(&self.path(), value, format!("{} in body {sentence}", self.name));
     }
+
+    /// The same, of a value of the wrong type.
+    fn refuse_type(&self, value: impl serde::Serialize, sentence: &str, errors: &mut Errors) {
+        errors.type_invalid(&self.path(), value, &format!("{} in body {sentence}", self.name));
+    }
 }
 
 fn type_of(value: &Value) -> &'static str {
@@ -144,9 +151,10 @@ fn is_of_type(value: &Value, wanted: &str) -> bool {
     }
 }
 
-fn check(value: &Value, schema: &JSONSchemaProps, found: &Found, errors: &mut Errors) {
+/// Checks a value; how many values were looked at in it.
+fn check(value: &Value, schema: &JSONSchemaProps, found: &Found, errors: &mut Errors) -> usize {
     if value.is_null() && schema.nullable == Some(true) {
-        return;
+        return 1;
     }
     let wanted: &[&str] = match schema.type_.as_deref() {
         _ if schema.x_kubernetes_int_or_string == Some(true) => &["integer", "string"],
@@ -156,18 +164,94 @@ fn check(value: &Value, schema: &JSONSchemaProps, found: &Found, errors: &mut Er
     if !wanted.is_empty() && !wanted.iter().any(|wanted| is_of_type(value, wanted)) {
         let type_ = type_of(value);
         let sentence = format!("must be of type {}: {type_:?}", wanted.join(","));
-        found.refuse(type_, &sentence, errors);
+        found.refuse_type(type_, &sentence, errors);
     }
+    let mut looked_at = 1 + check_combinations(value, schema, found, errors);
     match value {
         Value::String(text) => check_text(text, schema, found, errors),
         Value::Number(number) => check_number(number, schema, found, errors),
-        Value::Array(list) => check_list(list, schema, found, errors),
+        Value::Array(list) => looked_at += check_list(list, schema, found, errors),
         _ => {}
     }
     check_choice(value, schema, found, errors);
     if let Value::Object(fields) = value {
-        check_fields(fields, schema, found, errors);
+        looked_at += check_fields(fields, schema, found, errors);
     }
+    looked_at
+}
+
+/// What a value is by each of some schemas: whether it is right, and of the first that suits it best what is wrong.
+struct Tried {
+    right: usize,
+    best: Option<(usize, Errors)>,
+}
+
+fn try_each(value: &Value, schemas: &[JSONSchemaProps], found: &Found) -> Tried {
+    let mut tried = Tried { right: 0, best: None };
+    for schema in schemas {
+        let mut errors = Errors::new();
+        let looked_at = check(value, schema, found, &mut errors);
+        if errors.is_empty() {
+            tried.right += 1;
+        } else if tried.best.as_ref().is_none_or(|(most, _)| looked_at > *most) {
+            tried.best = Some((looked_at, errors));
+        }
+    }
+    tried
+}
+
+/// Checks what a value must be besides: one, all or none of others.
+fn check_combinations(value: &Value, schema: &JSONSchemaProps, found: &Found, errors: &mut Errors) -> usize {
+    let name = &found.name;
+    let mut looked_at = 0;
+    let mut refuse = |what: &str, tried: Option<Tried>| {
+        errors.invalid(found.default, "", format!("{name:?} {what}"));
+        if let Some((count, why)) = tried.and_then(|tried| tried.best) {
+            looked_at += count;
+            errors.extend(why.iter().cloned());
+        }
+    };
+    let any_of = schema.any_of.as_deref().unwrap_or_default();
+    if !any_of.is_empty() {
+        let tried = try_each(value, any_of, found);
+        if tried.right == 0 {
+            refuse("must validate at least one schema (anyOf)", Some(tried));
+        }
+    }
+    let one_of = schema.one_of.as_deref().unwrap_or_default();
+    if !one_of.is_empty() {
+        let tried = try_each(value, one_of, found);
+        let message = "must validate one and only one schema (oneOf). Found";
+        match tried.right {
+            0 => refuse(&format!("{message} none valid"), Some(tried)),
+            1 => {}
+            count => refuse(&format!("{message} {count} valid alternatives"), None),
+        }
+    }
+    let all_of = schema.all_of.as_deref().unwrap_or_default();
+    if !all_of.is_empty() {
+        let mut right = 0;
+        for schema in all_of {
+            let mut of_one = Errors::new();
+            looked_at += check(value, schema, found, &mut of_one);
+            right += usize::from(of_one.is_empty());
+            errors.extend(of_one.iter().cloned());
+        }
+        if right < all_of.len() {
+            let none = if right == 0 { ". None validated" } else { "" };
+            let message = format!("{name:?} must validate all the schemas (allOf){none}");
+            errors.invalid(found.default, "", message);
+        }
+    }
+    if let Some(not) = &schema.not {
+        let mut of_one = Errors::new();
+        check(value, not, found, &mut of_one);
+        if of_one.is_empty() {
+            let message = format!("{name:?} must not validate the schema (not)");
+            errors.invalid(found.default, "", message);
+        }
+    }
+    looked_at
 }
 
 fn check_text(text: &str, schema: &JSONSchemaProps, found: &Found, errors: &mut Errors) {
@@ -177,6 +261,17 @@ fn check_text(text: &str, schema: &JSONSchemaProps, found: &Found, errors: &mut 
     }
     if let Some(min) = limit(schema.min_length).filter(|min| length < *min) {
         found.refuse(text, &format!("should be at least {min} chars long"), errors);
+    }
+    // An expression that is none is reported where it stands.
+    let pattern = schema.pattern.as_deref().unwrap_or_default();
+    if let Ok(Some(compiled)) = regexp::compile(pattern)
+        && !compiled.is_match(text)
+    {
+        found.refuse(text, &format!("should match '{pattern}'"), errors);
+    }
+    let format = schema.format.as_deref().unwrap_or_default();
+    if !formats::holds(format, text) {
+        found.refuse_type(text, &format!("must be of type {format}: {text:?}"), errors);
     }
 }
 
@@ -206,12 +301,18 @@ fn check_number(number: &serde_json::Number, schema: &JSONSchemaProps, found: &F
             found.refuse(number, &format!("should be {than} {min}"), errors);
         }
     }
+    if let Some(factor) = schema.multiple_of
+        && (given / factor).fract() != 0.0
+    {
+        found.refuse(number, &format!("should be a multiple of {factor}"), errors);
+    }
 }
 
-fn check_list(list: &[Value], schema: &JSONSchemaProps, found: &Found, errors: &mut Errors) {
+fn check_list(list: &[Value], schema: &JSONSchemaProps, found: &Found, errors: &mut Errors) -> usize {
+    let mut looked_at = 0;
     if let Some(items) = items_of(schema) {
         for (index, value) in list.iter().enumerate() {
-            check(value, items, &found.index(index), errors);
+            looked_at += check(value, items, &found.index(index), errors);
         }
     }
     if let Some(min) = limit(schema.min_items).filter(|min| list.len() < *min) {
@@ -220,6 +321,7 @@ fn check_list(list: &[Value], schema: &JSONSchemaProps, found: &Found, errors: &
     if let Some(max) = limit(schema.max_items).filter(|max| list.len() > *max) {
         errors.too_many(&found.path(), list.len(), max);
     }
+    looked_at
 }
 
 fn check_choice(value: &Value, schema: &JSONSchemaProps, found: &Found, errors: &mut Errors) {
@@ -243,15 +345,24 @@ fn check_fields(
     schema: &JSONSchemaProps,
     found: &Found,
     errors: &mut Errors,
-) {
+) -> usize {
+    if let Some(min) = limit(schema.min_properties).filter(|min| fields.len() < *min) {
+        let message = format!("should have at least {min} properties");
+        found.refuse(fields.len(), &message, errors);
+    }
+    if let Some(max) = limit(schema.max_properties).filter(|max| fields.len() > *max) {
+        errors.too_many(&found.path(), fields.len(), max);
+    }
     for name in schema.required.iter().flatten() {
         if !fields.contains_key(name) {
             errors.required(&found.field(name).path(), "");
         }
     }
+    let mut looked_at = 0;
     for (name, value) in fields {
         if let Some(schema) = below(schema, name) {
-            check(value, schema, &found.field(name), errors);
+            looked_at += check(value, schema, &found.field(name), errors);
         }
     }
+    looked_at
 }

@@ -5,6 +5,7 @@ mod conversion;
 mod custom_resource_definition;
 mod defaults;
 mod expressions;
+mod formats;
 mod json_path;
 mod schema;
 mod structure;

@@ -6,6 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use crate::field::{Errors, FieldError, Path};
+use crate::regexp;
 
 /// Where a schema stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -274,6 +275,11 @@ fn check_values(
     }
     if let Some(not) = &schema.not {
         check_condition(not, false, &path.child("not"), errors);
+    }
+    let pattern = schema.pattern.as_deref().unwrap_or_default();
+    if let Err(why) = regexp::compile(pattern) {
+        let detail = format!("must be a valid regular expression, but isn't: {why}");
+        errors.invalid(&path.child("pattern"), pattern, detail);
     }
 }
 
