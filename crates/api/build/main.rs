@@ -70,6 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/kinds.rs");
     println!("cargo::rerun-if-changed=src/schema/merge.rs");
     println!("cargo::rerun-if-changed=src/schema/protobuf_fields.txt");
+    println!("cargo::rerun-if-changed=src/schema/protobuf_fields_later.txt");
     println!("cargo::rerun-if-changed=src/schema/described.txt");
     let mut collector = Collector {
         generator: SchemaSettings::draft2020_12().into_generator(),
@@ -151,7 +152,10 @@ fn shapes(
         .enumerate()
         .map(|(id, (name, _))| (name.as_str(), id))
         .collect();
-    let numbers = wire::Numbers::parse(include_str!("../src/schema/protobuf_fields.txt"));
+    let numbers = wire::Numbers::parse(concat!(
+        include_str!("../src/schema/protobuf_fields.txt"),
+        include_str!("../src/schema/protobuf_fields_later.txt"),
+    ));
     let mut text = String::new();
     writeln!(text, "static DEFINITIONS: [Definition; {}] = [", ids.len())?;
     for name in ids.keys() {

@@ -17,7 +17,8 @@ const EARLIER: [&str; 6] = [
     ".v1alpha1.",
 ];
 
-/// The numbers of all messages, from `protobuf_fields.txt` (written by `tools/protobuf-fields`).
+/// The numbers of all messages, from `protobuf_fields.txt` (written by `tools/protobuf-fields`) and from
+/// `protobuf_fields_later.txt`: what is newer than the source of the former, read off the `generated.proto` files.
 pub(crate) struct Numbers<'a> {
     messages: Messages<'a>,
 }
@@ -37,7 +38,7 @@ impl<'a> Numbers<'a> {
                 Some((field, number.parse().ok()?, message))
             });
             // The source writes `HttpGetAction` where the API says `HTTPGetAction`.
-            messages.insert(name.to_lowercase(), fields.collect());
+            messages.entry(name.to_lowercase()).or_default().extend(fields);
         }
         Self { messages }
     }
