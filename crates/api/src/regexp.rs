@@ -35,7 +35,8 @@ fn translate(expression: &str) -> Result<String, String> {
         whole: expression,
         rest: expression,
         out: String::with_capacity(expression.len()),
-        groups: vec![Group::default()],
+        group: Group::default(),
+        outer: Vec::new(),
         last_repeat: None,
     };
     match reader.read() {
@@ -60,7 +61,9 @@ struct Reader<'a> {
     whole: &'a str,
     rest: &'a str,
     out: String,
-    groups: Vec<Group>,
+    group: Group,
+    /// The groups around it, the outermost first.
+    outer: Vec<Group>,
     /// Where the repetition begins that was just read.
     last_repeat: Option<&'a str>,
 }
@@ -116,7 +119,7 @@ impl<'a> Reader<'a> {
             }
             self.last_repeat = repeat;
         }
-        if self.groups.len() > 1 {
+        if !self.outer.is_empty() {
             return Err(("missing closing )", self.whole));
         }
         Ok(())
@@ -126,19 +129,10 @@ impl<'a> Reader<'a> {
         self.rest = self.rest.get(bytes..).unwrap_or_default();
     }
 
-    fn group(&mut self) -> &mut Group {
-        if self.groups.is_empty() {
-            self.groups.push(Group::default());
-        }
-        let last = self.groups.len() - 1;
-        &mut self.groups[last]
-    }
-
     /// Something was read that can be repeated, or nothing such.
     fn operand(&mut self, most: Option<u64>) {
-        let group = self.group();
-        group.last = most;
-        group.most = group.most.max(most.unwrap_or(1));
+        self.group.last = most;
+        self.group.most = self.group.most.max(most.unwrap_or(1));
     }
 
     fn literal(&mut self) {
@@ -159,7 +153,7 @@ impl<'a> Reader<'a> {
             return Err(("invalid nested repetition operator", between(last, self.rest)));
         }
         let text = between(before, self.rest);
-        let Some(inside) = self.group().last else {
+        let Some(inside) = self.group.last else {
             return Err(("missing argument to repetition operator", text));
         };
         let mut all = inside;
@@ -202,10 +196,10 @@ impl<'a> Reader<'a> {
     }
 
     fn enter(&mut self) -> Result<(), Fault<'a>> {
-        if self.groups.len() > DEEPEST {
+        if self.outer.len() >= DEEPEST {
             return Err(("expression nests too deeply", self.whole));
         }
-        self.groups.push(Group::default());
+        self.outer.push(std::mem::take(&mut self.group));
         Ok(())
     }
 
@@ -233,10 +227,10 @@ impl<'a> Reader<'a> {
     }
 
     fn close(&mut self) -> Result<(), Fault<'a>> {
-        if self.groups.len() < 2 {
+        let Some(outer) = self.outer.pop() else {
             return Err(("unexpected )", self.whole));
-        }
-        let most = self.groups.pop().map_or(1, |group| group.most.max(1));
+        };
+        let most = std::mem::replace(&mut self.group, outer).most.max(1);
         self.skip(1);
         self.out.push(')');
         self.operand(Some(most));
