@@ -10,7 +10,7 @@
 
 mod admissionregistration;
 mod apiextensions;
-mod apiregistration;
+pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;

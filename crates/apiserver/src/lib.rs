@@ -13,6 +13,9 @@ pub mod error;
 mod flow;
 mod follow;
 pub mod http;
+mod keep;
+mod legacy_tracking;
+mod local_apis;
 mod members;
 mod objects;
 mod openapi;
@@ -27,5 +30,5 @@ pub use config::{
     Config, KubeletClient, MAX_REQUESTS_IN_FLIGHT, ServiceAccountKeys, VersionInfo, kubernetes_version,
 };
 pub use error::{ApiError, ApiResult};
-pub use server::{ApiServer, LocalService, ServeError, StartError};
+pub use server::{ApiServer, LocalService, ServeError, SignError, StartError};
 pub use user::UserInfo;

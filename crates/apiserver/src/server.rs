@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,6 +28,7 @@ use crate::admission::Chain;
 use crate::admission::service_addresses::{Cidr, ServiceAddresses};
 use crate::auth::Caller;
 use crate::auth::authorize::{Masters, Union};
+use crate::auth::legacy_tokens;
 use crate::auth::node::NodeAuthorizer;
 use crate::auth::node::graph::Graph;
 use crate::auth::rbac::policy::Policy;
@@ -44,6 +46,7 @@ use crate::openapi::Documents;
 use crate::registry::Registry;
 use crate::startup::{self, OwnService};
 use crate::user::UserInfo;
+use crate::{legacy_tracking, local_apis};
 
 /// How long a client may take for the TLS handshake, and then for the head of its first request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,6 +84,11 @@ pub enum StartError {
     },
 }
 
+/// Why a token could not be signed.
+#[derive(Debug, thiserror::Error)]
+#[error("signing a token: {0}")]
+pub struct SignError(String);
+
 /// Why a server stopped listening.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -107,6 +115,7 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub struct ApiServer {
     path: RequestPath,
+    shared: Arc<Shared>,
     clients: ClientAuthority,
     tls: TlsAcceptor,
 }
@@ -214,6 +223,12 @@ impl ApiServer {
             .await
             .map_err(StartError::State)?;
         own.keep(registry.clone(), shutdown.clone());
+        let (apis_made, tracking_made) = tokio::join!(
+            local_apis::start(registry.clone(), shutdown.clone()),
+            legacy_tracking::start(registry.clone(), shutdown.clone()),
+        );
+        apis_made.map_err(made("APIServices"))?;
+        tracking_made.map_err(made("the tracking of tokens in Secrets"))?;
 
         let shared = Arc::new(Shared {
             config,
@@ -229,6 +244,7 @@ impl ApiServer {
         });
         Ok(Self {
             path: request_path(&shared),
+            shared,
             clients,
             tls,
         })
@@ -240,6 +256,15 @@ impl ApiServer {
             path: self.path.clone(),
             user: Arc::new(user),
         }
+    }
+
+    /// The token of a service account that the Secret of this name is to hold.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn sign_secret_token(&self, account: &ServiceAccount, secret: &str) -> Result<String, SignError> {
+        legacy_tokens::sign(&self.shared.tokens, account, secret)
+            .map_err(|error| SignError(error.to_string()))
     }
 
     /// Serves TLS connections until `shutdown`, HTTP/1.1 or HTTP/2 as the client chooses. Requests that are being

@@ -1,12 +1,53 @@
 //! APIService: which server answers for a version of an API group.
 
 use jiff::Timestamp;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
+    APIService, APIServiceCondition, APIServiceStatus,
+};
 use serde_json::Value;
 
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::names;
+
+/// The type of the condition that says whether the server behind an APIService answers.
+const AVAILABLE: &str = "Available";
+/// The reason of the condition of one that the API server answers for itself.
+const LOCAL: &str = "Local";
+
+/// Whether the status says that the API server answers for it itself.
+pub fn is_locally_available(service: &APIService) -> bool {
+    let conditions = service
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| {
+        condition.type_ == AVAILABLE
+            && condition.status == "True"
+            && condition.reason.as_deref() == Some(LOCAL)
+    })
+}
+
+/// The status of one that the API server answers for itself.
+pub fn locally_available(status: Option<APIServiceStatus>) -> APIServiceStatus {
+    let mut status = status.unwrap_or_default();
+    let conditions = status.conditions.get_or_insert_default();
+    let since = conditions
+        .iter()
+        .find(|condition| condition.type_ == AVAILABLE && condition.status == "True")
+        .and_then(|condition| condition.last_transition_time.clone());
+    conditions.retain(|condition| condition.type_ != AVAILABLE);
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    conditions.push(APIServiceCondition {
+        type_: AVAILABLE.into(),
+        status: "True".into(),
+        reason: Some(LOCAL.into()),
+        message: Some("Local APIServices are always available".into()),
+        last_transition_time: Some(since.unwrap_or(Time(now))),
+    });
+    status
+}
 
 impl Kind for APIService {
     fn info() -> KindInfo {
@@ -38,7 +79,12 @@ impl Kind for APIService {
     }
 
     fn prepare_for_create(&mut self) {
-        self.status = Some(Default::default());
+        let local = self.spec.as_ref().is_none_or(|spec| spec.service.is_none());
+        self.status = Some(if local {
+            locally_available(None)
+        } else {
+            APIServiceStatus::default()
+        });
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {

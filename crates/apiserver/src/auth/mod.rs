@@ -3,6 +3,7 @@
 pub mod authorize;
 mod bootstrap_token;
 pub(crate) mod impersonation;
+pub(crate) mod legacy_tokens;
 pub(crate) mod node;
 pub(crate) mod rbac;
 pub(crate) mod tokens;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::auth::tokens::Tokens;
+use crate::auth::tokens::{Tokens, issuer_of};
 use crate::error::{ApiError, ApiResult};
 use crate::registry::Registry;
 use crate::user::UserInfo;
@@ -27,7 +28,7 @@ pub(crate) struct PeerIdentity(pub(crate) Option<Result<Arc<UserInfo>, String>>)
 #[derive(Clone, Debug)]
 pub(crate) struct Caller(pub(crate) Arc<UserInfo>);
 
-/// Finds out who asks: the client certificate, else the bearer token, else nobody.
+/// Finds out who asks: the client certificate, else the bearer token, else nobody; and what they should be warned of.
 ///
 /// # Errors
 /// 401 when a credential was shown that is not accepted.
@@ -35,11 +36,11 @@ pub(crate) async fn authenticate(
     peer: Option<&PeerIdentity>,
     headers: &HeaderMap,
     tokens: &Tokens,
-    registry: &Registry,
-) -> ApiResult<Arc<UserInfo>> {
+    registry: &Arc<Registry>,
+) -> ApiResult<(Arc<UserInfo>, Option<&'static str>)> {
     let mut refused = false;
     match peer.and_then(|peer| peer.0.as_ref()) {
-        Some(Ok(user)) => return Ok(user.clone()),
+        Some(Ok(user)) => return Ok((user.clone(), None)),
         Some(Err(cause)) => {
             tracing::debug!(%cause, "client certificate refused");
             refused = true;
@@ -48,7 +49,7 @@ pub(crate) async fn authenticate(
     }
     if let Some(token) = bearer_token(headers) {
         match authenticate_token(token, None, tokens, registry).await {
-            Ok((user, _)) => return Ok(Arc::new(user)),
+            Ok(known) => return Ok((Arc::new(known.user), known.warning)),
             Err(cause) => {
                 tracing::debug!(%cause, "bearer token refused");
                 refused = true;
@@ -58,11 +59,19 @@ pub(crate) async fn authenticate(
     if refused {
         return Err(ApiError::unauthorized());
     }
-    Ok(Arc::new(UserInfo::anonymous()))
+    Ok((Arc::new(UserInfo::anonymous()), None))
 }
 
-/// The user that a bearer token stands for, and the audiences that it is for among those asked about; without any asked
-/// about, the server's own.
+/// What a bearer token stands for.
+pub(crate) struct KnownToken {
+    pub(crate) user: UserInfo,
+    /// Those of the audiences asked about that it is for.
+    pub(crate) audiences: Vec<String>,
+    /// What its user should be warned of.
+    pub(crate) warning: Option<&'static str>,
+}
+
+/// What a bearer token stands for. It must be for one of the audiences asked about; without any, for the server itself.
 ///
 /// # Errors
 /// Why the token is not accepted.
@@ -70,8 +79,8 @@ pub(crate) async fn authenticate_token(
     token: &str,
     audiences: Option<&[String]>,
     tokens: &Tokens,
-    registry: &Registry,
-) -> Result<(UserInfo, Vec<String>), String> {
+    registry: &Arc<Registry>,
+) -> Result<KnownToken, String> {
     let audiences = audiences.unwrap_or(tokens.audiences());
     if let Some(outcome) = bootstrap_token::authenticate(token, registry).await {
         // Such a token is for this server alone.
@@ -80,9 +89,21 @@ pub(crate) async fn authenticate_token(
         if audiences.is_empty() {
             return Err("the token is for this server".into());
         }
-        return outcome.map(|user| (user, audiences));
+        return outcome.map(|user| KnownToken {
+            user,
+            audiences,
+            warning: None,
+        });
     }
-    tokens.authenticate(token, audiences, registry).await
+    if issuer_of(token).is_some_and(|issuer| issuer == legacy_tokens::ISSUER) {
+        return legacy_tokens::authenticate(token, audiences, tokens, registry).await;
+    }
+    let (user, audiences) = tokens.authenticate(token, audiences, registry).await?;
+    Ok(KnownToken {
+        user,
+        audiences,
+        warning: None,
+    })
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {

@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret, ServiceAccount};
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::auth::legacy_tokens::{self, LegacyClaims};
 use crate::auth::rbac::rules::quoted;
 use crate::auth::x509::CREDENTIAL_ID;
 use crate::config::ServiceAccountKeys;
@@ -65,12 +69,41 @@ pub(crate) struct Tokens {
     /// The public key, with its id.
     jwk: Jwk,
     key_id: String,
-    /// Signatures found good lately, by the token's digest: checking one costs more than the rest of a request.
-    verified: Mutex<HashMap<[u8; 32], (Claims, Instant)>>,
+    verified: Verified<Claims>,
+    verified_legacy: Verified<LegacyClaims>,
 }
 
 /// How long a good signature is remembered, and how many.
 const REMEMBERED: (Duration, usize) = (Duration::from_secs(60), 4096);
+
+/// What tokens say whose signatures were found good lately, by the tokens' digests: checking one costs more than the rest
+/// of a request.
+struct Verified<T>(Mutex<HashMap<[u8; 32], (T, Instant)>>);
+
+impl<T> Default for Verified<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Verified<T> {
+    fn get(&self, token: &str, check: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let remembered = self.0.lock().get(&digest).map(|(claims, _)| claims.clone());
+        if let Some(claims) = remembered {
+            return Ok(claims);
+        }
+        let claims = check()?;
+        let mut verified = self.0.lock();
+        if verified.len() >= REMEMBERED.1 {
+            verified.retain(|_, (_, since)| since.elapsed() < REMEMBERED.0);
+        }
+        if verified.len() < REMEMBERED.1 {
+            verified.insert(digest, (claims.clone(), Instant::now()));
+        }
+        Ok(claims)
+    }
+}
 
 impl Tokens {
     /// Tokens signed with the configured key.
@@ -95,7 +128,8 @@ impl Tokens {
             encoding,
             jwk,
             key_id,
-            verified: Mutex::default(),
+            verified: Verified::default(),
+            verified_legacy: Verified::default(),
         })
     }
 
@@ -123,7 +157,7 @@ impl Tokens {
     }
 
     /// Signs what a token says.
-    pub(crate) fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
+    pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<String, jsonwebtoken::errors::Error> {
         let mut header = Header::new(self.algorithm);
         header.typ = None;
         header.kid = Some(self.key_id.clone());
@@ -132,26 +166,9 @@ impl Tokens {
 
     /// What a token of this server, for one of these audiences, says.
     pub(crate) fn verify(&self, token: &str, audiences: &[String]) -> Result<Claims, String> {
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        let remembered = self
+        let claims = self
             .verified
-            .lock()
-            .get(&digest)
-            .map(|(claims, _)| claims.clone());
-        let claims = match remembered {
-            Some(claims) => claims,
-            None => {
-                let claims = self.check_signature(token)?;
-                let mut verified = self.verified.lock();
-                if verified.len() >= REMEMBERED.1 {
-                    verified.retain(|_, (_, since)| since.elapsed() < REMEMBERED.0);
-                }
-                if verified.len() < REMEMBERED.1 {
-                    verified.insert(digest, (claims.clone(), Instant::now()));
-                }
-                claims
-            }
-        };
+            .get(token, || self.check_signature(token, &self.issuer))?;
         let now = jiff::Timestamp::now().as_second();
         if claims.exp < now {
             return Err("service account token has expired".into());
@@ -169,13 +186,20 @@ impl Tokens {
         Ok(claims)
     }
 
-    fn check_signature(&self, token: &str) -> Result<Claims, String> {
+    /// What a token that stands in a Secret says.
+    pub(crate) fn verify_legacy(&self, token: &str) -> Result<LegacyClaims, String> {
+        self.verified_legacy
+            .get(token, || self.check_signature(token, legacy_tokens::ISSUER))
+    }
+
+    fn check_signature<T: Clone + DeserializeOwned>(&self, token: &str, issuer: &str) -> Result<T, String> {
         let mut validation = Validation::new(self.algorithm);
-        validation.set_issuer(&[&self.issuer]);
+        validation.set_issuer(&[issuer]);
+        validation.required_spec_claims.clear();
         // Times and audiences are checked on every use, below a remembered signature.
         validation.validate_aud = false;
         validation.validate_exp = false;
-        jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation)
+        jsonwebtoken::decode::<T>(token, &self.decoding, &validation)
             .map(|data| data.claims)
             .map_err(|error| match error.kind() {
                 // Upstream's words for what was not signed with the key.
@@ -199,6 +223,17 @@ impl Tokens {
         let its = |audience: &&String| claims.aud.contains(audience);
         Ok((user(&claims), audiences.iter().filter(its).cloned().collect()))
     }
+}
+
+/// Who says to have signed a token.
+pub(crate) fn issuer_of(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Payload {
+        iss: String,
+    }
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let payload: Payload = serde_json::from_slice(&payload).ok()?;
+    Some(payload.iss)
 }
 
 /// Checks that what a token is bound to still is there, and is still the same.

@@ -2,6 +2,8 @@
 //!
 //! Everything is derived from the catalogue.
 
+pub(crate) mod priority;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
@@ -92,6 +94,13 @@ fn groups(catalogue: &Catalogue) -> BTreeMap<String, Vec<String>> {
     groups
 }
 
+/// The same in the order of the groups' priorities, in which clients look for a kind.
+fn by_priority(catalogue: &Catalogue) -> Vec<(String, Vec<String>)> {
+    let mut groups: Vec<_> = groups(catalogue).into_iter().collect();
+    groups.sort_by(|(a, _), (b, _)| priority::place(a).cmp(&priority::place(b)));
+    groups
+}
+
 /// What versions are ordered by: general availability before beta before alpha, then the larger number.
 fn stability(version: &str) -> (u8, u32, u32) {
     let text = version.trim_start_matches('v');
@@ -126,7 +135,7 @@ pub(crate) fn core_versions(server_address: &str) -> APIVersions {
 /// `/apis`
 pub(crate) fn group_list(catalogue: &Catalogue) -> APIGroupList {
     APIGroupList {
-        groups: groups(catalogue)
+        groups: by_priority(catalogue)
             .into_iter()
             .filter(|(group, _)| !group.is_empty())
             .map(|(group, versions)| api_group(group, &versions))
@@ -206,7 +215,7 @@ pub(crate) fn resource_list(catalogue: &Catalogue, group: &str, version: &str) -
 
 /// The groups under `/api` (`core`) or `/apis` with all that is in them: `apidiscovery.k8s.io` `APIGroupDiscoveryList`.
 pub(crate) fn aggregated(catalogue: &Catalogue, core: bool, version: &str) -> Value {
-    let items: Vec<Value> = groups(catalogue)
+    let items: Vec<Value> = by_priority(catalogue)
         .into_iter()
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, versions)| {

@@ -80,6 +80,10 @@ pub(crate) type RequestPath = BoxCloneSyncService<Request, Response, Infallible>
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub(crate) std::net::IpAddr);
 
+/// What the credential of a request gives cause to warn of.
+#[derive(Clone, Copy, Debug, Default)]
+struct WarnedOf(Option<&'static str>);
+
 /// The path of every request, whichever way it came in.
 pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
     let stage = |check: Check| AroundLayer {
@@ -131,8 +135,10 @@ async fn identify(shared: Arc<Shared>, mut request: Request) -> ApiResult<Reques
     // A request from within the process has its caller already; none from a socket can.
     if request.extensions().get::<Caller>().is_none() {
         let peer = request.extensions().get::<PeerIdentity>().cloned();
-        let user = authenticate(peer.as_ref(), request.headers(), &shared.tokens, &shared.registry).await?;
+        let (user, warning) =
+            authenticate(peer.as_ref(), request.headers(), &shared.tokens, &shared.registry).await?;
         request.extensions_mut().insert(Caller(user));
+        request.extensions_mut().insert(WarnedOf(warning));
     }
     // No handler behind has any use for the credential.
     request.headers_mut().remove(::http::header::AUTHORIZATION);
@@ -184,6 +190,7 @@ fn name_turn(response: &mut Response, turn: &Turn) {
 
 async fn handle(shared: Arc<Shared>, request: Request) -> Response {
     let turn = request.extensions().get::<Turn>().cloned();
+    let WarnedOf(warning) = request.extensions().get().copied().unwrap_or_default();
     let answer = async {
         let Caller(user) = found(&request)?;
         let info: Arc<RequestInfo> = found(&request)?;
@@ -209,6 +216,9 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
         }
     };
     let mut response = answer.await.unwrap_or_else(|error| respond::error(&error));
+    if let Some(warning) = warning {
+        respond::warn(&mut response, &[warning.to_string()]);
+    }
     if let Some(turn) = turn {
         name_turn(&mut response, &turn);
         response.body_mut().hold(turn);

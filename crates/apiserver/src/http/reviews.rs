@@ -155,10 +155,10 @@ async fn token(shared: &Shared, mut review: TokenReview) -> ApiResult<TokenRevie
     )
     .await;
     review.status = Some(match outcome {
-        Ok((user, audiences)) => TokenReviewStatus {
+        Ok(known) => TokenReviewStatus {
             authenticated: Some(true),
-            user: Some(shown(&user)),
-            audiences: Some(audiences),
+            user: Some(shown(&known.user)),
+            audiences: Some(known.audiences),
             error: None,
         },
         Err(cause) => TokenReviewStatus {

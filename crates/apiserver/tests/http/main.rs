@@ -21,6 +21,7 @@ mod hostile;
 mod kinds;
 mod kubectl;
 mod limits;
+mod local_apis;
 mod misfits;
 mod objects;
 mod paths;
