@@ -20,13 +20,17 @@ mod replica_set;
 mod resource_quota;
 mod role_aggregation;
 mod root_ca;
+mod secret_token_cleaner;
+mod secret_tokens;
 mod service_account;
 mod storage_protection;
 mod worker;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ServiceAccount;
 use skiff_informer::Informers;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +42,8 @@ pub struct Config {
     /// The certificate and the key, PEM, by which requests of Kubernetes' own signers are signed; `None` leaves them to
     /// somebody else.
     pub signing_authority: Option<SigningAuthority>,
+    /// Signs the tokens that stand in Secrets; `None` leaves such Secrets as they are.
+    pub token_signer: Option<TokenSigner>,
     /// The pod network, of which each node gets a part in `spec.podCIDR`; `None` leaves `spec.podCIDR` alone.
     pub cluster_cidr: Option<(IpAddr, u8)>,
     /// The prefix length of a node's part of an IPv4 `cluster_cidr`.
@@ -66,12 +72,38 @@ impl std::fmt::Debug for SigningAuthority {
     }
 }
 
+/// Signs the token of a service account for the Secret of a name.
+#[derive(Clone)]
+pub struct TokenSigner(Arc<SignToken>);
+
+type SignToken = dyn Fn(&ServiceAccount, &str) -> Result<String, String> + Send + Sync;
+
+impl TokenSigner {
+    /// Signs by a function.
+    pub fn new(
+        sign: impl Fn(&ServiceAccount, &str) -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(sign))
+    }
+
+    fn sign(&self, account: &ServiceAccount, secret: &str) -> Result<String, String> {
+        (self.0)(account, secret)
+    }
+}
+
+impl std::fmt::Debug for TokenSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenSigner").finish_non_exhaustive()
+    }
+}
+
 impl Default for Config {
     /// kube-controller-manager's defaults, with the pod network 10.244.0.0/16.
     fn default() -> Self {
         Self {
             root_ca_pem: String::new(),
             signing_authority: None,
+            token_signer: None,
             cluster_cidr: Some((IpAddr::from([10, 244, 0, 0]), 16)),
             node_cidr_mask_ipv4: 24,
             node_cidr_mask_ipv6: 64,
@@ -119,6 +151,15 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
             }
         }
     };
+    let secret_tokens = {
+        let (informers, shutdown) = (informers.clone(), shutdown.clone());
+        let (signer, root_ca_pem) = (config.token_signer, config.root_ca_pem.clone());
+        async move {
+            if let Some(signer) = signer {
+                secret_tokens::run(root_ca_pem, signer, informers, shutdown).await;
+            }
+        }
+    };
     tokio::join!(
         certificates::run(authority, informers.clone(), shutdown.clone()),
         deployment::run(informers.clone(), shutdown.clone()),
@@ -148,6 +189,8 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
         resource_quota::run(releases, informers.clone(), shutdown.clone()),
         role_aggregation::run(informers.clone(), shutdown.clone()),
         root_ca::run(config.root_ca_pem, informers.clone(), shutdown.clone()),
+        secret_token_cleaner::run(informers.clone(), shutdown.clone()),
+        secret_tokens,
         service_account::run(informers.clone(), shutdown.clone()),
         storage_protection::run(informers, shutdown),
     );

@@ -226,6 +226,13 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
             certificate_pem: pki.ca.clone(),
             key_pem: pki.ca_key.clone(),
         }),
+        token_signer: Some({
+            let api = api.clone();
+            skiff_controllers::TokenSigner::new(move |account, secret| {
+                api.sign_secret_token(account, secret)
+                    .map_err(|error| error.to_string())
+            })
+        }),
         cluster_cidr: Some((
             settings.cluster_cidr.network().into(),
             settings.cluster_cidr.prefix_len(),

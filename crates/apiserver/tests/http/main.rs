@@ -28,6 +28,7 @@ mod paths;
 mod pods;
 mod proxy;
 mod rights;
+mod secret_tokens;
 mod servers;
 mod slow;
 mod versions;
