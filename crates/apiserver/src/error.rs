@@ -264,11 +264,6 @@ impl ApiError {
         failure(503, "ServiceUnavailable", message.into(), None)
     }
 
-    /// 504: a wait took longer than the client allows.
-    pub fn timeout(message: impl Into<String>) -> Self {
-        failure(504, "Timeout", message.into(), None)
-    }
-
     /// 504 with a hint when to try again: the cache has not caught up with the revision asked for.
     pub fn too_large_resource_version(asked: i64, current: i64) -> Self {
         let causes = vec![StatusCause {

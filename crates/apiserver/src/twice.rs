@@ -50,7 +50,7 @@ pub(crate) fn json(text: &[u8]) -> Result<(Value, Vec<Repeated>), serde_json::Er
 
 /// The first document of a YAML text.
 pub(crate) fn yaml(text: &[u8]) -> Result<(Value, Vec<Repeated>), String> {
-    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+    let text = first_document(std::str::from_utf8(text).map_err(|error| error.to_string())?);
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         // What `0644` is to who writes the mode of a file.
@@ -63,6 +63,24 @@ pub(crate) fn yaml(text: &[u8]) -> Result<(Value, Vec<Repeated>), String> {
     });
     let value = read.map_err(|error| error.to_string())?;
     Ok((value, pass.found))
+}
+
+/// A text up to where its second document begins. The lines keep their numbers.
+fn first_document(text: &str) -> &str {
+    let (mut begun, mut end) = (false, 0);
+    for line in text.split_inclusive('\n') {
+        let content = line.trim_end();
+        let marker = |marker: &str| {
+            let rest = content.strip_prefix(marker);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+        };
+        if begun && (marker("---") || marker("...")) {
+            return text.get(..end).unwrap_or(text);
+        }
+        begun |= !content.is_empty() && !content.starts_with(['#', '%']);
+        end += line.len();
+    }
+    text
 }
 
 /// A key of a map, with the line that it stands in.
@@ -214,6 +232,22 @@ impl<'de, K: Key> Visitor<'de> for Node<'_, K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_documents_the_first_is_read() {
+        for (text, first) in [
+            ("a: 1\n---\nb: 2\n", "a: 1\n"),
+            ("# c\n--- \na: 1\n---\nb: [\n", "# c\n--- \na: 1\n"),
+            ("%YAML 1.1\n---\na: 1\n...\nrest", "%YAML 1.1\n---\na: 1\n"),
+            ("a: |\n  ---\n  b\n", "a: |\n  ---\n  b\n"),
+            ("---\n---\na: 1\n", "---\n"),
+            ("---a: 1\n", "---a: 1\n"),
+        ] {
+            assert_eq!(first_document(text), first, "{text:?}");
+        }
+        let (value, _) = yaml(b"a: 1\n---\nb: [\n").unwrap();
+        assert_eq!(value, serde_json::json!({ "a": 1 }));
+    }
     use proptest::prelude::*;
     use serde_json::json;
 

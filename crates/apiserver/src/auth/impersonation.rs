@@ -1,30 +1,105 @@
-//! Acting as somebody else: the `Impersonate-*` headers, each of which must be allowed to the one who sends it.
+//! Acting as somebody else: the `Impersonate-*` headers, and the ways in which it may be allowed to the one who sends them.
+//!
+//! In the constrained ways (KEP-5284) both who may be acted as and what may be done as them must be allowed. They are tried
+//! first; what was always enough, the verb `impersonate` on all that the headers name, is tried last.
 
 use std::collections::BTreeMap;
 
 use http::HeaderMap;
+use skiff_api::names;
 
 use crate::auth::authorize::{Attributes, Authorizer, Decision, forbidden};
+use crate::auth::rbac::rules::quoted;
 use crate::error::{ApiError, ApiResult};
 use crate::http::query::decode;
-use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, UserInfo};
+use crate::http::request_info::RequestInfo;
+use crate::user::{ANONYMOUS, AUTHENTICATED, MASTERS, NODES, UNAUTHENTICATED, UserInfo};
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
 
-/// One thing that the caller must be allowed to impersonate.
-#[derive(Debug, PartialEq, Eq)]
-struct Claim {
-    group: &'static str,
-    resource: String,
-    namespace: String,
-    name: String,
+/// The group of what may be impersonated; the oldest way has users and groups in the core group.
+const AUTHENTICATION: &str = "authentication.k8s.io";
+/// From so many groups or extra values on it is asked first whether all may be impersonated.
+const MANY: usize = 4;
+/// The key of what a service account's token says of the node of its pod.
+const NODE_OF_POD: &str = "authentication.kubernetes.io/node-name";
+
+/// A way of acting as somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// A service account as the node that its pod runs on.
+    AssociatedNode,
+    /// Any node.
+    ArbitraryNode,
+    ServiceAccount,
+    /// Anybody else.
+    UserInfo,
+    /// Whoever it is, whatever is to be done.
+    Legacy,
 }
 
-/// Who the headers say, and what of it must be allowed; `None` when there are no such headers.
-fn requested(headers: &HeaderMap) -> ApiResult<Option<(UserInfo, Vec<Claim>)>> {
+const MODES: [Mode; 5] = [
+    Mode::AssociatedNode,
+    Mode::ArbitraryNode,
+    Mode::ServiceAccount,
+    Mode::UserInfo,
+    Mode::Legacy,
+];
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::AssociatedNode => "associated-node",
+            Self::ArbitraryNode => "arbitrary-node",
+            Self::ServiceAccount => "serviceaccount",
+            Self::UserInfo => "user-info",
+            Self::Legacy => "",
+        }
+    }
+
+    fn is_constrained(self) -> bool {
+        self != Self::Legacy
+    }
+
+    /// The verb on what is impersonated.
+    fn verb(self) -> String {
+        match self {
+            Self::Legacy => "impersonate".into(),
+            mode => format!("impersonate:{}", mode.name()),
+        }
+    }
+
+    /// Whether somebody can be acted as in this way at all.
+    fn is_for(self, wanted: &UserInfo, caller: &UserInfo) -> bool {
+        let only_name = wanted.uid.is_empty() && wanted.groups.is_empty() && wanted.extra.is_empty();
+        let node = node_name(wanted);
+        let account = wanted.as_service_account().is_some();
+        match self {
+            Self::AssociatedNode => {
+                let own = caller.extra.get(NODE_OF_POD).map(Vec::as_slice);
+                only_name
+                    && caller.as_service_account().is_some()
+                    && node.is_some_and(|node| own == Some(&[node.to_string()]))
+            }
+            Self::ArbitraryNode => only_name && node.is_some(),
+            Self::ServiceAccount => only_name && account,
+            Self::UserInfo => node.is_none() && !account,
+            Self::Legacy => true,
+        }
+    }
+}
+
+/// The name of the node that a user is.
+fn node_name(user: &UserInfo) -> Option<&str> {
+    let name = user.name.strip_prefix("system:node:")?;
+    names::dns_subdomain(name, false).is_empty().then_some(name)
+}
+
+/// Who the headers say; `None` when there are no such headers.
+fn requested(headers: &HeaderMap) -> ApiResult<Option<UserInfo>> {
     let text = |name: &str| -> Vec<String> {
         headers
             .get_all(name)
@@ -32,112 +107,281 @@ fn requested(headers: &HeaderMap) -> ApiResult<Option<(UserInfo, Vec<Claim>)>> {
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
             .collect()
     };
-    let (name, groups, uid) = (
-        text(USER).into_iter().next().unwrap_or_default(),
-        text(GROUP),
-        text(UID).into_iter().next().unwrap_or_default(),
-    );
+    let first = |name: &str| text(name).into_iter().next().unwrap_or_default();
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (header, value) in headers {
         if let Some(key) = header.as_str().strip_prefix(EXTRA) {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            extra.entry(decode(key, false)).or_default().push(value);
+            extra.entry(unescaped(key)).or_default().push(value);
         }
     }
-    if name.is_empty() {
-        if groups.is_empty() && uid.is_empty() && extra.is_empty() {
-            return Ok(None);
-        }
-        return Err(ApiError::internal(
-            "requested groups without impersonating a user name",
-        ));
-    }
-
-    let mut user = UserInfo {
-        name,
-        uid,
-        groups,
+    let wanted = UserInfo {
+        name: first(USER),
+        uid: first(UID),
+        groups: text(GROUP),
         extra,
     };
-    let claim = |group: &'static str, resource: &str, namespace: &str, name: &str| Claim {
-        group,
-        resource: resource.into(),
-        namespace: namespace.into(),
-        name: name.into(),
-    };
-    const AUTHENTICATION: &str = "authentication.k8s.io";
-    let account = user.as_service_account();
-    let mut claims = vec![match account {
-        Some((namespace, name)) => claim("", "serviceaccounts", namespace, name),
-        None => claim("", "users", "", &user.name),
-    }];
-    claims.extend(user.groups.iter().map(|group| claim("", "groups", "", group)));
-    if !user.uid.is_empty() {
-        claims.push(claim(AUTHENTICATION, "uids", "", &user.uid));
+    if wanted == UserInfo::default() {
+        return Ok(None);
     }
-    for (key, values) in &user.extra {
-        let resource = format!("userextras/{key}");
-        claims.extend(
-            values
-                .iter()
-                .map(|value| claim(AUTHENTICATION, &resource, "", value)),
-        );
+    if wanted.name.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "requested {} without impersonating a user name",
+            shown(&wanted)
+        )));
+    }
+    Ok(Some(wanted))
+}
+
+/// A key as the header means it; one with a broken escape means itself.
+fn unescaped(key: &str) -> String {
+    let mut escapes = key.split('%').skip(1);
+    let whole = escapes.all(|after| {
+        let digits = after.as_bytes();
+        digits.len() >= 2 && digits.iter().take(2).all(u8::is_ascii_hexdigit)
+    });
+    if whole { decode(key, false) } else { key.into() }
+}
+
+/// A user as Go prints it.
+fn shown(user: &UserInfo) -> String {
+    let list = |texts: &[String]| {
+        let quoted: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+        format!("{{{}}}", quoted.join(", "))
+    };
+    let groups = match user.groups.as_slice() {
+        [] => "[]string(nil)".to_string(),
+        groups => format!("[]string{}", list(groups)),
+    };
+    let extra = if user.extra.is_empty() {
+        "map[string][]string(nil)".to_string()
+    } else {
+        let pairs = user.extra.iter();
+        let pairs: Vec<String> = pairs
+            .map(|(key, values)| format!("{key:?}:[]string{}", list(values)))
+            .collect();
+        format!("map[string][]string{{{}}}", pairs.join(", "))
+    };
+    format!(
+        "&user.DefaultInfo{{Name:{:?}, UID:{:?}, Groups:{groups}, Extra:{extra}}}",
+        user.name, user.uid
+    )
+}
+
+/// Who asks, and whom.
+struct Asking<'a> {
+    caller: &'a UserInfo,
+    authorizer: &'a dyn Authorizer,
+    mode: Mode,
+    verb: String,
+}
+
+impl Asking<'_> {
+    fn attributes<'b>(
+        &'b self,
+        group: &'b str,
+        resource: &str,
+        namespace: &'b str,
+        name: &'b str,
+    ) -> Attributes<'b> {
+        Attributes {
+            user: self.caller,
+            verb: &self.verb,
+            is_resource: true,
+            group,
+            resource: resource.into(),
+            namespace,
+            name,
+            path: "",
+            field_selector: "",
+        }
     }
 
-    if let Some((namespace, name)) = account
-        && user.groups.is_empty()
-    {
-        user.groups = UserInfo::service_account(namespace, name, "").groups;
+    async fn check(&self, attributes: &Attributes<'_>) -> ApiResult<()> {
+        match self.authorizer.authorize(attributes).await {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(attributes, &reason)),
+        }
     }
-    let everybody = if user.name == ANONYMOUS {
-        UNAUTHENTICATED
-    } else {
-        AUTHENTICATED
-    };
-    if !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
-        user.groups.push(everybody.into());
+
+    /// The user to act as, with the groups that are a matter of course.
+    async fn impersonated(&self, wanted: &UserInfo) -> ApiResult<UserInfo> {
+        let mut user = wanted.clone();
+        self.check_name(wanted, &mut user).await?;
+        if !wanted.uid.is_empty() {
+            self.check(&self.attributes(AUTHENTICATION, "uids", "", &wanted.uid))
+                .await?;
+        }
+        self.check_groups(&wanted.groups).await?;
+        self.check_extra(&wanted.extra).await?;
+        let everybody = if user.name == ANONYMOUS {
+            Some(UNAUTHENTICATED)
+        } else {
+            (!user.in_group(UNAUTHENTICATED)).then_some(AUTHENTICATED)
+        };
+        if let Some(group) = everybody.filter(|group| !user.in_group(group)) {
+            user.groups.push(group.into());
+        }
+        Ok(user)
     }
-    Ok(Some((user, claims)))
+
+    /// The API group of users and their groups.
+    fn group(&self) -> &'static str {
+        if self.mode.is_constrained() {
+            AUTHENTICATION
+        } else {
+            ""
+        }
+    }
+
+    async fn check_name(&self, wanted: &UserInfo, user: &mut UserInfo) -> ApiResult<()> {
+        let group = self.group();
+        if let Some((namespace, name)) = wanted.as_service_account() {
+            if wanted.groups.is_empty() {
+                user.groups = UserInfo::service_account(namespace, name, "").groups;
+                user.groups.retain(|group| group != AUTHENTICATED);
+            }
+            return self
+                .check(&self.attributes(group, "serviceaccounts", namespace, name))
+                .await;
+        }
+        match node_name(wanted).filter(|_| self.mode.is_constrained()) {
+            Some(node) => {
+                user.groups = vec![NODES.into()];
+                // Who is allowed to act as its own node is allowed so wherever it runs.
+                let node = if self.mode == Mode::AssociatedNode {
+                    "*"
+                } else {
+                    node
+                };
+                self.check(&self.attributes(group, "nodes", "", node)).await
+            }
+            None => {
+                self.check(&self.attributes(group, "users", "", &wanted.name))
+                    .await
+            }
+        }
+    }
+
+    async fn check_groups(&self, groups: &[String]) -> ApiResult<()> {
+        let constrained = self.mode.is_constrained();
+        let of = |name| self.attributes(self.group(), "groups", "", name);
+        if constrained && groups.iter().any(String::is_empty) {
+            return Err(forbidden(
+                &of(""),
+                "impersonating the empty string group is not allowed",
+            ));
+        }
+        if constrained && groups.iter().any(|group| group == MASTERS) {
+            return Err(forbidden(
+                &of(MASTERS),
+                "impersonating the system:masters group is not allowed",
+            ));
+        }
+        if constrained && groups.len() >= MANY && self.check(&of("*")).await.is_ok() {
+            return Ok(());
+        }
+        for group in groups {
+            self.check(&of(group)).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_extra(&self, extra: &BTreeMap<String, Vec<String>>) -> ApiResult<()> {
+        let constrained = self.mode.is_constrained();
+        if constrained && let Some(wrong) = wrong_with(extra) {
+            let attributes = self.attributes(AUTHENTICATION, "userextras", "", "");
+            return Err(forbidden(&attributes, &wrong));
+        }
+        let count: usize = extra.values().map(Vec::len).sum();
+        if constrained && count >= MANY {
+            let all = self.attributes(AUTHENTICATION, "userextras/*", "", "*");
+            if self.check(&all).await.is_ok() {
+                return Ok(());
+            }
+        }
+        for (key, values) in extra {
+            let resource = format!("userextras/{key}");
+            for value in values {
+                self.check(&self.attributes(AUTHENTICATION, &resource, "", value))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What constrained ways do not allow in the extra values.
+fn wrong_with(extra: &BTreeMap<String, Vec<String>>) -> Option<String> {
+    extra.iter().find_map(|(key, values)| {
+        if key.is_empty() {
+            return Some("impersonating the empty string key in extra is not allowed".into());
+        }
+        if let Some(wrong) = names::domain_prefixed_path(key).first() {
+            return Some(format!(
+                "impersonating an invalid key in extra is not allowed: extra.key: Invalid value: {key:?}: {wrong}"
+            ));
+        }
+        if key.chars().any(char::is_uppercase) {
+            let keys = quoted(std::slice::from_ref(key));
+            let key = keys.trim_matches(['[', ']']);
+            return Some(format!(
+                "impersonating a non-lowercase key in extra is not allowed: {key}"
+            ));
+        }
+        values
+            .iter()
+            .any(String::is_empty)
+            .then(|| "impersonating the empty string value in extra is not allowed".into())
+    })
 }
 
 /// The user to act as, when the headers ask for one.
 ///
 /// # Errors
-/// 403 when the caller may not.
+/// 403 when the caller may not in any way, as the first way that was tried says it; 400 when the headers name no user.
 pub(crate) async fn impersonate(
     headers: &HeaderMap,
     caller: &UserInfo,
+    info: &RequestInfo,
     authorizer: &dyn Authorizer,
 ) -> ApiResult<Option<UserInfo>> {
-    let Some((user, claims)) = requested(headers)? else {
+    let Some(wanted) = requested(headers)? else {
         return Ok(None);
     };
-    for claim in claims {
-        let attributes = Attributes {
-            user: caller,
-            verb: "impersonate",
-            is_resource: true,
-            group: claim.group,
-            resource: claim.resource,
-            namespace: &claim.namespace,
-            name: &claim.name,
-            path: "",
-            field_selector: "",
+    let mut refusal = None;
+    for mode in MODES.into_iter().filter(|mode| mode.is_for(&wanted, caller)) {
+        let asking = Asking {
+            caller,
+            authorizer,
+            mode,
+            verb: mode.verb(),
         };
-        match authorizer.authorize(&attributes).await {
-            Decision::Allow(_) => {}
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
-                return Err(forbidden(&attributes, &reason));
+        let outcome = async {
+            if mode.is_constrained() {
+                let verb = format!("impersonate-on:{}:{}", mode.name(), info.verb);
+                let attributes = Attributes {
+                    verb: &verb,
+                    ..Attributes::of(caller, info)
+                };
+                asking.check(&attributes).await?;
             }
+            asking.impersonated(&wanted).await
+        };
+        match outcome.await {
+            Ok(user) => return Ok(Some(user)),
+            Err(error) => drop(refusal.get_or_insert(error)),
         }
     }
-    Ok(Some(user))
+    Err(refusal.unwrap_or_else(|| ApiError::internal("all impersonation modes failed")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::authorize::Masters;
+    use async_trait::async_trait;
+    use http::Method;
+    use parking_lot::Mutex;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -147,44 +391,175 @@ mod tests {
         headers
     }
 
+    /// Allows what is listed as `verb group/resource name`, and notes what it was asked.
+    #[derive(Default)]
+    struct Listed(&'static [&'static str], Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl Authorizer for Listed {
+        async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+            let Attributes {
+                verb,
+                group,
+                resource,
+                name,
+                ..
+            } = attributes;
+            let asked = format!("{verb} {group}/{resource} {name}");
+            self.1.lock().push(asked.clone());
+            if self.0.contains(&asked.as_str()) {
+                Decision::Allow(None)
+            } else {
+                Decision::NoOpinion(String::new())
+            }
+        }
+    }
+
+    async fn act(
+        headers: &HeaderMap,
+        caller: &UserInfo,
+        allowed: &'static [&'static str],
+    ) -> Result<UserInfo, String> {
+        let info = RequestInfo::parse(&Method::GET, &"/api/v1/namespaces/n/pods".parse().unwrap()).unwrap();
+        impersonate(headers, caller, &info, &Listed(allowed, Mutex::default()))
+            .await
+            .map(Option::unwrap)
+            .map_err(|error| error.to_string())
+    }
+
     #[tokio::test]
     async fn only_who_may_acts_as_somebody_else() {
-        let headers = headers(&[("impersonate-user", "jane"), ("impersonate-group", "dev")]);
-        let jane = impersonate(&headers, &UserInfo::master("admin"), &Masters)
-            .await
-            .unwrap();
-        assert_eq!(jane.unwrap().groups, ["dev", "system:authenticated"]);
-        let refusal = impersonate(&headers, &UserInfo::new("joe", [""; 0]), &Masters)
-            .await
-            .unwrap_err();
+        let headers = headers(&[
+            ("impersonate-user", "jane"),
+            ("impersonate-group", "dev"),
+            ("impersonate-uid", "u"),
+            ("impersonate-extra-acme.com%2fscopes", "view"),
+        ]);
+        let joe = UserInfo::new("joe", [""; 0]);
+        let jane = act(
+            &headers,
+            &joe,
+            &[
+                "impersonate /users jane",
+                "impersonate /groups dev",
+                "impersonate authentication.k8s.io/uids u",
+                "impersonate authentication.k8s.io/userextras/acme.com/scopes view",
+            ],
+        )
+        .await
+        .unwrap();
+        assert_eq!(jane.groups, ["dev", "system:authenticated"]);
+        assert_eq!(jane.extra["acme.com/scopes"], ["view"]);
+        let constrained = act(
+            &headers,
+            &joe,
+            &[
+                "impersonate-on:user-info:list /pods ",
+                "impersonate:user-info authentication.k8s.io/users jane",
+                "impersonate:user-info authentication.k8s.io/groups dev",
+                "impersonate:user-info authentication.k8s.io/uids u",
+                "impersonate:user-info authentication.k8s.io/userextras/acme.com/scopes view",
+            ],
+        );
+        assert_eq!(constrained.await, Ok(jane));
         assert_eq!(
-            refusal.to_string(),
-            r#"users "jane" is forbidden: User "joe" cannot impersonate resource "users" in API group "" at the cluster scope"#
+            act(&headers, &joe, &[]).await.unwrap_err(),
+            r#"pods is forbidden: User "joe" cannot impersonate-on:user-info:list resource "pods" in API group "" in the namespace "n""#
+        );
+        assert_eq!(
+            act(&headers, &joe, &["impersonate-on:user-info:list /pods "])
+                .await
+                .unwrap_err(),
+            r#"users.authentication.k8s.io "jane" is forbidden: User "joe" cannot impersonate:user-info resource "users" in API group "authentication.k8s.io" at the cluster scope"#
         );
     }
 
-    #[test]
-    fn service_accounts_are_in_their_groups() {
-        let (user, claims) = requested(&headers(&[("impersonate-user", "system:serviceaccount:a:b")]))
-            .unwrap()
-            .unwrap();
+    #[tokio::test]
+    async fn nodes_and_service_accounts_have_ways_of_their_own() {
+        let joe = UserInfo::new("joe", [""; 0]);
+        let account = headers(&[("impersonate-user", "system:serviceaccount:a:b")]);
+        let robot = act(
+            &account,
+            &joe,
+            &[
+                "impersonate-on:serviceaccount:list /pods ",
+                "impersonate:serviceaccount authentication.k8s.io/serviceaccounts b",
+            ],
+        );
         assert_eq!(
-            user.groups,
+            robot.await.unwrap().groups,
             [
                 "system:serviceaccounts",
                 "system:serviceaccounts:a",
                 "system:authenticated"
             ]
         );
+        let node = headers(&[("impersonate-user", "system:node:n1")]);
+        let mut agent = UserInfo::service_account("kube-system", "agent", "u");
+        let allowed = &[
+            "impersonate-on:associated-node:list /pods ",
+            "impersonate:associated-node authentication.k8s.io/nodes *",
+        ];
+        agent.extra = [(NODE_OF_POD.to_string(), vec!["n2".to_string()])].into();
+        assert!(act(&node, &agent, allowed).await.is_err(), "it runs elsewhere");
+        agent.extra = [(NODE_OF_POD.to_string(), vec!["n1".to_string()])].into();
+        let acting = act(&node, &agent, allowed).await.unwrap();
         assert_eq!(
-            (claims[0].resource.as_str(), claims[0].namespace.as_str()),
-            ("serviceaccounts", "a")
+            (acting.name.as_str(), acting.groups),
+            (
+                "system:node:n1",
+                vec!["system:nodes".to_string(), "system:authenticated".to_string()]
+            )
+        );
+        let masters = headers(&[("impersonate-user", "x"), ("impersonate-group", "system:masters")]);
+        let refusal = act(
+            &masters,
+            &joe,
+            &[
+                "impersonate-on:user-info:list /pods ",
+                "impersonate:user-info authentication.k8s.io/users x",
+                "impersonate:user-info authentication.k8s.io/groups system:masters",
+            ],
+        );
+        let refusal = refusal.await.unwrap_err();
+        assert!(
+            refusal.ends_with("impersonating the system:masters group is not allowed"),
+            "{refusal}"
         );
     }
 
     #[test]
-    fn groups_need_a_user() {
-        assert!(requested(&headers(&[("impersonate-group", "dev")])).is_err());
-        assert!(requested(&HeaderMap::new()).unwrap().is_none());
+    fn nothing_is_asked_for_without_a_user() {
+        assert_eq!(requested(&HeaderMap::new()).unwrap(), None);
+        let refusals = [
+            (
+                headers(&[("impersonate-group", "dev")]),
+                r#"requested &user.DefaultInfo{Name:"", UID:"", Groups:[]string{"dev"}, Extra:map[string][]string(nil)} without impersonating a user name"#,
+            ),
+            (
+                headers(&[
+                    ("impersonate-uid", "u"),
+                    ("impersonate-extra-k", "a"),
+                    ("impersonate-extra-k", "b"),
+                ]),
+                r#"requested &user.DefaultInfo{Name:"", UID:"u", Groups:[]string(nil), Extra:map[string][]string{"k":[]string{"a", "b"}}} without impersonating a user name"#,
+            ),
+        ];
+        for (headers, expected) in refusals {
+            let error = requested(&headers).unwrap_err();
+            assert_eq!((error.code(), error.to_string().as_str()), (400, expected));
+        }
+    }
+
+    #[test]
+    fn keys_may_be_escaped() {
+        for (key, meant) in [
+            ("acme.com%2fscopes", "acme.com/scopes"),
+            ("a%2", "a%2"),
+            ("a%zz%2f", "a%zz%2f"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(unescaped(key), meant);
+        }
     }
 }

@@ -23,6 +23,8 @@ pub struct ResponseBody {
     turn: Option<Turn>,
     /// Counts the request until then.
     counted: Option<Counted>,
+    /// Called when the body breaks off.
+    aborted: Option<Box<dyn Fn() + Send>>,
 }
 
 enum Content {
@@ -70,8 +72,7 @@ impl ResponseBody {
         let size = segments.iter().map(|segment| segment.len() as u64).sum();
         Self {
             content: Content::Segments(segments, size),
-            turn: None,
-            counted: None,
+            ..Self::default()
         }
     }
 
@@ -79,8 +80,7 @@ impl ResponseBody {
     pub fn stream(stream: BoxStream<'static, Bytes>) -> Self {
         Self {
             content: Content::Stream(stream),
-            turn: None,
-            counted: None,
+            ..Self::default()
         }
     }
 
@@ -88,8 +88,7 @@ impl ResponseBody {
     pub fn relayed(stream: BoxStream<'static, Result<Bytes, std::io::Error>>) -> Self {
         Self {
             content: Content::Relayed(stream),
-            turn: None,
-            counted: None,
+            ..Self::default()
         }
     }
 
@@ -101,6 +100,13 @@ impl ResponseBody {
     /// Counts the request until the body has been written.
     pub(crate) fn count(&mut self, counted: Counted) {
         self.counted = Some(counted);
+    }
+
+    /// Does something when a body that comes from elsewhere breaks off.
+    pub(crate) fn on_abort(&mut self, aborted: impl Fn() + Send + 'static) {
+        if matches!(self.content, Content::Relayed(_)) {
+            self.aborted = Some(Box::new(aborted));
+        }
     }
 
     /// The segments, when the size is known; the body is empty afterwards.
@@ -159,9 +165,13 @@ impl Body for ResponseBody {
             Content::Stream(stream) => stream
                 .poll_next_unpin(cx)
                 .map(|segment| segment.map(|segment| Ok(Frame::data(segment)))),
-            Content::Relayed(stream) => stream
-                .poll_next_unpin(cx)
-                .map(|segment| segment.map(|segment| segment.map(Frame::data))),
+            Content::Relayed(stream) => {
+                let polled = stream.poll_next_unpin(cx);
+                if let (Poll::Ready(Some(Err(_))), Some(aborted)) = (&polled, &self.aborted) {
+                    aborted();
+                }
+                polled.map(|segment| segment.map(|segment| segment.map(Frame::data)))
+            }
         }
     }
 

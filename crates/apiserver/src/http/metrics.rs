@@ -1,6 +1,7 @@
 //! `/metrics`: counts of what the server does, under upstream's names, in Prometheus' text format.
 
 mod process;
+mod responses;
 mod store;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use skiff_api::KindInfo;
 
 use crate::http::request_info::RequestInfo;
 
+use responses::Responses;
 pub(crate) use store::{Measured, StoreTimes};
 
 /// The bounds of the durations' histogram, in seconds (upstream's).
@@ -92,6 +94,7 @@ pub(crate) struct Metrics {
     /// What the store was asked, and how long it took.
     pub(crate) store: Arc<StoreTimes>,
     live: Arc<Live>,
+    responses: Arc<Responses>,
     watch_events: Mutex<BTreeMap<(String, String, String), Arc<AtomicU64>>>,
 }
 
@@ -212,6 +215,22 @@ impl Metrics {
         self.durations.lock().entry(labels).or_default().add(took);
     }
 
+    /// Takes the size of an answer to a request, in bytes.
+    pub(crate) fn sized(&self, info: &RequestInfo, known: bool, size: u64) {
+        self.responses.sized(Labels::of(info, known), size);
+    }
+
+    /// Counts a request that the server gave up, and what it answered instead.
+    pub(crate) fn terminated(&self, info: &RequestInfo, known: bool, code: u16) {
+        self.responses.terminated(Labels::of(info, known), code);
+    }
+
+    /// Counts, when it is called, that the answer to a request was cut short.
+    pub(crate) fn on_abort(&self, info: &RequestInfo, known: bool) -> impl Fn() + Send + 'static {
+        let (responses, labels) = (self.responses.clone(), Labels::of(info, known));
+        move || responses.aborted(labels.clone())
+    }
+
     /// The count of a kind's watch events.
     pub(crate) fn watch_events(&self, info: &KindInfo) -> Arc<AtomicU64> {
         let key = [&info.group, &info.version, &info.plural].map(ToString::to_string);
@@ -234,6 +253,7 @@ impl Metrics {
     ) -> Result<(), std::fmt::Error> {
         self.store.write(text)?;
         process::write(text)?;
+        self.responses.write(text)?;
         head(
             text,
             "apiserver_request_total",

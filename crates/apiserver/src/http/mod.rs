@@ -6,6 +6,7 @@ mod binding;
 pub(crate) mod body;
 mod component_status;
 mod compress;
+mod deadline;
 mod eviction;
 mod logs;
 mod metrics;
@@ -47,6 +48,7 @@ use crate::auth::{Caller, PeerIdentity, authenticate};
 use crate::error::{ApiError, ApiResult};
 use crate::flow::Turn;
 use crate::http::around::AroundLayer;
+use crate::http::deadline::Deadline;
 use crate::http::observe::Observe;
 use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
@@ -105,6 +107,11 @@ pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
             shared: shared.clone(),
             what: Observe,
         })
+        // How long it may take.
+        .layer(AroundLayer {
+            shared: shared.clone(),
+            what: Deadline,
+        })
         // Who asks: client certificate, token, or nobody. A wrong credential ends here.
         .layer(stage(|shared, request| Box::pin(identify(shared, request))))
         // On whose behalf.
@@ -147,7 +154,8 @@ async fn identify(shared: Arc<Shared>, mut request: Request) -> ApiResult<Reques
 
 async fn act_as(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
     let Caller(caller) = found(&request)?;
-    if let Some(user) = impersonate(request.headers(), &caller, shared.authorizer.as_ref()).await? {
+    let info: Arc<RequestInfo> = found(&request)?;
+    if let Some(user) = impersonate(request.headers(), &caller, &info, shared.authorizer.as_ref()).await? {
         tracing::debug!(caller = caller.name, user = user.name, "impersonation");
         request.extensions_mut().insert(Caller(Arc::new(user)));
     }

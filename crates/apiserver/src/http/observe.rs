@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use http::header::CONTENT_TYPE;
+use http_body::Body;
 
 use crate::error::ApiError;
 use crate::http::around::{Around, Next};
@@ -24,12 +25,7 @@ impl Around for Observe {
             let started = Instant::now();
             let info = request.extensions().get::<Arc<RequestInfo>>().cloned();
             let gzip = compress::accepted(request.headers());
-            let known = info.as_ref().is_some_and(|info| {
-                let resource = shared
-                    .registry
-                    .resource(&info.group, &info.version, &info.resource);
-                resource.is_some()
-            });
+            let known = info.as_ref().is_some_and(|info| shared.registry.knows(info));
             let manner = Manner {
                 applies: request
                     .headers()
@@ -51,6 +47,9 @@ impl Around for Observe {
                 Err(_) => {
                     let path = info.as_ref().map(|info| info.path.as_str()).unwrap_or_default();
                     tracing::error!(path, "a handler panicked");
+                    if let Some(info) = &info {
+                        shared.metrics.terminated(info, known, 500);
+                    }
                     respond::error(&ApiError::internal(
                         "This request caused apiserver to panic. Look in the logs for details.",
                     ))
@@ -64,6 +63,12 @@ impl Around for Observe {
                 shared
                     .metrics
                     .observe(&info, manner, known, code, started.elapsed());
+                if let Some(size) = response.body().size_hint().exact() {
+                    shared.metrics.sized(&info, known, size);
+                }
+                response
+                    .body_mut()
+                    .on_abort(shared.metrics.on_abort(&info, known));
             }
             // A watch lasts as long as its body is written.
             response.body_mut().count(counted);

@@ -1,7 +1,5 @@
 //! Request bodies: read up to a limit, and turned into JSON.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -16,17 +14,13 @@ use crate::twice::{self, Repeated};
 /// The largest body that is read, in bytes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
 
-/// How long a client may take to send a body, while it holds a place among the requests in flight (upstream's
-/// `--request-timeout`).
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The types of bodies that hold objects.
 const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 when it is larger than [`LIMIT`], 400 when the client breaks off, 504 when it takes too long.
+/// 413 when it is larger than [`LIMIT`], 400 when the client breaks off.
 pub(crate) async fn read(headers: &HeaderMap, body: RequestBody) -> ApiResult<Bytes> {
     let too_large = || ApiError::too_large(format!("Request entity too large: limit is {LIMIT}"));
     let announced = headers
@@ -35,13 +29,10 @@ pub(crate) async fn read(headers: &HeaderMap, body: RequestBody) -> ApiResult<By
     if announced.is_some_and(|length| length > LIMIT) {
         return Err(too_large());
     }
-    match tokio::time::timeout(PATIENCE, Limited::new(body, LIMIT).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(ApiError::bad_request(format!("unable to read body: {error}"))),
-        Err(_) => Err(ApiError::timeout(
-            "Timeout: request did not complete within requested timeout - context deadline exceeded",
-        )),
+    match Limited::new(body, LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(ApiError::bad_request(format!("unable to read body: {error}"))),
     }
 }
 
@@ -113,18 +104,6 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, "4000000".parse().unwrap());
         assert_eq!(read(&headers, body(0)).await.unwrap_err().code(), 413);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_ends_is_not_waited_for_forever() {
-        let drops = futures::stream::unfold((), |()| async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            Some((Ok(http_body::Frame::data(Bytes::from_static(b" "))), ()))
-        });
-        let body = http_body_util::StreamBody::new(drops).boxed_unsync();
-        let start = tokio::time::Instant::now();
-        assert_eq!(read(&HeaderMap::new(), body).await.unwrap_err().code(), 504);
-        assert_eq!(start.elapsed(), PATIENCE);
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub use resource::Resource;
 pub use watch::Frame;
 
 use crate::error::{ApiError, ApiResult};
+use crate::http::request_info::RequestInfo;
 use crate::patch::apply::Versions;
 
 use cache::Cache;
@@ -140,6 +141,12 @@ impl Registry {
     pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.resources
             .get(&(group.to_string(), version.to_string(), plural.to_string()))
+    }
+
+    /// Whether a request is about one of the resources.
+    pub(crate) fn knows(&self, info: &RequestInfo) -> bool {
+        self.resource(&info.group, &info.version, &info.resource)
+            .is_some()
     }
 
     /// All resources, by group, version and plural name.

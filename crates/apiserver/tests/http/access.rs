@@ -192,6 +192,35 @@ async fn who_may_acts_as_somebody_else() {
     let answer = send(&nobody, request(Method::GET, "/version", &headers, "")).await;
     assert_eq!(
         answer.failure(),
-        (403, "users \"system:admin\" is forbidden: User \"system:anonymous\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope".into())
+        (
+            403,
+            "forbidden: User \"system:anonymous\" cannot impersonate-on:user-info:get path \"/version\""
+                .into()
+        )
+    );
+    let nobody_in_particular = [("impersonate-uid", "u")];
+    let answer = send(&admin, request(Method::GET, PODS, &nobody_in_particular, "")).await;
+    assert_eq!(
+        answer.failure(),
+        (400, r#"requested &user.DefaultInfo{Name:"", UID:"u", Groups:[]string(nil), Extra:map[string][]string(nil)} without impersonating a user name"#.into())
+    );
+    let whole = [
+        ("impersonate-user", "jane"),
+        ("impersonate-uid", "u"),
+        ("impersonate-extra-acme.com%2Fscopes", "view"),
+        ("content-type", "application/json"),
+    ];
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let review = send(&admin, request(Method::POST, path, &whole, "{}"))
+        .await
+        .json();
+    assert_eq!(
+        review["status"]["userInfo"],
+        json!({
+            "username": "jane",
+            "uid": "u",
+            "groups": ["system:authenticated"],
+            "extra": { "acme.com/scopes": ["view"] },
+        })
     );
 }

@@ -505,3 +505,21 @@ async fn what_is_not_kept_is_checked_as_what_is() {
         (404, "pods \"none\" not found".into())
     );
 }
+
+#[tokio::test]
+async fn of_several_yaml_documents_the_first_is_read() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let text = "# two\n---\nmetadata: {name: first}\n---\nmetadata: {name: second}\nnonsense: [\n";
+    let headers = [("content-type", "application/yaml")];
+    let made = send(&client, request(Method::POST, maps, &headers, text)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(made.json()["metadata"]["name"], "first");
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let path = format!("{maps}/first?fieldManager=m");
+    let text = "apiVersion: v1\nkind: ConfigMap\ndata: {a: b}\n---\ndata: {a: c}\n";
+    let applied = send(&client, request(Method::PATCH, &path, &apply, text)).await;
+    assert_eq!(applied.json()["data"]["a"], "b", "{}", applied.text());
+    assert_eq!(get(&client, &format!("{maps}/second")).await.status, 404);
+}

@@ -140,3 +140,54 @@ async fn metrics_have_upstreams_names() {
     }
     let _: Value = get(&client, "/version").await.json();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_takes_no_longer_than_it_says_itself() {
+    let server = Server::start().await;
+    let mut stream = server.connect().await;
+    let head = format!(
+        "POST {MAPS}?timeout=300ms HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+    let _ = ended.expect("the server answers");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{answer}");
+    let status: Value = serde_json::from_str(answer.rsplit("\r\n\r\n").next().unwrap()).unwrap();
+    assert_eq!(
+        status,
+        json!({
+            "metadata": {},
+            "status": "Failure",
+            "message": "Timeout: request did not complete within the allotted timeout",
+            "reason": "Timeout",
+            "details": {},
+            "code": 504,
+        })
+    );
+    let client = server.admin().await;
+    let metrics = get(&client, "/metrics").await.text();
+    let counted = r#"apiserver_request_terminations_total{code="504",component="apiserver",group="",resource="configmaps",scope="namespace",subresource="",verb="POST",version="v1"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+    for (path, code) in [
+        ("/api/v1/pods?timeout=soon", 400),
+        ("/version?timeout=5", 400),
+        ("/api/v1/pods?timeout=10s", 200),
+        ("/api/v1/pods?timeout=", 200),
+        ("/api/v1/pods?timeout=-1s", 200),
+        ("/api/v1/pods?watch=1&timeoutSeconds=1&timeout=soon", 200),
+    ] {
+        assert_eq!(get(&client, path).await.status, code, "{path}");
+    }
+    // Nobody has been asked who they are yet.
+    let nobody = server.client(Credential::Nothing).await;
+    assert_eq!(
+        get(&nobody, "/api/v1/pods?timeout=99999999h").await.failure(),
+        (
+            400,
+            r#"invalid timeout specified in the request URL - time: invalid duration "99999999h""#.into()
+        )
+    );
+}
