@@ -135,10 +135,74 @@ fn main() -> Result<(), Box<dyn Error>> {
     ] {
         let name = format!("{META}{kind}");
         definitions.insert(name.clone(), json!({"properties": inner}));
-        kinds.insert(("meta.k8s.io".into(), "v1".into(), kind.into()), name);
+        kinds.insert(("meta.k8s.io".into(), "v1".into(), kind.into()), name.clone());
+        // Of the older version only the list is another message.
+        let older = name.replace(".v1.", ".v1beta1.");
+        if kind.ends_with("List") {
+            definitions.insert(older.clone(), json!({"properties": inner}));
+            kinds.insert(("meta.k8s.io".into(), "v1beta1".into(), kind.into()), older);
+        }
     }
+    discovery(&mut definitions, &mut kinds);
     std::fs::write(out.join("schema.rs"), shapes(&definitions, &kinds)?)?;
     Ok(())
+}
+
+/// The aggregated documents of discovery, which no document tells of either.
+fn discovery(
+    definitions: &mut BTreeMap<String, Value>,
+    kinds: &mut BTreeMap<(String, String, String), String>,
+) {
+    const DISCOVERY: &str = "io.k8s.api.apidiscovery.v2.";
+    let text = || json!({"type": "string"});
+    let list = |items: Value| json!({"type": "array", "items": items});
+    let of = |name: &str| json!({"$ref": format!("#/$defs/{DISCOVERY}{name}")});
+    let meta = |name: &str| json!({"$ref": format!("#/$defs/{META}{name}")});
+    for (name, properties) in [
+        (
+            "APIGroupDiscoveryList",
+            json!({"metadata": meta("ListMeta"), "items": list(of("APIGroupDiscovery"))}),
+        ),
+        (
+            "APIGroupDiscovery",
+            json!({"metadata": meta("ObjectMeta"), "versions": list(of("APIVersionDiscovery"))}),
+        ),
+        (
+            "APIVersionDiscovery",
+            json!({"version": text(), "resources": list(of("APIResourceDiscovery")), "freshness": text()}),
+        ),
+        (
+            "APIResourceDiscovery",
+            json!({
+                "resource": text(),
+                "responseKind": meta("GroupVersionKind"),
+                "scope": text(),
+                "singularResource": text(),
+                "verbs": list(text()),
+                "shortNames": list(text()),
+                "categories": list(text()),
+                "subresources": list(of("APISubresourceDiscovery")),
+            }),
+        ),
+        (
+            "APISubresourceDiscovery",
+            json!({"subresource": text(), "responseKind": meta("GroupVersionKind"), "verbs": list(text())}),
+        ),
+    ] {
+        definitions.insert(format!("{DISCOVERY}{name}"), json!({"properties": properties}));
+    }
+    definitions.insert(
+        format!("{META}GroupVersionKind"),
+        json!({"properties": {"group": text(), "version": text(), "kind": text()}}),
+    );
+    kinds.insert(
+        (
+            "apidiscovery.k8s.io".into(),
+            "v2".into(),
+            "APIGroupDiscoveryList".into(),
+        ),
+        format!("{DISCOVERY}APIGroupDiscoveryList"),
+    );
 }
 
 /// The definitions that have fields, and those of them that are kinds, as Rust source.

@@ -14,13 +14,17 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use skiff_api::{Catalogue, KindInfo, Scope, Subresource};
 
+use crate::http::accept::Encoding;
 use crate::http::resources::SERVED;
 
-/// The type of the aggregated documents; the version fills the gap.
-pub(crate) fn aggregated_content_type(version: &str) -> &'static str {
-    match version {
-        "v2beta1" => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
-        _ => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+/// The type of the aggregated documents, which have been of no other version than v2 since 1.33.
+pub(crate) fn aggregated_content_type(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Json => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Encoding::Yaml => "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Encoding::Protobuf => {
+            "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        }
     }
 }
 
@@ -214,7 +218,7 @@ pub(crate) fn resource_list(catalogue: &Catalogue, group: &str, version: &str) -
 }
 
 /// The groups under `/api` (`core`) or `/apis` with all that is in them: `apidiscovery.k8s.io` `APIGroupDiscoveryList`.
-pub(crate) fn aggregated(catalogue: &Catalogue, core: bool, version: &str) -> Value {
+pub(crate) fn aggregated(catalogue: &Catalogue, core: bool) -> Value {
     let items: Vec<Value> = by_priority(catalogue)
         .into_iter()
         .filter(|(group, _)| group.is_empty() == core)
@@ -234,7 +238,7 @@ pub(crate) fn aggregated(catalogue: &Catalogue, core: bool, version: &str) -> Va
         .collect();
     json!({
         "kind": "APIGroupDiscoveryList",
-        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {},
         "items": items,
     })
@@ -347,7 +351,7 @@ mod tests {
         assert!(config_maps.namespaced && config_maps.verbs.len() == 8);
         assert!(resource_list(&catalogue, "no.such.group", "v1").is_none());
 
-        let core = aggregated(&catalogue, true, "v2");
+        let core = aggregated(&catalogue, true);
         assert_eq!(core["items"].as_array().unwrap().len(), 1);
         let resources = core["items"][0]["versions"][0]["resources"].as_array().unwrap();
         let config_maps = resources
@@ -356,7 +360,7 @@ mod tests {
             .unwrap();
         assert_eq!(config_maps["scope"], "Namespaced");
         assert_eq!(config_maps["responseKind"]["kind"], "ConfigMap");
-        for group in aggregated(&catalogue, false, "v2")["items"].as_array().unwrap() {
+        for group in aggregated(&catalogue, false)["items"].as_array().unwrap() {
             assert_ne!(group["metadata"]["name"], "");
         }
     }

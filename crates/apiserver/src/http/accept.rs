@@ -46,6 +46,24 @@ pub(crate) enum Transform {
     Partial,
 }
 
+/// The version of `meta.k8s.io` that tables and partial metadata are shown in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum MetaVersion {
+    #[default]
+    V1,
+    V1beta1,
+}
+
+impl MetaVersion {
+    /// As objects say it.
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
 /// The outcome of a negotiation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accepted {
@@ -53,6 +71,8 @@ pub(crate) struct Accepted {
     pub(crate) encoding: Encoding,
     /// What is written.
     pub(crate) transform: Transform,
+    /// Of what is not the whole, the version.
+    pub(crate) meta: MetaVersion,
 }
 
 /// One range of an `Accept` header: `application/json;as=Table;v=v1;g=meta.k8s.io`.
@@ -128,6 +148,19 @@ fn range(text: &str) -> Option<MediaRange> {
 /// What the server can write, as a refusal lists it.
 const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 
+/// What a range is written in, of all that it accepts the first.
+pub(crate) fn encoding_of(range: &MediaRange) -> Option<Encoding> {
+    if range.matches("application", "json") {
+        Some(Encoding::Json)
+    } else if range.matches("application", "yaml") {
+        Some(Encoding::Yaml)
+    } else if range.matches("application", "vnd.kubernetes.protobuf") {
+        Some(Encoding::Protobuf)
+    } else {
+        None
+    }
+}
+
 /// Chooses for a resource. `transforms` tells whether tables and partial metadata are to be had.
 ///
 /// # Errors
@@ -135,20 +168,17 @@ const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 pub(crate) fn negotiate(headers: &HeaderMap, transforms: bool) -> ApiResult<Accepted> {
     let ranges = ranges(headers);
     let found = ranges.iter().find_map(|range| {
-        let encoding = if range.matches("application", "json") {
-            Encoding::Json
-        } else if range.matches("application", "yaml") {
-            Encoding::Yaml
-        } else if range.matches("application", "vnd.kubernetes.protobuf") {
-            Encoding::Protobuf
-        } else {
-            return None;
+        let encoding = encoding_of(range)?;
+        let meta = match range.parameter("v") {
+            Some("v1beta1") => MetaVersion::V1beta1,
+            _ => MetaVersion::V1,
         };
         let transform = match range.parameter("as") {
             None => Transform::Whole,
             Some(_) if !transforms => return None,
             Some(wanted) => {
-                if (range.parameter("g"), range.parameter("v")) != (Some("meta.k8s.io"), Some("v1")) {
+                let known = matches!(range.parameter("v"), Some("v1" | "v1beta1"));
+                if range.parameter("g") != Some("meta.k8s.io") || !known {
                     return None;
                 }
                 match wanted {
@@ -159,7 +189,11 @@ pub(crate) fn negotiate(headers: &HeaderMap, transforms: bool) -> ApiResult<Acce
                 }
             }
         };
-        Some(Accepted { encoding, transform })
+        Some(Accepted {
+            encoding,
+            transform,
+            meta,
+        })
     });
     found.ok_or_else(|| ApiError::not_acceptable(&ACCEPTED))
 }
@@ -219,6 +253,12 @@ mod tests {
                 None,
             ),
             ("application/json;as=Nothing;v=v1;g=meta.k8s.io", None),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+                Some((Json, Table)),
+            ),
+            ("application/json;as=Table;v=v2;g=meta.k8s.io", None),
+            ("application/json;as=Table;v=v1;g=other", None),
             ("text/html", None),
         ];
         for (accept, expected) in cases {

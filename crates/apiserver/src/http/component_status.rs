@@ -26,6 +26,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         strategy: &strategy,
         transform: accepted.transform,
         encoding: accepted.encoding,
+        meta: accepted.meta,
         include: IncludeObject::read(&call.query)?,
     };
     let entry = Entry::unstored(&strategy, &store(&call).await)?;

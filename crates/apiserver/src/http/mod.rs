@@ -1,6 +1,6 @@
 //! HTTP: the request path, top to bottom in [`request_path`], and the handlers that it ends in.
 
-mod accept;
+pub(crate) mod accept;
 mod around;
 mod binding;
 pub(crate) mod body;
@@ -17,6 +17,7 @@ mod paths;
 mod pretty;
 mod proxy;
 pub(crate) mod query;
+mod refusal;
 mod relay;
 mod request_body;
 pub mod request_info;
@@ -51,6 +52,7 @@ use crate::http::around::AroundLayer;
 use crate::http::deadline::Deadline;
 use crate::http::observe::Observe;
 use crate::http::query::Query;
+use crate::http::refusal::Encode;
 use crate::http::request_info::RequestInfo;
 use crate::http::resources::Call;
 use crate::http::stage::{Check, Stage};
@@ -106,6 +108,11 @@ pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
         .layer(AroundLayer {
             shared: shared.clone(),
             what: Observe,
+        })
+        // Writes what the layers and the handlers within refuse as the client wants to read it.
+        .layer(AroundLayer {
+            shared: shared.clone(),
+            what: Encode,
         })
         // How long it may take.
         .layer(AroundLayer {

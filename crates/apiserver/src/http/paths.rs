@@ -5,21 +5,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha512};
 
 use crate::config::VersionInfo;
 use crate::discovery;
 use crate::error::{ApiError, ApiResult};
-use crate::http::accept::{negotiate, ranges};
+use crate::http::accept::{Encoding, encoding_of, negotiate, ranges};
 use crate::http::resources::{Call, not_allowed};
 use crate::http::{Response, respond};
-use crate::openapi::{Document, GNOSTIC};
+use crate::openapi::{Document, GNOSTIC, GNOSTIC_V3};
 use crate::registry::{ListOptions, Resource};
 
 /// How long a document that never changes may be kept.
@@ -54,7 +55,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         ["openapi", "v3", rest @ ..] => {
             let name = rest.join("/");
             match shared.documents.v3(catalogue, version, &name).await? {
-                Some(found) => of_version(&call, &name, found),
+                Some(found) => of_version(&call, &name, found).await,
                 None => not_found(&call),
             }
         }
@@ -133,24 +134,24 @@ fn root(call: &Call) -> Vec<String> {
 fn groups(call: &Call, core: bool) -> ApiResult<Response> {
     let catalogue = call.shared.registry.catalogue();
     let aggregated = ranges(&call.headers).into_iter().find_map(|range| {
-        if !range.matches("application", "json") {
-            return None;
-        }
+        let encoding = encoding_of(&range)?;
         // The first range that can be served decides, so one without `as` ends the search.
         match (range.parameter("as"), range.parameter("g"), range.parameter("v")) {
             (None, ..) => Some(None),
-            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Some(Some("v2")),
-            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2beta1")) => {
-                Some(Some("v2beta1"))
-            }
+            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Some(Some(encoding)),
             _ => None,
         }
     });
     let mut response = match aggregated.flatten() {
-        Some(version) => {
-            let json = discovery::aggregated(catalogue, core, version).to_string();
-            let content_type = discovery::aggregated_content_type(version);
-            tagged(call, content_type, json.into(), None)
+        Some(encoding) => {
+            let json: Bytes = discovery::aggregated(catalogue, core).to_string().into();
+            let hash = hash_of(&json);
+            let bytes = match encoding {
+                Encoding::Json => json,
+                encoding => respond::transcoded(encoding, &json)?,
+            };
+            let content_type = discovery::aggregated_content_type(encoding);
+            tagged(call, content_type, bytes, Some(hash))
         }
         None if core => {
             let config = &call.shared.config;
@@ -200,18 +201,48 @@ async fn swagger(call: &Call) -> ApiResult<Response> {
 }
 
 /// The document of a group version. Whoever names its hash may keep it; who names an old one is led to the new one.
-fn of_version(call: &Call, name: &str, found: Document) -> ApiResult<Response> {
-    let Some(asked) = call.query.text("hash") else {
-        return document(call, found);
+async fn of_version(call: &Call, name: &str, found: Document) -> ApiResult<Response> {
+    let protobuf = ranges(&call.headers).into_iter().find_map(|range| {
+        if range.matches("application", "json") {
+            return Some(false);
+        }
+        let protobuf = range.kind == "application" && GNOSTIC_V3.contains(&range.subtype.as_str());
+        protobuf.then_some(true)
+    });
+    let Some(protobuf) = protobuf else {
+        let mut response = respond::typed(406, "application/json", Bytes::new());
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
+            .headers_mut()
+            .append(VARY, HeaderValue::from_static("Accept"));
+        return Ok(response);
     };
-    if asked != found.hash {
-        let place = format!("/openapi/v3/{name}?hash={}", found.hash);
+    let documents = &call.shared.documents;
+    let (found, content_type) = if protobuf {
+        let content_type = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+        (documents.v3_protobuf(found).await?, content_type)
+    } else {
+        (found, "application/json")
+    };
+    let hash = found.hash.clone();
+    let answer = || {
+        let mut response = tagged(call, content_type, found.content, Some(found.hash));
+        response
+            .headers_mut()
+            .append(VARY, HeaderValue::from_static("Accept"));
+        response
+    };
+    let Some(asked) = call.query.text("hash") else {
+        return Ok(answer());
+    };
+    if asked != hash {
+        let place = format!("/openapi/v3/{name}?hash={hash}");
         let mut response = respond::text(301, "");
         let place = HeaderValue::from_str(&place).map_err(ApiError::internal)?;
         response.headers_mut().insert(LOCATION, place);
         return Ok(response);
     }
-    let mut response = document(call, found)?;
+    let mut response = answer();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
     let date = (Timestamp::now() + YEAR).strftime("%a, %d %b %Y %H:%M:%S GMT");
@@ -230,14 +261,16 @@ fn document(call: &Call, document: Document) -> ApiResult<Response> {
     Ok(response)
 }
 
+fn hash_of(content: &[u8]) -> String {
+    Sha512::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect()
+}
+
 /// A response with a tag; empty when the client has what the tag stands for.
 fn tagged(call: &Call, content_type: &'static str, json: Bytes, hash: Option<String>) -> Response {
-    let hash = hash.unwrap_or_else(|| {
-        Sha256::digest(&json)
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect()
-    });
+    let hash = hash.unwrap_or_else(|| hash_of(&json));
     let tag = format!("\"{hash}\"");
     let mut response = if has(&call.headers, &tag) {
         let mut response = respond::typed(304, content_type, Bytes::new());

@@ -265,6 +265,7 @@ fn view<'a>(call: &Call, resource: &'a Resource, accepted: Accepted) -> ApiResul
         strategy: resource.strategy().as_ref(),
         transform: accepted.transform,
         encoding: accepted.encoding,
+        meta: accepted.meta,
         include: IncludeObject::read(&call.query)?,
     })
 }

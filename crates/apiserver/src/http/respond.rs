@@ -13,6 +13,7 @@ use skiff_api::schema::protobuf::{self, ProtobufError};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::Encoding;
+use crate::http::refusal::Refusal;
 use crate::http::{Response, ResponseBody};
 
 const WARNING: HeaderName = http::header::WARNING;
@@ -84,6 +85,7 @@ pub(crate) fn page_not_found() -> Response {
 pub(crate) fn error(error: &ApiError) -> Response {
     let body = serde_json::to_vec(error.0.as_ref()).unwrap_or_default();
     let mut response = typed(error.code(), Encoding::Json.content_type(), body);
+    response.extensions_mut().insert(Refusal(error.clone()));
     let wait = error
         .0
         .details

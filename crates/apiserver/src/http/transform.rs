@@ -9,7 +9,7 @@ use skiff_api::schema::protobuf;
 use skiff_api::{KindInfo, Strategy};
 
 use crate::error::{ApiError, ApiResult};
-use crate::http::accept::{Encoding, Transform};
+use crate::http::accept::{Encoding, MetaVersion, Transform};
 use crate::http::query::Query;
 use crate::http::respond;
 use crate::registry::{Entry, EventType, Form, Frame, Framed, List, serve};
@@ -46,6 +46,7 @@ pub(crate) struct View<'a> {
     pub(crate) strategy: &'a dyn Strategy,
     pub(crate) transform: Transform,
     pub(crate) encoding: Encoding,
+    pub(crate) meta: MetaVersion,
     pub(crate) include: IncludeObject,
 }
 
@@ -80,7 +81,7 @@ impl View<'_> {
                 _ => Ok(self.form(entry)?.object),
             },
             Transform::Partial if self.is_protobuf() => Ok(self.form(entry)?.object),
-            Transform::Partial => self.encoded(partial(entry)?),
+            Transform::Partial => self.encoded(partial(entry, self.meta.api_version())?),
             Transform::Table => {
                 let mut table = self.table_head(entry.revision(), None, None, true)?;
                 self.row(&mut table, entry, &self.cells(entry, Timestamp::now())?)?;
@@ -100,18 +101,21 @@ impl View<'_> {
 
     /// The segments of a list.
     pub(crate) fn list(&self, list: &List) -> ApiResult<Vec<Bytes>> {
-        if self.is_protobuf() {
+        // The lists of v1beta1 are numbered in their own way.
+        let as_one = self.transform == Transform::Partial && self.meta == MetaVersion::V1beta1;
+        if self.is_protobuf() && !as_one {
             return self.protobuf_list(list);
         }
         let segments = match self.transform {
             Transform::Whole => self.whole_list(list)?,
             Transform::Partial => {
-                let mut segments = list_frame("PartialObjectMetadataList", "meta.k8s.io/v1", list);
+                let meta = self.meta.api_version();
+                let mut segments = list_frame("PartialObjectMetadataList", meta, list);
                 for (index, entry) in list.items.iter().enumerate() {
                     if index > 0 {
                         segments.push(Bytes::from_static(b","));
                     }
-                    segments.push(partial(entry)?);
+                    segments.push(partial(entry, meta)?);
                 }
                 segments.push(Bytes::from_static(b"]}"));
                 segments
@@ -150,7 +154,7 @@ impl View<'_> {
         let (kind, api_version) = match self.transform {
             Transform::Partial => (
                 "PartialObjectMetadataList".to_string(),
-                "meta.k8s.io/v1".to_string(),
+                self.meta.api_version().to_string(),
             ),
             _ => (format!("{}List", self.info().kind), self.info().api_version()),
         };
@@ -192,8 +196,7 @@ impl View<'_> {
     /// The form that this view shows of an entry: of all that is not its JSON as it stands, made once for everyone.
     fn form(&self, entry: &Entry) -> ApiResult<Framed> {
         let form = match (self.transform, self.is_protobuf()) {
-            (Transform::Partial, true) => Form::PartialProtobuf,
-            (Transform::Partial, false) => Form::Partial,
+            (Transform::Partial, is_protobuf) => Form::Partial(self.meta.api_version(), is_protobuf),
             (_, is_protobuf) if self.strategy.conversion().is_some() => {
                 return self.version(entry, is_protobuf);
             }
@@ -213,11 +216,11 @@ impl View<'_> {
     }
 
     fn made(&self, entry: &Entry, form: Form) -> ApiResult<Framed> {
-        let as_json = matches!(form, Form::Partial | Form::Version(_, false));
-        let of_metadata = matches!(form, Form::Partial | Form::PartialProtobuf);
+        let as_json = matches!(form, Form::Partial(_, false) | Form::Version(_, false));
+        let of_metadata = matches!(form, Form::Partial(..));
         entry.form(form, || {
             let json = match of_metadata {
-                true => partial(entry)?,
+                true => partial(entry, self.meta.api_version())?,
                 false => serve(self.strategy, entry.json())?,
             };
             let type_ = entry.announced().name();
@@ -299,7 +302,7 @@ impl View<'_> {
         let info = self.info();
         let (kind, api_version) = match self.transform {
             Transform::Whole => (info.kind.as_ref(), info.api_version()),
-            _ => ("PartialObjectMetadata", "meta.k8s.io/v1".to_string()),
+            _ => ("PartialObjectMetadata", self.meta.api_version().to_string()),
         };
         let object = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
         if self.transform != Transform::Table {
@@ -341,7 +344,8 @@ impl View<'_> {
             Value::Null
         };
         let head = format!(
-            r#"{{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{},"columnDefinitions":{columns},"rows":["#,
+            r#"{{"kind":"Table","apiVersion":"{}","metadata":{},"columnDefinitions":{columns},"rows":["#,
+            self.meta.api_version(),
             list_meta(revision, continue_, remaining),
         );
         Ok(BytesMut::from(head.as_bytes()))
@@ -384,7 +388,7 @@ impl View<'_> {
         table.put_slice(br#","object":"#);
         match self.include {
             IncludeObject::None => table.put_slice(b"null"),
-            IncludeObject::Metadata => table.put_slice(&partial(entry)?),
+            IncludeObject::Metadata => table.put_slice(&partial(entry, self.meta.api_version())?),
             IncludeObject::Object => table.put_slice(&serve(self.strategy, entry.json())?),
         }
         table.put_u8(b'}');
@@ -393,10 +397,10 @@ impl View<'_> {
 }
 
 /// An object's `PartialObjectMetadata`.
-fn partial(entry: &Entry) -> ApiResult<Bytes> {
+fn partial(entry: &Entry, api_version: &str) -> ApiResult<Bytes> {
     let Metadata { metadata } = serde_json::from_slice(entry.json()).map_err(ApiError::internal)?;
     Ok(format!(
-        r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{}}}"#,
+        r#"{{"kind":"PartialObjectMetadata","apiVersion":"{api_version}","metadata":{}}}"#,
         metadata.get()
     )
     .into())
@@ -468,6 +472,7 @@ mod tests {
                 strategy,
                 transform,
                 encoding,
+                meta: MetaVersion::V1,
                 include,
             };
             let [one, other] =
@@ -488,6 +493,7 @@ mod tests {
             strategy: catalogue.resource("", "v1", "configmaps").unwrap().as_ref(),
             transform: Transform::Whole,
             encoding: Encoding::Protobuf,
+            meta: MetaVersion::V1,
             include: IncludeObject::default(),
         };
         let frame = view

@@ -34,6 +34,7 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
                 strategy: strategy.as_ref(),
                 transform: accepted.transform,
                 encoding: accepted.encoding,
+                meta: accepted.meta,
                 include,
             };
             count.fetch_add(1, Ordering::Relaxed);

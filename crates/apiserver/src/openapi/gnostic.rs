@@ -1,7 +1,10 @@
-//! The version 2 document in gnostic's protobuf form (`openapi.v2`), which is the only one that kubectl takes.
+//! The documents in gnostic's protobuf form: of version 2 (`openapi.v2`) the only one that kubectl takes, and in [`v3`] the
+//! other.
 //!
 //! A message is written from the JSON by a table that has the number and the kind of each of its fields. What the
 //! document never has (examples, discriminators, headers, …) is in no table.
+
+mod v3;
 
 use serde_json::{Map, Value};
 
@@ -19,6 +22,14 @@ enum Kind {
     Messages(&'static Form),
     /// A map as `{ name, value }` entries in the field with this number of a message of its own.
     Named(u32, &'static Form),
+    /// A number as it is in memory.
+    Float,
+    /// A message or a reference, which is version 3's way.
+    Choice(&'static Form),
+    /// One for each element of a list.
+    Choices(&'static Form),
+    /// A map as [`Kind::Named`], of such.
+    NamedChoices(u32, &'static Form),
     /// Any JSON, as YAML text (of which JSON is a part).
     Any,
     /// The same of each element of a list.
@@ -150,6 +161,15 @@ pub(super) fn encode(document: &Value) -> Vec<u8> {
     encoded
 }
 
+/// A document of version 3, encoded.
+pub(super) fn encode_v3(document: &Value) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    if let Some(document) = document.as_object() {
+        write(&v3::DOCUMENT, document, &mut encoded);
+    }
+    encoded
+}
+
 fn write(form: &Form, object: &Map<String, Value>, out: &mut Vec<u8>) {
     for (name, number, kind) in form.fields {
         if let Some(value) = object.get(*name) {
@@ -196,6 +216,26 @@ fn field(number: u32, kind: Kind, value: &Value, out: &mut Vec<u8>) {
                 if let Some(object) = value.as_object() {
                     message(2, form, object, &mut entry);
                 }
+                bytes(inner, &entry, &mut entries);
+            }
+            bytes(number, &entries, out);
+        }
+        (Kind::Float, Value::Number(float)) => {
+            varint(u64::from(number) << 3 | 1, out);
+            out.extend(float.as_f64().unwrap_or_default().to_le_bytes());
+        }
+        (Kind::Choice(form), value) => bytes(number, &v3::choice(form, value), out),
+        (Kind::Choices(form), Value::Array(items)) => {
+            items
+                .iter()
+                .for_each(|item| bytes(number, &v3::choice(form, item), out));
+        }
+        (Kind::NamedChoices(inner, form), Value::Object(map)) => {
+            let mut entries = Vec::new();
+            for (name, value) in map {
+                let mut entry = Vec::new();
+                bytes(1, name.as_bytes(), &mut entry);
+                bytes(2, &v3::choice(form, value), &mut entry);
                 bytes(inner, &entry, &mut entries);
             }
             bytes(number, &entries, out);

@@ -4,6 +4,7 @@
 mod enums;
 mod gnostic;
 mod paths;
+mod roots;
 mod v2;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha512};
 use skiff_api::{Catalogue, KindInfo, schema};
 use tokio::sync::OnceCell;
 
@@ -23,6 +24,12 @@ use crate::error::{ApiError, ApiResult};
 pub(crate) const GNOSTIC: [&str; 2] = [
     "com.github.proto-openapi.spec.v2.v1.0+protobuf",
     "com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
+
+/// The same of version 3's.
+pub(crate) const GNOSTIC_V3: [&str; 2] = [
+    "com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    "com.github.proto-openapi.spec.v3@v1.0+protobuf",
 ];
 
 /// A document as it is sent.
@@ -40,7 +47,7 @@ impl Document {
 
     fn of_bytes(content: Bytes) -> Self {
         let mut hash = String::new();
-        for byte in Sha256::digest(&content) {
+        for byte in Sha512::digest(&content) {
             // Writing into a String cannot fail.
             let _ = write!(hash, "{byte:02X}");
         }
@@ -93,6 +100,18 @@ impl Documents {
         Ok(self.all(catalogue, version).await?.v3.get(path).cloned())
     }
 
+    /// A document of version 3 in [`GNOSTIC_V3`]. Few ask for it, so it is not kept; its hash is that of the JSON.
+    pub(crate) async fn v3_protobuf(&self, document: Document) -> ApiResult<Document> {
+        let made = tokio::task::spawn_blocking(move || {
+            let value: Value = serde_json::from_slice(&document.content).map_err(ApiError::internal)?;
+            Ok(Document {
+                content: gnostic::encode_v3(&value).into(),
+                hash: document.hash,
+            })
+        });
+        made.await.map_err(ApiError::internal)?
+    }
+
     /// `/openapi/v2`
     pub(crate) async fn v2(&self, catalogue: &Catalogue, version: &str) -> ApiResult<Document> {
         Ok(self.all(catalogue, version).await?.v2.clone())
@@ -108,8 +127,13 @@ fn make(catalogue: &Catalogue, version: &str) -> All {
     let mut v3 = BTreeMap::new();
     let mut all_paths = Map::new();
     let mut all_schemas = Map::new();
-    for (group, group_version) in group_versions(catalogue) {
-        let (path, value) = group_version_document(catalogue, &group, &group_version, version);
+    let of_groups = group_versions(catalogue)
+        .into_iter()
+        .map(|(group, group_version)| group_version_document(catalogue, &group, &group_version, version));
+    let of_roots = roots::all(catalogue)
+        .into_iter()
+        .map(|(name, paths)| (name, document_of(paths, Map::new(), version)));
+    for (path, value) in of_groups.chain(of_roots) {
         for (from, to) in [
             (value.get("paths"), &mut all_paths),
             (value.pointer("/components/schemas"), &mut all_schemas),
@@ -162,6 +186,8 @@ fn group_version_document(
         add(&mut schemas, definition.name);
         name_kind(&mut schemas, definition.name, info, "");
     }
+    let (path, item) = roots::resources(&prefix, group, group_version);
+    paths.insert(path, item);
     schemas.insert(
         paths::PATCH.into(),
         json!({
@@ -169,11 +195,16 @@ fn group_version_document(
             "type": "object",
         }),
     );
+    (prefix, document_of(paths, schemas, version))
+}
+
+/// A document of these paths and schemas, with what they refer to.
+fn document_of(paths: Map<String, Value>, mut schemas: Map<String, Value>, version: &str) -> Value {
     // What the paths refer to besides: scales, bindings, deletion options, patches, statuses.
     for name in references(&Value::Object(paths.clone())) {
         add(&mut schemas, &name);
     }
-    let document = json!({
+    json!({
         "openapi": "3.0.0",
         "info": { "title": "Kubernetes", "version": version },
         "paths": paths,
@@ -188,8 +219,7 @@ fn group_version_document(
                 },
             },
         },
-    });
-    (prefix, document)
+    })
 }
 
 /// Adds a schema and all that it refers to.
@@ -199,7 +229,7 @@ fn add(schemas: &mut Map<String, Value>, name: &str) {
         if schemas.contains_key(&name) {
             continue;
         }
-        if let Some(mut schema) = schema::openapi_schema(&name) {
+        if let Some(mut schema) = schema::openapi_schema(&name).or_else(|| roots::schema(&name)) {
             enums::complete(&name, &mut schema);
             wanted.extend(references(&schema));
             schemas.insert(name, schema);

@@ -160,19 +160,18 @@ impl<'a> Subject<'a> {
             "deletecollection" => "deleteCollection",
             other => other,
         };
-        let group = match self.info.group.split('.').next().unwrap_or_default() {
-            "" => "core",
-            group => group,
-        };
-        let tag = format!("{group}_{}", self.info.version);
+        let group = group_word(&self.info.group);
+        let mut tag = format!("{group}_{}", self.info.version);
+        if let Some(first) = tag.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
         let across = if scope.is_empty() && self.info.scope == Scope::Namespaced {
             "ForAllNamespaces"
         } else {
             ""
         };
         let id = format!(
-            "{verb}{}{}{scope}{}{}{across}",
-            capitalized(group),
+            "{verb}{group}{}{scope}{}{}{across}",
             capitalized(&self.info.version),
             self.info.kind,
             capitalized(self.suffix)
@@ -218,6 +217,15 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// A group's name as a word of operation ids: `RbacAuthorization`.
+pub(super) fn group_word(group: &str) -> String {
+    if group.is_empty() {
+        return "Core".into();
+    }
+    let own = group.strip_suffix(".k8s.io").unwrap_or(group);
+    own.split('.').map(capitalized).collect()
+}
+
 fn described(info: &KindInfo, suffix: &str) -> String {
     if suffix.is_empty() {
         format!("the {} resource", info.kind)
@@ -226,7 +234,7 @@ fn described(info: &KindInfo, suffix: &str) -> String {
     }
 }
 
-fn reference(name: &str) -> Value {
+pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 

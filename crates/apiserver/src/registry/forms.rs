@@ -13,10 +13,8 @@ use crate::error::ApiResult;
 pub(crate) enum Form {
     /// The whole in protobuf.
     Protobuf,
-    /// The metadata in JSON.
-    Partial,
-    /// The metadata in protobuf.
-    PartialProtobuf,
+    /// The metadata, in a version of `meta.k8s.io`, in JSON or, where that is said, in protobuf.
+    Partial(&'static str, bool),
     /// The whole in a version that is not the stored one, in JSON or, where that is said, in protobuf.
     Version(Cow<'static, str>, bool),
     /// The cells of its row in a table, as of a second: they tell ages.

@@ -537,7 +537,9 @@ async fn wrong(client: &Client, request: Request<Body>, what: &str) -> Option<St
         return None;
     }
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    let message = serde_json::from_slice::<Value>(&body)
+    // A refusal may be in any of the encodings.
+    let json = skiff_api::schema::protobuf::to_json(&body).unwrap_or_else(|_| body.to_vec());
+    let message = serde_json::from_slice::<Value>(&json)
         .ok()
         .and_then(|status| Some(status["message"].as_str()?.to_string()))
         .unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());

@@ -244,3 +244,181 @@ async fn a_document_with_its_hash_may_be_kept_and_an_old_one_leads_to_the_new() 
     let any = get(&client, "/openapi/v3/apis/apps/v1").await;
     assert_eq!(any.headers["cache-control"], "no-cache, private");
 }
+
+#[tokio::test]
+async fn discovery_is_written_in_every_encoding() {
+    use skiff_api::schema::protobuf;
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let of = |media: &str, version: &str| {
+        format!("application/{media};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList")
+    };
+    let json = get_as(&client, "/apis", &of("json", "v2")).await;
+    let binary = get_as(&client, "/apis", &of("vnd.kubernetes.protobuf", "v2")).await;
+    assert_eq!(
+        binary.headers["content-type"],
+        of("vnd.kubernetes.protobuf", "v2").as_str()
+    );
+    assert_eq!(binary.headers["etag"], json.headers["etag"]);
+    let decoded: serde_json::Value =
+        serde_json::from_slice(&protobuf::to_json(&binary.body).unwrap()).unwrap();
+    assert_eq!(decoded["kind"], "APIGroupDiscoveryList");
+    let (decoded, plain) = (&decoded["items"], json.json());
+    for (index, group) in plain["items"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(decoded[index]["metadata"]["name"], group["metadata"]["name"]);
+        assert_eq!(decoded[index]["versions"], group["versions"]);
+    }
+    let yaml = get_as(&client, "/api", &of("yaml", "v2")).await;
+    assert!(
+        yaml.text().contains("kind: APIGroupDiscoveryList"),
+        "{}",
+        yaml.text()
+    );
+    // The beta is gone: whoever takes plain documents gets them, the others nothing.
+    assert_eq!(get_as(&client, "/apis", &of("json", "v2beta1")).await.status, 406);
+    let either = format!("{},application/json", of("json", "v2beta1"));
+    assert_eq!(
+        get_as(&client, "/apis", &either).await.json()["kind"],
+        "APIGroupList"
+    );
+}
+
+#[tokio::test]
+async fn documents_of_version_three_are_to_be_had_in_protobuf() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let (path, media) = (
+        "/openapi/v3/apis/apps/v1",
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    );
+    let json = get(&client, path).await;
+    for accept in [
+        media,
+        "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+    ] {
+        let binary = get_as(&client, path, accept).await;
+        assert_eq!(binary.headers["content-type"], media);
+        assert_eq!(binary.headers["vary"], "Accept");
+        assert_eq!(binary.headers["etag"], json.headers["etag"]);
+        // `openapi: "3.0.0"` begins the message.
+        assert_eq!(&binary.body[..7], b"\x0a\x053.0.0");
+        assert!(binary.body.windows(15).any(|bytes| bytes == b"listAppsV1Deplo"));
+    }
+    assert_eq!(json.headers["etag"].len(), 128 + 2, "a SHA-512, quoted");
+    let tag = json.headers["etag"].to_str().unwrap();
+    let kept = [("accept", media), ("if-none-match", tag)];
+    assert_eq!(
+        send(&client, request(Method::GET, path, &kept, "")).await.status,
+        304
+    );
+    let refused = get_as(&client, path, "application/yaml").await;
+    assert_eq!((refused.status.as_u16(), refused.body.len()), (406, 0));
+}
+
+#[tokio::test]
+async fn there_are_documents_of_what_is_above_the_group_versions() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let index = get(&client, "/openapi/v3").await.json();
+    for (name, path, id) in [
+        ("api", "/api/", "getCoreAPIVersions"),
+        ("api/v1", "/api/v1/", "getCoreV1APIResources"),
+        ("apis", "/apis/", "getAPIVersions"),
+        ("apis/apps", "/apis/apps/", "getAppsAPIGroup"),
+        (
+            "apis/rbac.authorization.k8s.io",
+            "/apis/rbac.authorization.k8s.io/",
+            "getRbacAuthorizationAPIGroup",
+        ),
+        (
+            "apis/rbac.authorization.k8s.io/v1",
+            "/apis/rbac.authorization.k8s.io/v1/",
+            "getRbacAuthorizationV1APIResources",
+        ),
+        ("version", "/version/", "getCodeVersion"),
+        (
+            ".well-known/openid-configuration",
+            "/.well-known/openid-configuration/",
+            "getServiceAccountIssuerOpenIDConfiguration",
+        ),
+        (
+            "openid/v1/jwks",
+            "/openid/v1/jwks/",
+            "getServiceAccountIssuerOpenIDKeyset",
+        ),
+    ] {
+        let url = index["paths"][name]["serverRelativeURL"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name}"));
+        let document = get(&client, url).await.json();
+        assert_eq!(document["paths"][path]["get"]["operationId"], id);
+        // And there is what it tells of.
+        assert_eq!(get(&client, path).await.status, 200, "{path}");
+    }
+    let version = get(&client, "/openapi/v3/version").await.json();
+    let info = "io.k8s.apimachinery.pkg.version.Info";
+    assert_eq!(
+        version["components"]["schemas"][info]["properties"]["gitVersion"]["type"],
+        "string"
+    );
+    let swagger = get(&client, "/openapi/v2").await.json();
+    assert_eq!(
+        swagger["paths"]["/apis/apps/"]["get"]["operationId"],
+        "getAppsAPIGroup"
+    );
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let list = &swagger["paths"][roles]["get"];
+    assert_eq!(list["operationId"], "listRbacAuthorizationV1ClusterRole");
+    assert_eq!(list["tags"], json!(["rbacAuthorization_v1"]));
+}
+
+#[tokio::test]
+async fn errors_are_written_as_the_client_reads() {
+    use skiff_api::schema::protobuf;
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let nobody = server.client(Credential::Nothing).await;
+    let missing = "/api/v1/namespaces/default/pods/none";
+    for (client, path, code) in [
+        (&client, missing, 404),
+        (&nobody, missing, 403),
+        (&client, "/api/v1/pods?timeout=soon", 400),
+    ] {
+        let json = get(client, path).await;
+        assert_eq!(
+            (json.status.as_u16(), &json.headers["content-type"]),
+            (code, &"application/json".parse().unwrap())
+        );
+        let binary = get_as(
+            client,
+            path,
+            "application/vnd.kubernetes.protobuf,application/json",
+        )
+        .await;
+        assert_eq!(
+            binary.headers["content-type"],
+            "application/vnd.kubernetes.protobuf"
+        );
+        let decoded: serde_json::Value =
+            serde_json::from_slice(&protobuf::to_json(&binary.body).unwrap()).unwrap();
+        for field in ["kind", "apiVersion", "message", "reason", "code", "status"] {
+            assert_eq!(decoded[field], json.json()[field], "{path} {field}");
+        }
+        let yaml = get_as(client, path, "application/yaml").await;
+        assert_eq!(yaml.headers["content-type"], "application/yaml");
+        assert!(
+            yaml.text().contains(&format!("code: {code}\n")),
+            "{}",
+            yaml.text()
+        );
+        // What cannot be written is refused before the object is looked for, and nothing else is hidden by it.
+        let other = get_as(client, path, "image/png").await;
+        assert_eq!(other.status, if code == 404 { 406 } else { code });
+        assert!(other.text().starts_with("{\n  \""), "{}", other.text());
+        let table = get_as(client, path, "application/json;as=Table;v=v1;g=meta.k8s.io").await;
+        assert_eq!((table.status.as_u16(), table.json()), (code, json.json()));
+        let curl = [("user-agent", "curl/8.0")];
+        let pretty = send(client, request(Method::GET, path, &curl, "")).await;
+        assert!(pretty.text().starts_with("{\n  \""), "{}", pretty.text());
+    }
+}

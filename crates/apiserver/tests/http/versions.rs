@@ -359,3 +359,54 @@ async fn kubectl_sees_both_versions() {
         .unwrap();
     assert!(again.out.contains("unchanged"), "{again:?}");
 }
+
+#[tokio::test]
+async fn tables_and_metadata_are_shown_in_the_older_version_too() {
+    use skiff_api::schema::protobuf;
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let made = post(
+        &client,
+        maps,
+        &json!({ "metadata": { "name": "m", "labels": { "a": "b" } } }),
+    )
+    .await;
+    assert_eq!(made.status, 201);
+    let of = |media: &str, as_: &str, version: &str| {
+        format!("application/{media};as={as_};v={version};g=meta.k8s.io")
+    };
+    for version in ["v1", "v1beta1"] {
+        let api_version = format!("meta.k8s.io/{version}");
+        let table = get_as(&client, maps, &of("json", "Table", version)).await.json();
+        assert_eq!(table["apiVersion"], api_version.as_str());
+        let row = &table["rows"][0]["object"];
+        assert_eq!(
+            (&row["kind"], &row["apiVersion"]),
+            (&json!("PartialObjectMetadata"), &json!(api_version))
+        );
+        let one = format!("{maps}/m");
+        let single = get_as(&client, &one, &of("json", "PartialObjectMetadata", version))
+            .await
+            .json();
+        assert_eq!(single["apiVersion"], api_version.as_str());
+        let accept = of("json", "PartialObjectMetadataList", version);
+        let list = get_as(&client, maps, &accept).await.json();
+        assert_eq!(
+            (&list["apiVersion"], &list["items"][0]["apiVersion"]),
+            (&json!(api_version), &json!(api_version))
+        );
+        let accept = of("vnd.kubernetes.protobuf", "PartialObjectMetadataList", version);
+        let binary = get_as(&client, maps, &accept).await;
+        let decoded: Value = serde_json::from_slice(&protobuf::to_json(&binary.body).unwrap()).unwrap();
+        assert_eq!(decoded["apiVersion"], api_version.as_str());
+        assert_eq!(decoded["items"][0]["metadata"]["labels"], json!({ "a": "b" }));
+        assert_eq!(
+            decoded["metadata"]["resourceVersion"],
+            list["metadata"]["resourceVersion"]
+        );
+    }
+    for accept in [of("json", "Table", "v1alpha1"), of("json", "Table", "v2")] {
+        assert_eq!(get_as(&client, maps, &accept).await.status, 406, "{accept}");
+    }
+}

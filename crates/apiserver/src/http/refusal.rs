@@ -1,0 +1,58 @@
+//! The layer that writes errors in the encoding that the client asked for: of the handlers and of the layers within.
+
+use std::sync::Arc;
+
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
+
+use crate::error::ApiError;
+use crate::http::accept::{Encoding, negotiate};
+use crate::http::around::{Around, Next};
+use crate::http::query::Query;
+use crate::http::{Request, Response, ResponseBody, ResponseFuture, pretty, respond};
+use crate::server::Shared;
+
+/// What a response was made of that says no: an extension of it.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal(pub(super) ApiError);
+
+/// The layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Encode;
+
+impl Around for Encode {
+    fn around(&self, _shared: Arc<Shared>, request: Request, next: Next) -> ResponseFuture {
+        let mut headers = HeaderMap::new();
+        for name in [ACCEPT, USER_AGENT] {
+            for value in request.headers().get_all(&name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        let uri = request.uri().clone();
+        Box::pin(async move {
+            let mut response = next(request).await?;
+            if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
+                rewrite(&mut response, &error, &headers, &Query::parse(uri.query()));
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// Writes the error anew, where its JSON is not what was asked for. Whoever asks for what there is not gets JSON to read.
+fn rewrite(response: &mut Response, error: &ApiError, headers: &HeaderMap, query: &Query) {
+    let Ok(json) = serde_json::to_vec(error.0.as_ref()) else {
+        return;
+    };
+    let (encoding, bytes) = match negotiate(headers, false).map(|accepted| accepted.encoding) {
+        Ok(Encoding::Json) if !pretty::wanted(query, headers) => return,
+        Ok(Encoding::Json) | Err(_) => (Encoding::Json, pretty::indented(&json).into()),
+        Ok(encoding) => match respond::transcoded(encoding, &json) {
+            Ok(bytes) => (encoding, bytes),
+            Err(_) => return,
+        },
+    };
+    response.body_mut().replace(ResponseBody::from(bytes));
+    let content_type = HeaderValue::from_static(encoding.content_type());
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+}
