@@ -145,8 +145,8 @@ fn patched(
         return Ok((scale, Vec::new()));
     }
     let patch = Patch::parse(type_, body)?;
-    let present = serde_json::to_value(present).map_err(ApiError::internal)?;
-    let json = patch.apply(present, None)?.json()?;
+    let present = serde_json::to_vec(present).map_err(ApiError::internal)?;
+    let json = patch.apply(&present, None)?.json()?;
     of_type(&json, validation, &patch.beside).map_err(|unfit| {
         let why = match type_ {
             PatchType::Strategic => unfit.converted(),

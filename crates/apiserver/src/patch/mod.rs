@@ -5,11 +5,15 @@ mod config;
 mod go;
 mod json;
 mod strategic;
+mod text;
+
+use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 use skiff_api::schema::Definition;
 
 pub(crate) use config::Config;
+pub(crate) use text::Text;
 
 use crate::error::{ApiError, ApiResult};
 use crate::registry::{Beside, PatchType, syntax};
@@ -82,48 +86,85 @@ impl Patch {
         }
     }
 
-    /// The patched object.
-    pub(crate) fn apply(
+    /// The patched object, of the object's JSON.
+    pub(crate) fn apply<'a>(
         &self,
-        mut value: Value,
+        json: &'a [u8],
         definition: Option<&'static Definition>,
-    ) -> ApiResult<Patched> {
-        match &self.change {
-            Change::Json(operations) => operations.apply(&mut value)?,
-            Change::Merge(patch) => json_patch::merge(&mut value, patch),
-            Change::Strategic(patch) => {
-                let Value::Object(original) = value else {
-                    return Err(ApiError::internal("a stored object is not a JSON object"));
-                };
-                let merged = strategic::merge(original, patch.clone(), definition)?;
-                value = Value::Object(merged);
+    ) -> ApiResult<Patched<'a>> {
+        let object = Text::of(json);
+        Ok(match &self.change {
+            Change::Json(operations) => {
+                let mut value = object.tree();
+                operations.apply(&mut value)?;
+                Patched {
+                    value,
+                    untouched: Vec::new(),
+                }
             }
-        }
-        Ok(Patched(value))
+            Change::Merge(patch) => {
+                let (original, untouched) = reached(object, patch.as_object());
+                let mut value = Value::Object(original);
+                json_patch::merge(&mut value, patch);
+                Patched { value, untouched }
+            }
+            Change::Strategic(patch) => {
+                let (original, untouched) = reached(object, Some(patch));
+                let merged = strategic::merge(original, patch.clone(), definition)?;
+                let value = Value::Object(merged);
+                Patched { value, untouched }
+            }
+        })
     }
 
     /// What an error shows when the patched object is not one: the strategic patch, or what another one made.
     pub(crate) fn shown(&self, patched: &[u8]) -> String {
         match &self.change {
             Change::Strategic(patch) => go::print(&Value::Object(patch.clone())),
-            Change::Json(_) | Change::Merge(_) => String::from_utf8_lossy(patched).into_owned(),
+            Change::Json(_) | Change::Merge(_) => Text::of(patched).tree().to_string(),
         }
     }
 }
 
+/// An object's members, by name.
+type Members<'a> = Vec<(Cow<'a, str>, Text<'a>)>;
+
+/// The members of an object that a patch may change or an error may tell of, as trees, and the others as they are.
+fn reached<'a>(object: Text<'a>, patch: Option<&Map<String, Value>>) -> (Map<String, Value>, Members<'a>) {
+    // A directive is about all members.
+    let is_directed = patch.is_none_or(|patch| patch.keys().any(|name| name.starts_with('$')));
+    let is_reached = |name: &str| {
+        is_directed
+            || matches!(name, "apiVersion" | "kind")
+            || patch.is_some_and(|patch| patch.contains_key(name))
+    };
+    let (reached, untouched): (Members<'a>, Members<'a>) = object
+        .members()
+        .into_iter()
+        .partition(|(name, _)| is_reached(name));
+    let reached = reached
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.tree()));
+    (reached.collect(), untouched)
+}
+
 /// What a patch made of an object.
 #[derive(Debug)]
-pub(crate) struct Patched(Value);
+pub(crate) struct Patched<'a> {
+    /// What it reached, or the whole object.
+    value: Value,
+    untouched: Members<'a>,
+}
 
-impl Patched {
+impl Patched<'_> {
     /// `apiVersion` or `kind`.
     pub(crate) fn type_meta(&self, field: &str) -> &str {
-        self.0.get(field).and_then(Value::as_str).unwrap_or_default()
+        self.value.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Says what it is.
     pub(crate) fn set_type(&mut self, api_version: &str, kind: &str) {
-        if let Value::Object(fields) = &mut self.0 {
+        if let Value::Object(fields) = &mut self.value {
             fields.insert("apiVersion".into(), api_version.into());
             fields.insert("kind".into(), kind.into());
         }
@@ -131,6 +172,63 @@ impl Patched {
 
     /// The JSON.
     pub(crate) fn json(&self) -> ApiResult<Vec<u8>> {
-        serde_json::to_vec(&self.0).map_err(ApiError::internal)
+        let mut json = serde_json::to_vec(&self.value).map_err(ApiError::internal)?;
+        let mut is_empty = json == b"{}";
+        for (name, value) in &self.untouched {
+            // The end of the object comes after the last member.
+            json.pop();
+            if !std::mem::take(&mut is_empty) {
+                json.push(b',');
+            }
+            serde_json::to_writer(&mut json, name).map_err(ApiError::internal)?;
+            json.push(b':');
+            json.extend_from_slice(value.json());
+            json.push(b'}');
+        }
+        Ok(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_patch_of_some_members_leaves_the_others_as_they_are() {
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"x": "\u{1}"}},
+            "spec": {"nodeName": "n"}, "status": {"phase": "Running", "reason": "r"}});
+        let text = object.to_string();
+        for (patch, path, value) in [
+            (
+                json!({"status": {"phase": "Failed"}}),
+                "/status",
+                json!({"phase": "Failed", "reason": "r"}),
+            ),
+            (json!({"status": null}), "/status", Value::Null),
+            (
+                json!({"metadata": {"labels": null}, "new": 1}),
+                "/metadata",
+                json!({"name": "a"}),
+            ),
+            (json!({}), "/spec", json!({"nodeName": "n"})),
+        ] {
+            for type_ in [PatchType::Merge, PatchType::Strategic] {
+                let parsed = Patch::parse(type_, patch.to_string().as_bytes()).unwrap();
+                let patched = parsed.apply(text.as_bytes(), None).unwrap();
+                assert_eq!(
+                    (patched.type_meta("apiVersion"), patched.type_meta("kind")),
+                    ("v1", "Pod")
+                );
+                let made: Value = serde_json::from_slice(&patched.json().unwrap()).unwrap();
+                let mut whole = object.clone();
+                json_patch::merge(&mut whole, &patch);
+                assert_eq!(made, whole, "{patch}");
+                assert_eq!(*made.pointer(path).unwrap_or(&Value::Null), value);
+            }
+        }
+        let replaced = Patch::parse(PatchType::Strategic, br#"{"$patch":"replace","kind":"X"}"#).unwrap();
+        let replaced = replaced.apply(text.as_bytes(), None).unwrap();
+        assert_eq!(replaced.json().unwrap(), br#"{"kind":"X"}"#);
     }
 }

@@ -10,8 +10,8 @@ use super::options::{FieldValidation, WriteOptions, Written};
 use super::resource::{Live, Resource};
 use super::write::{Request, encode, ensure_name, ensure_namespace, now, single_owners};
 use crate::error::{ApiError, ApiResult};
-use crate::patch::Config;
-use crate::patch::apply::{Managed, Refusal, Rules, Text, same_but_times};
+use crate::patch::apply::{Managed, Refusal, Rules, same_but_times};
+use crate::patch::{Config, Text};
 use crate::twice;
 
 /// How often an apply is tried again because the object came and went meanwhile.
@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 5;
 
 impl Resource {
     /// An encoded object in the version that is served here.
-    fn served_text<'a>(&self, json: &'a [u8]) -> ApiResult<Cow<'a, [u8]>> {
+    pub(super) fn served_text<'a>(&self, json: &'a [u8]) -> ApiResult<Cow<'a, [u8]>> {
         if self.strategy().conversion().is_none() {
             return Ok(Cow::Borrowed(json));
         }
@@ -28,7 +28,7 @@ impl Resource {
     }
 
     /// An encoded object as a tree, in the version that is served here.
-    pub(super) fn tree(&self, json: &[u8]) -> ApiResult<Value> {
+    fn tree(&self, json: &[u8]) -> ApiResult<Value> {
         let tree = serde_json::from_slice(json).map_err(ApiError::internal)?;
         Ok(match self.strategy().conversion() {
             Some(conversion) => conversion.of_stored(tree),

@@ -370,7 +370,8 @@ impl Resource {
             } else {
                 live.json.as_ref()
             };
-            let mut patched = patch.apply(self.tree(json)?, self.decoder.definition())?;
+            let json = self.served_text(json)?;
+            let mut patched = patch.apply(&json, self.decoder.definition())?;
             // Of what is merged as a tree it is known what it is to become.
             if type_ == PatchType::Strategic {
                 patched.set_type(&info.api_version(), &info.kind);

@@ -2,7 +2,7 @@
 
 use super::set::{Element, FieldSet, Node, field};
 use super::shape::Shape;
-use super::text::Text;
+use crate::patch::text::Text;
 
 /// The fields in which two objects differ. Below something added or removed, all is.
 #[derive(Debug, Default)]

@@ -10,7 +10,6 @@ mod set;
 mod shape;
 #[cfg(test)]
 mod tests;
-mod text;
 mod versions;
 
 use std::sync::LazyLock;
@@ -23,12 +22,13 @@ use skiff_api::{KindInfo, Subresource, Target};
 use compare::Change;
 use managed::{BEFORE_APPLY, Operation, Owner};
 use set::FieldSet;
-use shape::{Look as _, Shape};
+use shape::Shape;
 use versions::Changes;
 
-pub(crate) use text::Text;
+use super::text::Text;
 
 pub(crate) use managed::{Managed, Manager, same_but_times};
+pub(crate) use shape::{Look, Sort};
 pub(crate) use versions::Versions;
 
 /// The annotation in which `kubectl apply` keeps what it applied last.

@@ -9,7 +9,7 @@ use super::compare::Change;
 use super::managed::Owner;
 use super::set::FieldSet;
 use super::shape::Shape;
-use super::text::Text;
+use crate::patch::text::Text;
 
 /// The versions of a kind; none where there is but one.
 #[derive(Clone, Debug, Default)]

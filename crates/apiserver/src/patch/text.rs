@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::shape::{Look, Sort};
+use super::apply::{Look, Sort};
 
 /// A value: JSON that is known to be well-formed.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +54,11 @@ impl<'a> Text<'a> {
             Sort::List => self.items().is_empty(),
             _ => false,
         }
+    }
+
+    /// The text.
+    pub(crate) fn json(self) -> &'a [u8] {
+        self.0.as_bytes()
     }
 
     /// The value as a tree.
