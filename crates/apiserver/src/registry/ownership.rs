@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use skiff_api::{Object, Target, owners};
 
 use super::decode::{Beside, Decoded};
@@ -159,14 +159,21 @@ impl Resource {
             Some(live) => {
                 let managed = Managed::parse(live.owners)
                     .ok_or_else(|| ApiError::unclassified("failed to decode managed fields"))?;
-                (self.tree(&live.json)?, managed)
+                (self.served_text(&live.json)?, managed)
             }
-            None => (Value::Object(Map::new()), Managed::default()),
+            None => (Cow::Borrowed(&b"{}"[..]), Managed::default()),
         };
         let manager = options.field_manager.as_deref().unwrap_or_default();
         let applied = self
             .rules(request.target, options)
-            .apply(&live, &config.wanted, managed, manager, options.force, &now())
+            .apply(
+                Text::of(&live),
+                &config.wanted,
+                managed,
+                manager,
+                options.force,
+                &now(),
+            )
             .map_err(|refusal| match refusal {
                 // Upstream answers 500 without a reason here, which clients take for its own fault and try again (its issue
                 // 139253).
@@ -185,14 +192,18 @@ impl Resource {
                 "error strict decoding YAML: error converting YAML to JSON: {error}"
             )));
         }
-        let json = serde_json::to_vec(&applied.object).map_err(ApiError::internal)?;
         let beside = Beside {
             errors: Vec::new(),
             warnings: twice::yaml_lines(&config.repeated),
         };
         let mut decoded = self
             .decoder
-            .object(self.strategy().as_ref(), &json, options.field_validation, &beside)
+            .object(
+                self.strategy().as_ref(),
+                applied.json.as_bytes(),
+                options.field_validation,
+                &beside,
+            )
             .map_err(|unfit| ApiError::bad_request(unfit.decoded))?;
         let meta = decoded.object.metadata_mut();
         ensure_namespace(self.info().scope, request.namespace, meta)?;

@@ -24,6 +24,11 @@ impl Change {
         }
     }
 
+    /// Whether nothing changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
+    }
+
     /// The change without some fields and all below them.
     pub(crate) fn ignore(&mut self, fields: &FieldSet) {
         self.added.subtract_below(fields);

@@ -186,7 +186,7 @@ impl Rules {
     /// The conflicts, or what does not fit the kind.
     pub(crate) fn apply(
         &self,
-        live: &Value,
+        live: Text<'_>,
         config: &Value,
         managed: Managed,
         name: &str,
@@ -199,31 +199,27 @@ impl Rules {
             return Err(Refusal::Misfit(joined(&errors)));
         }
         let managed = if managed.0.is_empty() {
-            let live = live.to_string();
-            self.track(
-                Text::of(b"{}"),
-                Text::of(live.as_bytes()),
-                managed,
-                BEFORE_APPLY,
-                now,
-            )
+            self.track(Text::of(b"{}"), live, managed, BEFORE_APPLY, now)
         } else {
             managed
         };
-        let attempt = |force| self.apply_fields(live, config, &wanted, managed.clone(), name, force, now);
-        let mut applied = match attempt(force) {
-            Err(Refusal::Conflicts(conflicts)) if name == KUBECTL => {
+        let attempt = |managed, force| self.apply_fields(live, config, &wanted, managed, name, force, now);
+        if name != KUBECTL {
+            return attempt(managed, force);
+        }
+        let mut applied = match attempt(managed.clone(), force) {
+            Err(Refusal::Conflicts(conflicts)) => {
                 let allowed = self.last_applied_unchanged(live).unwrap_or_default();
                 let conflicts = conflicts.without(&allowed);
                 if !conflicts.0.is_empty() {
                     return Err(Refusal::Conflicts(conflicts));
                 }
-                attempt(true)?
+                attempt(managed, true)?
             }
             outcome => outcome?,
         };
-        if name == KUBECTL {
-            refresh_last_applied(&mut applied.object, config);
+        if refresh_last_applied(&mut applied.object, config) {
+            applied.json = applied.object.to_string();
         }
         Ok(applied)
     }
@@ -231,7 +227,7 @@ impl Rules {
     #[allow(clippy::too_many_arguments)]
     fn apply_fields(
         &self,
-        live: &Value,
+        live: Text<'_>,
         config: &Value,
         wanted: &FieldSet,
         mut managed: Managed,
@@ -244,7 +240,7 @@ impl Rules {
         managed
             .0
             .retain(|owner| self.shape_in(&owner.manager.api_version).is_some());
-        let mut object = live.clone();
+        let mut object = live.tree();
         merge::merge(&mut object, config, self.shape);
         let mut own = wanted.clone();
         own.subtract_below(&self.reset);
@@ -256,26 +252,27 @@ impl Rules {
         if let Some(last) = &last {
             self.prune(&mut object, last, &own, &managed);
         }
-        let (old, new) = (live.to_string(), object.to_string());
-        let states = (Text::of(old.as_bytes()), Text::of(new.as_bytes()));
+        own.subtract(&STRIPPED);
+        let json = object.to_string();
+        let states = (live, Text::of(json.as_bytes()));
         let mut change = Change::between(states.0, states.1, self.shape);
+        let unchanged = change.is_empty() && last.as_ref().is_some_and(|last| last.set == own);
         change.ignore(&self.reset);
         let mut changes = Changes::new(&self.versions, states, &self.api_version, &self.reset, change);
         let conflicts: Vec<(Manager, FieldSet)> = managed
             .0
             .iter()
             .filter_map(|owner| {
-                let changed = changes.in_version(&owner.manager.api_version)?.set();
-                Some((owner.manager.clone(), owner.set.intersection(&changed)))
+                let changed = changes.in_version(&owner.manager.api_version)?;
+                let mut set = owner.set.intersection(&changed.modified);
+                set.unite(owner.set.intersection(&changed.added));
+                (!set.is_empty()).then(|| (owner.manager.clone(), set))
             })
-            .filter(|(_, set)| !set.is_empty())
             .collect();
         if !force && !conflicts.is_empty() {
             return Err(Refusal::Conflicts(Conflicts(conflicts)));
         }
         changes.take_from(&mut managed.0);
-        own.subtract(&STRIPPED);
-        let unchanged = *live == object && last.as_ref().is_some_and(|last| last.set == own);
         let time = match last {
             Some(last) if unchanged => last.time,
             _ => Some(now.clone()),
@@ -287,7 +284,11 @@ impl Rules {
         });
         managed.drop_empty();
         managed.cap();
-        Ok(Applied { object, managed })
+        Ok(Applied {
+            object,
+            json,
+            managed,
+        })
     }
 
     /// The shape of the kind in a version; `None` where it is not served.
@@ -362,9 +363,10 @@ impl Rules {
 
     /// The fields that `kubectl apply` applied last and that still are as it applied them: a conflict about them is
     /// with kubectl's own former self.
-    fn last_applied_unchanged(&self, live: &Value) -> Option<FieldSet> {
-        let text = annotations(live)?.get(LAST_APPLIED)?.as_str()?;
-        let last: Value = serde_json::from_str(text).ok()?;
+    fn last_applied_unchanged(&self, live: Text<'_>) -> Option<FieldSet> {
+        let annotations = live.member("metadata")?.member("annotations")?;
+        let text: String = serde_json::from_slice(annotations.member(LAST_APPLIED)?.json()).ok()?;
+        let last: Value = serde_json::from_str(&text).ok()?;
         if last.get("apiVersion")?.as_str()? != self.api_version {
             return None;
         }
@@ -373,8 +375,7 @@ impl Rules {
         if !errors.is_empty() {
             return None;
         }
-        let live = live.to_string();
-        let change = Change::between(Text::of(text.as_bytes()), Text::of(live.as_bytes()), self.shape);
+        let change = Change::between(Text::of(text.as_bytes()), live, self.shape);
         fields.subtract(&change.set());
         fields.subtract(&change.removed);
         Some(fields)
@@ -386,12 +387,13 @@ fn annotations(object: &Value) -> Option<&serde_json::Map<String, Value>> {
 }
 
 /// Keeps the annotation in step, where there is one, so that `kubectl apply` without the server can go on from here.
-fn refresh_last_applied(object: &mut Value, config: &Value) {
+/// Whether there is one.
+fn refresh_last_applied(object: &mut Value, config: &Value) -> bool {
     let has = annotations(object)
         .and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str())
         .is_some_and(|text| !text.is_empty());
     if !has {
-        return;
+        return false;
     }
     let mut config = config.clone();
     if let Some(Value::Object(annotations)) = config.pointer_mut("/metadata/annotations") {
@@ -404,12 +406,15 @@ fn refresh_last_applied(object: &mut Value, config: &Value) {
     if let Some(Value::Object(annotations)) = object.pointer_mut("/metadata/annotations") {
         annotations.insert(LAST_APPLIED.into(), text.into());
     }
+    true
 }
 
 /// What an apply makes of an object.
 #[derive(Debug)]
 pub(crate) struct Applied {
-    pub(crate) object: Value,
+    object: Value,
+    /// The same as JSON.
+    pub(crate) json: String,
     pub(crate) managed: Managed,
 }
 

@@ -47,6 +47,27 @@ fn updated(rules: &Rules, [old, new]: [&Value; 2], managed: Managed, name: &str,
     rules.update(old, new, managed, name, &at(second))
 }
 
+fn apply_to(
+    rules: &Rules,
+    [live, config]: [&Value; 2],
+    managed: Managed,
+    name: &str,
+    force: bool,
+    second: i64,
+) -> Result<Applied, Refusal> {
+    let live = live.to_string();
+    let applied = rules.apply(
+        Text::of(live.as_bytes()),
+        config,
+        managed,
+        name,
+        force,
+        &at(second),
+    )?;
+    assert_eq!(applied.json, applied.object.to_string());
+    Ok(applied)
+}
+
 fn created(rules: &Rules, object: &Value, name: &str) -> Managed {
     updated(rules, [&json!({}), object], Managed::default(), name, 1)
 }
@@ -104,9 +125,7 @@ fn what_is_not_tracked_stays_so_until_it_is_applied() {
     );
     let config =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"y": "1"}});
-    let applied = rules
-        .apply(&new, &config, Managed::default(), "m", false, &at(2))
-        .unwrap();
+    let applied = apply_to(&rules, [&new, &config], Managed::default(), "m", false, 2).unwrap();
     assert_eq!(
         owned(&applied.managed),
         [
@@ -150,7 +169,7 @@ fn conflicts_name_the_other_manager_and_the_field() {
     let rules = rules("apps", "deployments", Target::Main);
     let object = live(deployment(1, "i"));
     let managed = created(&rules, &object, "kubectl-client-side-apply");
-    let apply = |config: &Value, force| rules.apply(&object, config, managed.clone(), "me", force, &at(2));
+    let apply = |config: &Value, force| apply_to(&rules, [&object, config], managed.clone(), "me", force, 2);
     let Err(Refusal::Conflicts(one)) = apply(&deployment(2, "i"), false) else {
         panic!("no conflict")
     };
@@ -184,9 +203,7 @@ fn what_is_no_longer_applied_goes_unless_another_owns_it() {
         "spec": {"template": {"spec": {"containers": containers}}}})
     };
     let first = config(json!([{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]));
-    let applied = rules
-        .apply(&json!({}), &first, Managed::default(), "one", false, &at(1))
-        .unwrap();
+    let applied = apply_to(&rules, [&json!({}), &first], Managed::default(), "one", false, 1).unwrap();
     // The server defaults what nobody applied.
     let mut object = live(applied.object);
     for container in object
@@ -198,20 +215,22 @@ fn what_is_no_longer_applied_goes_unless_another_owns_it() {
         container["imagePullPolicy"] = "Always".into();
     }
     let only_a = config(json!([{"name": "a", "image": "i"}]));
-    let alone = rules
-        .apply(&object, &only_a, applied.managed.clone(), "one", false, &at(2))
-        .unwrap();
+    let alone = apply_to(
+        &rules,
+        [&object, &only_a],
+        applied.managed.clone(),
+        "one",
+        false,
+        2,
+    )
+    .unwrap();
     assert_eq!(
         alone.object.pointer("/spec/template/spec/containers"),
         Some(&json!([{"name": "a", "image": "i", "imagePullPolicy": "Always"}]))
     );
     let both = config(json!([{"name": "b", "image": "i"}]));
-    let shared = rules
-        .apply(&object, &both, applied.managed, "two", false, &at(2))
-        .unwrap();
-    let left = rules
-        .apply(&object, &only_a, shared.managed, "one", false, &at(3))
-        .unwrap();
+    let shared = apply_to(&rules, [&object, &both], applied.managed, "two", false, 2).unwrap();
+    let left = apply_to(&rules, [&object, &only_a], shared.managed, "one", false, 3).unwrap();
     assert_eq!(left.object, object);
 }
 
@@ -230,16 +249,15 @@ fn lists_keep_the_order_of_the_configuration_and_the_places_of_others() {
         (&["a", "b"], &["c"], &["a", "b", "c"]),
         (&[], &["c", "a"], &["c", "a"]),
     ] {
-        let applied = rules
-            .apply(
-                &live(pod(present)),
-                &pod(config),
-                Managed::default(),
-                "m",
-                false,
-                &at(1),
-            )
-            .unwrap();
+        let applied = apply_to(
+            &rules,
+            [&live(pod(present)), &pod(config)],
+            Managed::default(),
+            "m",
+            false,
+            1,
+        )
+        .unwrap();
         let expected = pod(merged);
         assert_eq!(
             applied.object["spec"], expected["spec"],
@@ -272,13 +290,13 @@ fn a_configuration_that_does_not_fit_is_refused() {
             "errors:\n  .spec.a: field not declared in schema\n  .spec.b: field not declared in schema",
         ),
     ] {
-        let outcome = rules.apply(
-            &json!({}),
-            &json!({ "spec": spec }),
+        let outcome = apply_to(
+            &rules,
+            [&json!({}), &json!({ "spec": spec })],
             Managed::default(),
             "m",
             false,
-            &at(1),
+            1,
         );
         let Err(Refusal::Misfit(found)) = outcome else {
             panic!("{spec}")
@@ -294,8 +312,16 @@ fn kubectl_takes_over_what_its_annotation_says_that_it_applied() {
     let annotation = deployment(1, "i").to_string();
     object["metadata"]["annotations"] = json!({ LAST_APPLIED: annotation });
     let managed = created(&rules, &object, "kubectl-client-side-apply");
-    let apply =
-        |object: &Value, name| rules.apply(object, &deployment(2, "i"), managed.clone(), name, false, &at(2));
+    let apply = |object: &Value, name| {
+        apply_to(
+            &rules,
+            [object, &deployment(2, "i")],
+            managed.clone(),
+            name,
+            false,
+            2,
+        )
+    };
     let taken = apply(&object, "kubectl").unwrap();
     let text = taken.object["metadata"]["annotations"][LAST_APPLIED]
         .as_str()
@@ -326,8 +352,8 @@ proptest! {
     fn applying_twice_is_applying_once(start in any_config(), config in any_config()) {
         let rules = rules("", "configmaps", Target::Main);
         let managed = created(&rules, &start, "starter");
-        let once = rules.apply(&live(start), &config, managed, "m", true, &at(2)).unwrap();
-        let twice = rules.apply(&once.object, &config, once.managed.clone(), "m", false, &at(3)).unwrap();
+        let once = apply_to(&rules, [&live(start), &config], managed, "m", true, 2).unwrap();
+        let twice = apply_to(&rules, [&once.object, &config], once.managed.clone(), "m", false, 3).unwrap();
         prop_assert_eq!(&twice.object, &once.object);
         prop_assert_eq!(twice.managed.print(), once.managed.print());
     }
@@ -335,8 +361,8 @@ proptest! {
     #[test]
     fn what_was_applied_alone_goes_when_nothing_is_applied(config in any_config()) {
         let rules = rules("", "configmaps", Target::Main);
-        let applied = rules.apply(&json!({}), &config, Managed::default(), "m", false, &at(1)).unwrap();
-        let gone = rules.apply(&live(applied.object), &bare(), applied.managed, "m", false, &at(2)).unwrap();
+        let applied = apply_to(&rules, [&json!({}), &config], Managed::default(), "m", false, 1).unwrap();
+        let gone = apply_to(&rules, [&live(applied.object), &bare()], applied.managed, "m", false, 2).unwrap();
         let void = |pointer: &str| gone.object.pointer(pointer).is_none_or(|value| {
             value.as_object().is_none_or(|map| map.is_empty()) && value.as_array().is_none_or(|list| list.is_empty())
         });
