@@ -27,6 +27,7 @@ mod expression;
 pub mod field;
 mod flowcontrol;
 mod halves;
+mod internal;
 pub mod kind;
 pub mod meta;
 pub mod names;

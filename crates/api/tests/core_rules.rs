@@ -261,7 +261,7 @@ fn a_claim_changes_in_few_ways() {
     };
     let sized = |size: &str| bound(json!({"resources": {"requests": {"storage": size}}}));
     let head = "spec: Forbidden: spec is immutable after creation except resources.requests and \
-                volumeAttributesClassName for bound claims\n  core.PersistentVolumeClaimSpec{\n";
+                volumeAttributesClassName for bound claims\n";
     let cases = [
         (plain(), claim(json!({"volumeName": "v"}), json!({})), vec![]),
         (plain(), claim(json!({"storageClassName": "gold"}), json!({})), vec![]),
@@ -295,7 +295,11 @@ fn a_claim_changes_in_few_ways() {
             bound(json!({"volumeAttributesClassName": "a"})),
             bound(json!({})),
             vec![
-                format!("{head}- \tvolumeAttributesClassName: \"a\",\n  }}\n"),
+                format!(
+                    "{head}@@ -14,5 +14,5 @@\n  \"VolumeMode\": \"Filesystem\",\n  \"DataSource\": null,\n  \
+                     \"DataSourceRef\": null,\n- \"VolumeAttributesClassName\": \"a\"\n+ \
+                     \"VolumeAttributesClassName\": null\n }}\n"
+                ),
                 "spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden".into(),
             ],
         ),
@@ -303,7 +307,8 @@ fn a_claim_changes_in_few_ways() {
             plain(),
             claim(json!({"resources": {"requests": {"storage": "3Gi"}}}), json!({})),
             vec![format!(
-                "{head}- \tresources.requests.storage: \"2Gi\",\n+ \tresources.requests.storage: \"3Gi\",\n  }}\n"
+                "{head}@@ -6,7 +6,7 @@\n  \"Resources\": {{\n   \"Limits\": null,\n   \"Requests\": {{\n-   \
+                 \"storage\": \"2Gi\"\n+   \"storage\": \"3Gi\"\n   }}\n  }},\n  \"VolumeName\": \"\",\n"
             )],
         ),
     ];

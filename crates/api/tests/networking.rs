@@ -307,7 +307,7 @@ fn classes_addresses_and_ranges_are_checked() {
             RANGE,
             cluster("a", json!({"cidrs": ["10.0.0.0/16", "10.1.0.0/16"]})),
             vec![
-                "spec: Invalid value: {\"cidrs\":[\"10.0.0.0/16\",\"10.1.0.0/16\"]}: may specify no more than one IP for \
+                "spec: Invalid value: {\"CIDRs\":[\"10.0.0.0/16\",\"10.1.0.0/16\"]}: may specify no more than one IP for \
                  each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
             ],
         ),

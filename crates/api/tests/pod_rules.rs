@@ -312,11 +312,11 @@ fn claims_are_used_once_and_by_their_names() {
         (
             json!({"resourceClaims": [{"name": "a"}, {"name": "a", "resourceClaimName": "x", "resourceClaimTemplateName": "y"}]}),
             vec![
-                "spec.resourceClaims[0]: Invalid value: {\"name\":\"a\"}: must specify one of: `resourceClaimName`, \
+                "spec.resourceClaims[0]: Invalid value: {\"Name\":\"a\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify one of: `resourceClaimName`, \
                  `resourceClaimTemplateName`",
                 "spec.resourceClaims[1].name: Duplicate value: \"a\"",
-                "spec.resourceClaims[1]: Invalid value: {\"name\":\"a\",\"resourceClaimName\":\"x\",\
-                 \"resourceClaimTemplateName\":\"y\"}: at most one of `resourceClaimName` or \
+                "spec.resourceClaims[1]: Invalid value: {\"Name\":\"a\",\"ResourceClaimName\":\"x\",\
+                 \"ResourceClaimTemplateName\":\"y\"}: at most one of `resourceClaimName` or \
                  `resourceClaimTemplateName` may be specified",
             ],
         ),

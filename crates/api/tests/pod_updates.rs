@@ -90,7 +90,7 @@ fn a_status_is_a_true_one() {
             json!({}),
             json!({"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}),
             vec![
-                "status.podIPs: Invalid value: [{\"ip\":\"10.0.0.1\"},{\"ip\":\"10.0.0.2\"}]: may specify no more than \
+                "status.podIPs: Invalid value: [{\"IP\":\"10.0.0.1\"},{\"IP\":\"10.0.0.2\"}]: may specify no more than \
                  one IP for each IP family",
             ],
         ),
@@ -415,8 +415,9 @@ fn ephemeral_containers_are_added_and_never_changed() {
     assert_eq!(
         errors,
         [
-            "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be changed\n  \
-             core.EphemeralContainer{\n- \timage: \"x:1\",\n+ \timage: \"y:1\",\n  }\n"
+            "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be changed\n\
+             @@ -1,6 +1,6 @@\n {\n  \"Name\": \"d\",\n- \"Image\": \"x:1\",\n+ \"Image\": \"y:1\",\n  \"Command\": null,\n  \
+             \"Args\": null,\n  \"WorkingDir\": \"\",\n"
         ]
     );
     let odd = pod(json!({"ephemeralContainers": [{

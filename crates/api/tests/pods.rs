@@ -384,8 +384,10 @@ fn invalid_pods_are_refused_with_upstreams_words() {
                 }}],
             }),
             vec![
-                "spec.containers[0].securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\
-                 \"privileged\":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+                "spec.containers[0].securityContext: Invalid value: {\"Capabilities\":null,\"Privileged\":true,\
+                 \"SELinuxOptions\":null,\"WindowsOptions\":null,\"RunAsUser\":null,\"RunAsGroup\":null,\
+                 \"RunAsNonRoot\":null,\"ReadOnlyRootFilesystem\":null,\"AllowPrivilegeEscalation\":false,\
+                 \"ProcMount\":null,\"SeccompProfile\":null,\"AppArmorProfile\":null}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
                 "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 4294967295, inclusive",
                 "spec.securityContext.sysctls[0].name: Invalid value: \"Kernel\": must have at most 253 characters \
                  and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
@@ -475,7 +477,9 @@ fn only_some_fields_of_a_pod_may_change() {
             "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,\
              `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
              existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-             previously negative)\n  core.PodSpec{\n+ \tnodeName: \"other\",\n  }\n",
+             previously negative)\n@@ -43,7 +43,7 @@\n  \"ServiceAccountName\": \"\",\n  \"DeprecatedServiceAccount\": \"\",\n  \
+             \"AutomountServiceAccountToken\": null,\n- \"NodeName\": \"\",\n+ \"NodeName\": \"other\",\n  \
+             \"SecurityContext\": {\n   \"HostNetwork\": false,\n   \"HostPID\": false,\n",
         ),
     ];
     for (patch, expected) in refused {

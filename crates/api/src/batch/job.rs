@@ -6,14 +6,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::job_status::is_true;
 use super::{job_spec, job_status};
 use crate::cell;
 use crate::core::pod_spec;
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
 use crate::halves;
+use crate::internal;
 use crate::kind::{Column, Dependents, Kind, KindInfo, Subresource, Target, age, human_duration};
 use crate::meta;
 use crate::names;
@@ -310,7 +312,7 @@ fn validate_change(new: &Job, old: &Job, errors: &mut Errors) {
     if !same(&spec.pod_failure_policy, &before.pod_failure_policy) {
         errors.invalid(
             &path.child("podFailurePolicy"),
-            &spec.pod_failure_policy,
+            shown_policy("PodFailurePolicy", spec.pod_failure_policy.as_ref()),
             meta::IMMUTABLE,
         );
     }
@@ -329,7 +331,7 @@ fn validate_change(new: &Job, old: &Job, errors: &mut Errors) {
     if !same(&spec.success_policy, &before.success_policy) {
         errors.invalid(
             &path.child("successPolicy"),
-            &spec.success_policy,
+            shown_policy("SuccessPolicy", spec.success_policy.as_ref()),
             meta::IMMUTABLE,
         );
     }
@@ -354,8 +356,13 @@ fn validate_template_change(spec: &JobSpec, old: &Job, path: &Path, errors: &mut
         }
     }
     if !same(&spec.template, &kept) {
-        errors.invalid(&path.child("template"), &spec.template, meta::IMMUTABLE);
+        let shown = internal::of("PodTemplateSpec", &spec.template);
+        errors.invalid(&path.child("template"), shown, meta::IMMUTABLE);
     }
+}
+
+fn shown_policy(type_: &str, policy: Option<&impl Serialize>) -> Internal {
+    Internal::optional(policy.map(|policy| internal::of(&format!("batch.v1.{type_}"), policy)))
 }
 
 fn take_directives(kept: &mut PodSpec, wanted: PodSpec) {

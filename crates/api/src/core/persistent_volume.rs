@@ -11,11 +11,12 @@ use serde_json::{Map, Value};
 use super::persistent_volume_claim::{CLASS_ANNOTATION, check_access_modes, class_of, short_modes};
 use super::persistent_volume_sources;
 use super::pod_spec::{renamed, resources, validate_node_selector, warn_of_fraction, warn_of_term};
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Internal, Path};
+use crate::internal::{self, difference};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::names;
 use crate::quantity::{self, Quantity};
-use crate::same::{difference, same};
+use crate::same::same;
 
 /// The fields of a spec that say where the storage is.
 pub(super) const SOURCES: [&str; 22] = [
@@ -431,7 +432,11 @@ fn validate_change(new: &PersistentVolume, old: &PersistentVolume, errors: &mut 
     if before.node_affinity.is_some() && !is_same_place(&spec, &before) {
         errors.invalid(
             &Path::new("nodeAffinity"),
-            &spec.node_affinity,
+            Internal::optional(
+                spec.node_affinity
+                    .as_ref()
+                    .map(|affinity| internal::of("VolumeNodeAffinity", affinity)),
+            ),
             "field is immutable, except for updating from beta label to GA",
         );
     }

@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use super::pod_spec::resources;
 use crate::field::{Errors, Path};
+use crate::internal::difference;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::names;
 use crate::quantity::{self, Quantity};
-use crate::same::{difference, same};
+use crate::same::same;
 use crate::selector;
 
 pub(crate) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";

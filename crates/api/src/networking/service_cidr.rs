@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::cidr::{self, Cidr};
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::meta;
 use crate::same::same;
@@ -53,13 +54,16 @@ impl Kind for ServiceCIDR {
                 if families.is_none_or(|(first, second)| first.is_v4() == second.is_v4()) {
                     return errors.invalid(
                         &path,
-                        &self.spec,
+                        internal::of("networking.v1.ServiceCIDRSpec", &self.spec),
                         "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
                     );
                 }
             }
             [_] => {}
-            _ => return errors.invalid(&path, &self.spec, "may only hold up to 2 values"),
+            _ => {
+                let shown = internal::of("networking.v1.ServiceCIDRSpec", &self.spec);
+                return errors.invalid(&path, shown, "may only hold up to 2 values");
+            }
         }
         for (index, range) in ranges.iter().enumerate() {
             cidr::check(range, &path.child("cidrs").index(index), errors);

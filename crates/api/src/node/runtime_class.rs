@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::core::pod_spec::{self, resources};
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
 use crate::meta;
 use crate::names;
@@ -51,7 +52,7 @@ impl Kind for RuntimeClass {
                 .take(index)
                 .any(|earlier| earlier == toleration)
             {
-                errors.duplicate(&path.index(index), toleration);
+                errors.duplicate(&path.index(index), internal::of("Toleration", toleration));
             }
         }
     }

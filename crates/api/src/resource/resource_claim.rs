@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{allocation, claim_spec, disabled};
 use crate::field::{Errors, Path};
 use crate::halves;
+use crate::internal;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta::IMMUTABLE;
 use crate::same::same;
@@ -56,7 +57,8 @@ impl Kind for ResourceClaim {
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
         if target == Target::Main {
             if !same(&self.spec, &old.spec) {
-                errors.invalid(&Path::new("spec"), &self.spec, IMMUTABLE);
+                let shown = internal::of("resource.v1.ResourceClaimSpec", &self.spec);
+                errors.invalid(&Path::new("spec"), shown, IMMUTABLE);
             }
             return;
         }

@@ -4,6 +4,7 @@ use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 
 use super::{claim_spec, disabled};
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::kind::{Kind, KindInfo, Target};
 use crate::meta::{self, IMMUTABLE};
 use crate::same::same;
@@ -38,7 +39,8 @@ impl Kind for ResourceClaimTemplate {
 
     fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
         if !same(&self.spec, &old.spec) {
-            errors.invalid(&Path::new("spec"), &self.spec, IMMUTABLE);
+            let shown = internal::of("resource.v1.ResourceClaimTemplateSpec", &self.spec);
+            errors.invalid(&Path::new("spec"), shown, IMMUTABLE);
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{device, disabled, names, taints};
 use crate::core::pod_spec::{check_driver, validate_node_selector};
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
 use crate::meta::{generation_after, immutable};
 use crate::names as words;
@@ -173,7 +174,7 @@ fn validate_place(spec: &ResourceSliceSpec, path: &Path, errors: &mut Errors) {
         if selector.node_selector_terms.len() != 1 {
             errors.invalid(
                 &at.child("nodeSelectorTerms"),
-                &selector.node_selector_terms,
+                internal::list("NodeSelectorTerm", &selector.node_selector_terms),
                 "must have exactly one node selector term",
             );
         }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::core::{persistent_volume, pod_spec};
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::same::same;
 use crate::{meta, names};
@@ -113,7 +114,8 @@ impl Kind for VolumeAttachment {
             self.validate(errors);
         }
         if !same(&self.spec, &old.spec) {
-            errors.invalid(&Path::new("spec"), &self.spec, "field is immutable");
+            let shown = internal::of("storage.v1.VolumeAttachmentSpec", &self.spec);
+            errors.invalid(&Path::new("spec"), shown, "field is immutable");
         }
     }
 

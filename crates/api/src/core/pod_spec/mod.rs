@@ -23,6 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::address;
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::meta;
 use crate::names;
 
@@ -371,12 +372,12 @@ fn validate_claims<'s>(
         match (&claim.resource_claim_name, &claim.resource_claim_template_name) {
             (Some(_), Some(_)) => errors.invalid(
                 &path,
-                claim,
+                internal::of("PodResourceClaim", claim),
                 "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
             ),
             (None, None) => errors.invalid(
                 &path,
-                claim,
+                internal::of("PodResourceClaim", claim),
                 "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
             ),
             _ => {}

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 use super::volumes::check_descending;
 use super::{slice, visit, windows};
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::names;
 
 /// The greatest user or group.
@@ -202,7 +203,7 @@ pub(super) fn validate_container(
         if context.privileged == Some(true) {
             errors.invalid(
                 path,
-                context,
+                internal::of("SecurityContext", context),
                 "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
             );
         }
@@ -216,7 +217,7 @@ pub(super) fn validate_container(
         {
             errors.invalid(
                 path,
-                context,
+                internal::of("SecurityContext", context),
                 "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
             );
         }

@@ -10,10 +10,11 @@ use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, Po
 
 use super::pod_spec::{annotations, disabled};
 use crate::field::{Errors, Path};
+use crate::internal::difference;
 use crate::kind::{Kind, Subresource, Target};
 use crate::meta;
 use crate::pod;
-use crate::same::{difference, same};
+use crate::same::same;
 
 fn slice<T>(list: &Option<Vec<T>>) -> &[T] {
     list.as_deref().unwrap_or_default()

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::slice;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::names;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -108,7 +109,7 @@ pub(super) fn validate(new: &Pod, old: &Pod, errors: &mut Errors) {
         validate_gated(&mut rest, old, &path, errors);
     }
     if !crate::same::same(&rest, old) {
-        let changes = crate::same::difference("PodSpec", old, &rest);
+        let changes = crate::internal::difference("PodSpec", old, &rest);
         errors.forbidden(&path, &format!("{UPDATABLE}\n{changes}"));
     }
 }
@@ -174,7 +175,7 @@ fn validate_gated_affinity(
     if new.len() != old.len() {
         return errors.invalid(
             path,
-            &new,
+            internal::list("NodeSelectorTerm", &new),
             "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
         );
     }
@@ -189,7 +190,7 @@ fn validate_gated_affinity(
         if !only_added {
             errors.invalid(
                 &path.index(index),
-                new,
+                internal::of("NodeSelectorTerm", new),
                 "only additions are allowed (no mutations or deletions)",
             );
         }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, Po
 use super::slice;
 use crate::core::address;
 use crate::field::{Errors, Path};
+use crate::internal;
 use crate::meta;
 use crate::names;
 
@@ -50,7 +51,7 @@ pub(super) fn validate(new: &Pod, old: &Pod, errors: &mut Errors) {
         address::check(text, &kept, &at.index(index), errors);
     }
     if !address::one_of_each_family(&addresses) {
-        errors.invalid(&at, &status.pod_ips, ONE_EACH);
+        errors.invalid(&at, internal::list("PodIP", slice(&status.pod_ips)), ONE_EACH);
     }
     validate_host_ips(status, before, &path.child("hostIPs"), errors);
     let os = spec.os.as_ref().map_or("linux", |os| os.name.as_str());
