@@ -687,3 +687,37 @@ fn patterns_are_expressions_that_go_could_compile() {
         assert_eq!(schema_errors(schema.clone()), expected, "{schema}");
     }
 }
+
+#[test]
+fn formats_that_nobody_knows_are_warned_of() {
+    let strategy = support::strategy(CRD);
+    let with = |format: &str, other: &str| {
+        let schema = json!({"type": "object", "properties": {
+            "a": {"type": "string", "format": format},
+            "b": {"type": "array", "items": {"type": "string", "anyOf": [{"format": other}, {"format": other}]}}}});
+        created(
+            CRD,
+            over(
+                crd(json!({})),
+                json!({"spec": {"versions": [
+            {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}}),
+            ),
+        )
+    };
+    let warnings = |new: &dyn skiff_api::Object, old| strategy.warnings(new, old);
+    let new = with("my-own", "another");
+    assert_eq!(
+        warnings(new.as_ref(), None),
+        [
+            "unrecognized format \"my-own\"",
+            "unrecognized format \"another\""
+        ]
+    );
+    let old = with("my-own", "date-time");
+    assert_eq!(warnings(old.as_ref(), None), ["unrecognized format \"my-own\""]);
+    assert_eq!(
+        warnings(new.as_ref(), Some(old.as_ref())),
+        ["unrecognized format \"another\""]
+    );
+    assert_eq!(warnings(with("int64", "uuid").as_ref(), None), [""; 0]);
+}

@@ -515,3 +515,25 @@ fn a_binding_gives_a_pod_its_node_once() {
         ]
     );
 }
+
+#[test]
+fn certificates_and_keys_that_do_not_belong_together_are_warned_of() {
+    let kind = strategy("Secret");
+    let warnings = |type_: &str, data: Value| {
+        let secret = json!({"metadata": metadata("a"), "type": type_, "stringData": data});
+        kind.warnings(defaulted("Secret", secret).as_ref(), None)
+    };
+    assert_eq!(
+        warnings("kubernetes.io/tls", json!({"tls.crt": "a", "tls.key": "b"})),
+        ["tls: failed to find any PEM data in certificate input"]
+    );
+    assert_eq!(
+        warnings("Opaque", json!({"tls.crt": "a", "tls.key": "b"})),
+        [""; 0]
+    );
+    let pair = json!({
+        "tls.crt": include_str!("../src/certificates/pairs/rsa.crt"),
+        "tls.key": include_str!("../src/certificates/pairs/rsa.key"),
+    });
+    assert_eq!(warnings("kubernetes.io/tls", pair), [""; 0]);
+}

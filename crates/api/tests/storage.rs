@@ -313,6 +313,17 @@ fn drivers_and_their_nodes_are_checked_as_upstream_does() {
             ],
         ),
         (json!({}), vec![]),
+        (
+            json!({"serviceAccountTokenInSecrets": true, "tokenRequests": []}),
+            vec![
+                "spec.serviceAccountTokenInSecrets: Invalid value: true: serviceAccountTokenInSecrets is set but no \
+                 tokenRequests are specified",
+            ],
+        ),
+        (
+            json!({"serviceAccountTokenInSecrets": true, "tokenRequests": [{"audience": "a"}]}),
+            vec![],
+        ),
     ] {
         assert_eq!(create_errors("storage.k8s.io/CSIDriver", driver(spec)), expected);
     }

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
-use super::{approval, conversion, versions};
+use super::{approval, conversion, formats, versions};
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target};
@@ -121,6 +121,23 @@ impl Kind for CustomResourceDefinition {
         if new.preserve_unknown_fields == Some(true) && old_spec.preserve_unknown_fields != Some(true) {
             refuse_unknown(errors);
         }
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let unknown = |definition: &Self| {
+            let mut found = Vec::new();
+            let schemas = definition.spec.versions.iter();
+            let schemas = schemas.filter_map(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
+            schemas.for_each(|schema| formats::unknown(schema, &mut found));
+            found
+        };
+        let before = old.map(unknown).unwrap_or_default();
+        let mut found = unknown(self);
+        found.retain(|format| !before.contains(format));
+        found
+            .iter()
+            .map(|format| format!("unrecognized format {format:?}"))
+            .collect()
     }
 
     fn cells(&self, _now: Timestamp) -> Vec<Value> {

@@ -2,6 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+
+use crate::names;
 use crate::regexp;
 
 /// Formats that a pattern tells whole, by their names without dashes.
@@ -44,6 +49,53 @@ const TIME: &str = r"([0-9]{2}):([0-9]{2}):([0-9]{2})(.[0-9]+)?(z|([+-][0-9]{2}:
 /// A number and the beginning of a unit's name.
 const DURATION: &str = r"(?i)(\d+)\s*(nano|ns|micro|us|µs|milli|ms|sec|s|min|m|hour|hr|h|day|d|week|wk|w)";
 
+/// The other formats that are known, by their names without dashes: those that are looked at below, and those of numbers.
+const OTHERS: [&str; 20] = [
+    "cidr",
+    "creditcard",
+    "date",
+    "datetime",
+    "double",
+    "duration",
+    "email",
+    "float",
+    "hostname",
+    "int32",
+    "int64",
+    "ipv4",
+    "ipv6",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "k8slongname",
+    "k8sshortname",
+    "password",
+    "uri",
+];
+
+/// The formats in a schema that nobody knows, in order, each once.
+pub(super) fn unknown(schema: &JSONSchemaProps, found: &mut Vec<String>) {
+    let format = schema.format.as_deref().unwrap_or_default();
+    let name = format.replace('-', "");
+    let is_known = OTHERS.contains(&name.as_str()) || PATTERNS.iter().any(|(known, _)| *known == name);
+    if !format.is_empty() && !is_known && !found.iter().any(|known| known == format) {
+        found.push(format.into());
+    }
+    let conditions = [&schema.all_of, &schema.any_of, &schema.one_of];
+    let below = conditions.into_iter().flat_map(|list| list.iter().flatten());
+    let properties = schema.properties.iter().flatten().map(|(_, property)| property);
+    below
+        .chain(schema.not.as_deref())
+        .chain(properties)
+        .for_each(|below| unknown(below, found));
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+        unknown(items, found);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(additional)) = &schema.additional_properties {
+        unknown(additional, found);
+    }
+}
+
 /// Whether a text is of a format; one that upstream does not know either allows everything.
 pub(super) fn holds(format: &str, text: &str) -> bool {
     let format = format.replace('-', "");
@@ -64,6 +116,8 @@ pub(super) fn holds(format: &str, text: &str) -> bool {
         "isbn" => is_isbn(text, 10) || is_isbn(text, 13),
         "isbn10" => is_isbn(text, 10),
         "isbn13" => is_isbn(text, 13),
+        "k8slongname" => names::dns_subdomain(text, false).is_empty(),
+        "k8sshortname" => names::dns_label(text, false).is_empty(),
         _ => true,
     }
 }
@@ -219,6 +273,8 @@ mod tests {
             ("hexcolor", "#fff", "#ggg"),
             ("rgbcolor", "rgb(1, 2, 3)", "rgb(1, 2)"),
             ("ssn", "123-45-6789", "12-345"),
+            ("k8s-short-name", "a-b", "a.b"),
+            ("k8s-long-name", "a.b", "a_b"),
             ("bsonobjectid", "507f1f77bcf86cd799439011", "507f"),
             ("creditcard", "4111 1111 1111 1111", "4111 1111 1111 1112"),
             ("isbn", "978-0-306-40615-7", "978-0-306-40615-8"),

@@ -79,38 +79,44 @@ fn descriptor(text: &str) -> Result<(), String> {
     match text {
         "@yearly" | "@annually" | "@monthly" | "@weekly" | "@daily" | "@midnight" | "@hourly" => Ok(()),
         _ => match text.strip_prefix("@every ") {
-            Some(duration) if is_duration(duration) => Ok(()),
-            Some(duration) => Err(format!(
-                "failed to parse duration {text}: time: invalid duration {duration:?}"
-            )),
+            Some(duration) => check_duration(duration)
+                .map_err(|why| format!("failed to parse duration {text}: time: {why}duration {duration:?}")),
             None => Err(format!("unrecognized descriptor: {text}")),
         },
     }
 }
 
-/// Durations as Go writes them: `1h30m`, `1.5s`.
-fn is_duration(text: &str) -> bool {
-    let mut rest = text.trim_start_matches(['+', '-']);
+/// Durations as Go writes them: `1h30m`, `1.5s`. What is wrong with one stands before the word `duration`.
+fn check_duration(text: &str) -> Result<(), String> {
+    let invalid = || "invalid ".to_string();
+    let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
     if rest == "0" {
-        return true;
+        return Ok(());
     }
     if rest.is_empty() {
-        return false;
+        return Err(invalid());
     }
     while !rest.is_empty() {
-        let number = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let digits = rest.len() - number.len();
-        let valid = rest.get(..digits).is_some_and(|text| text.parse::<f64>().is_ok());
-        let unit = ["ns", "us", "µs", "ms", "s", "m", "h"]
-            .into_iter()
-            .filter_map(|unit| number.strip_prefix(unit))
-            .min_by_key(|rest| rest.len());
-        match (valid, unit) {
-            (true, Some(after)) => rest = after,
-            _ => return false,
+        let after = rest.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        let fraction = after
+            .strip_prefix('.')
+            .map(|fraction| fraction.trim_start_matches(|letter: char| letter.is_ascii_digit()));
+        let after_number = fraction.unwrap_or(after);
+        let digits = rest.len() - after_number.len() - usize::from(fraction.is_some());
+        if digits == 0 {
+            return Err(invalid());
+        }
+        let end = after_number
+            .find(|letter: char| letter == '.' || letter.is_ascii_digit())
+            .unwrap_or(after_number.len());
+        let (unit, after) = after_number.split_at_checked(end).unwrap_or_default();
+        match unit {
+            "" => return Err("missing unit in ".into()),
+            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => rest = after,
+            unit => return Err(format!("unknown unit {unit:?} in ")),
         }
     }
-    true
+    Ok(())
 }
 
 /// `*`, `3`, `1-5`, `*/10`, `1-30/2`, `MON-FRI`.
@@ -221,6 +227,22 @@ mod tests {
             (
                 "@every x",
                 "failed to parse duration @every x: time: invalid duration \"x\"",
+            ),
+            (
+                "@every 10",
+                "failed to parse duration @every 10: time: missing unit in duration \"10\"",
+            ),
+            (
+                "@every 1h3q",
+                "failed to parse duration @every 1h3q: time: unknown unit \"q\" in duration \"1h3q\"",
+            ),
+            (
+                "@every +-1s",
+                "failed to parse duration @every +-1s: time: invalid duration \"+-1s\"",
+            ),
+            (
+                "@every .s",
+                "failed to parse duration @every .s: time: invalid duration \".s\"",
             ),
             (
                 "TZ=Nowhere * * * * *",

@@ -6,10 +6,14 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
 use super::config_map::MAX_SIZE;
+use crate::certificates::key_pair;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Target, age};
 use crate::meta;
 use crate::names;
+
+/// The type of those that hold a certificate and its key.
+const TLS: &str = "kubernetes.io/tls";
 
 impl Kind for Secret {
     fn info() -> KindInfo {
@@ -74,6 +78,19 @@ impl Kind for Secret {
         if self.data.clone().unwrap_or_default() != old.data.clone().unwrap_or_default() {
             errors.forbidden(&Path::new("data"), detail);
         }
+    }
+
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        if self.type_.as_deref() != Some(TLS) {
+            return Vec::new();
+        }
+        let part = |key: &str| {
+            let data = self.data.as_ref().and_then(|data| data.get(key));
+            data.map(|bytes| bytes.0.as_slice()).unwrap_or_default()
+        };
+        key_pair::mismatch(part("tls.crt"), part("tls.key"))
+            .into_iter()
+            .collect()
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -128,6 +128,15 @@ impl Kind for CSIDriver {
                 );
             }
         }
+        if let Some(in_secrets) = spec.service_account_token_in_secrets
+            && spec.token_requests.as_ref().is_none_or(Vec::is_empty)
+        {
+            errors.invalid(
+                &path.child("serviceAccountTokenInSecrets"),
+                in_secrets,
+                "serviceAccountTokenInSecrets is set but no tokenRequests are specified",
+            );
+        }
         for mode in spec.volume_lifecycle_modes.iter().flatten() {
             if !MODES.contains(&mode.as_str()) {
                 errors.not_supported(&path.child("volumeLifecycleModes"), mode, &MODES);

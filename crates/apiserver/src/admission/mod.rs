@@ -6,6 +6,7 @@ mod certificate_signers;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
+mod device_admin_access;
 mod escalation;
 mod limit_ranger;
 pub(crate) mod namespace_lifecycle;
@@ -32,6 +33,7 @@ use crate::admission::certificate_signers::CertificateSigners;
 use crate::admission::default_ingress_class::DefaultIngressClass;
 use crate::admission::default_storage_class::DefaultStorageClass;
 use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
+use crate::admission::device_admin_access::DeviceAdminAccess;
 use crate::admission::escalation::Escalation;
 use crate::admission::limit_ranger::LimitRanger;
 use crate::admission::namespace_lifecycle::NamespaceLifecycle;
@@ -110,6 +112,7 @@ impl Chain {
                 Box::new(Escalation(authorizer)),
                 Box::new(DefaultIngressClass),
                 Box::new(PodTopologyLabels),
+                Box::new(DeviceAdminAccess),
                 Box::new(ResourceQuota::default()),
             ],
             addresses,

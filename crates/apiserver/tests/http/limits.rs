@@ -518,3 +518,46 @@ async fn a_namespaces_security_standard_is_enforced_and_warned_of() {
             .contains("host namespaces (hostPID=true)")
     );
 }
+
+#[tokio::test]
+async fn admin_access_to_devices_is_only_for_namespaces_that_are_meant_for_it() {
+    let server = Server::start().await;
+    let client = server.local();
+    let (claims, templates) = (
+        "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims",
+        "/apis/resource.k8s.io/v1/namespaces/default/resourceclaimtemplates",
+    );
+    let spec = |admin: bool| {
+        json!({ "devices": { "requests": [
+            { "name": "a", "exactly": { "deviceClassName": "c" } },
+            { "name": "b", "exactly": { "deviceClassName": "c", "adminAccess": admin } },
+        ] } })
+    };
+    let claim = |name: &str, admin: bool| json!({ "metadata": { "name": name }, "spec": spec(admin) });
+    let template = json!({ "metadata": { "name": "t" }, "spec": { "spec": spec(true) } });
+    let refusal = "spec.devices.requests[1].adminAccess: Forbidden: admin access to devices requires the \
+                   `resource.kubernetes.io/admin-access: true` label on the containing namespace";
+
+    for (path, body) in [(claims, claim("c", true)), (templates, template.clone())] {
+        let refused = post(&client, path, &body).await;
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        let message = refused.json()["message"].as_str().unwrap().to_string();
+        assert!(message.ends_with(refusal), "{message}");
+    }
+    assert_eq!(post(&client, claims, &claim("plain", false)).await.status, 201);
+
+    let labels = json!({ "metadata": { "labels": { "resource.kubernetes.io/admin-access": "true" } } });
+    let labelled = patch(
+        &client,
+        "/api/v1/namespaces/default",
+        "application/merge-patch+json",
+        &labels,
+    )
+    .await;
+    assert_eq!(labelled.status, 200, "{}", labelled.text());
+    assert_eq!(get(&client, "/api/v1/namespaces").await.status, 200);
+    for (path, body) in [(claims, claim("c", true)), (templates, template)] {
+        let made = post(&client, path, &body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+}
