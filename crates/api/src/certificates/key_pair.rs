@@ -1,14 +1,12 @@
 //! Whether a certificate and a private key belong together, as Go's `tls.X509KeyPair` asks and words it.
 
-use super::x509::{self, Block, element, signed};
+use super::x509::{self, Block, element, take};
 
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OBJECT_IDENTIFIER: u8 = 0x06;
-/// `[0]`: the version of a certificate.
-const VERSION: u8 = 0xa0;
 /// `[1]`: the public half in an elliptic private key.
 const PUBLIC: u8 = 0xa1;
 /// 1.2.840.113549.1.1.1
@@ -87,12 +85,6 @@ pub(crate) fn mismatch(certificate: &[u8], key: &[u8]) -> Option<String> {
     }
 }
 
-/// The contents of the first element, which must have this tag, and what follows it.
-fn take(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
-    let (tag, contents, rest) = element(der)?;
-    (tag == wanted).then_some((contents, rest))
-}
-
 /// A whole number without the zero that keeps it positive.
 fn number(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (contents, rest) = take(der, INTEGER)?;
@@ -100,16 +92,7 @@ fn number(der: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn public_key(certificate: &[u8]) -> Option<Key<'_>> {
-    let mut rest = signed(certificate)?;
-    if let Some((_, after)) = take(rest, VERSION) {
-        rest = after;
-    }
-    let (_, mut rest) = take(rest, INTEGER)?;
-    // The algorithm, who issued it, when it is valid, whose it is.
-    for _ in 0..4 {
-        (_, rest) = take(rest, SEQUENCE)?;
-    }
-    let (key, _) = take(rest, SEQUENCE)?;
+    let key = x509::public_key(certificate)?;
     let (algorithm, bits) = take(key, SEQUENCE)?;
     let (algorithm, _) = take(algorithm, OBJECT_IDENTIFIER)?;
     let bits = take(bits, BIT_STRING)?.0.strip_prefix(&[0])?;

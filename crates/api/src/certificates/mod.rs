@@ -2,6 +2,7 @@
 
 mod certificate_signing_request;
 mod cluster_trust_bundle;
+mod issued;
 pub(crate) mod key_pair;
 mod pod_certificate_request;
 mod request;

@@ -1,11 +1,12 @@
 //! PodCertificateRequest: a kubelet asks a signer for a certificate for one of its pods.
 
 use jiff::Timestamp;
-use k8s_openapi::api::certificates::v1::{PodCertificateRequest, PodCertificateRequestStatus};
+use k8s_openapi::api::certificates::v1::{
+    PodCertificateRequest, PodCertificateRequestSpec, PodCertificateRequestStatus,
+};
 use serde_json::Value;
 
-use super::signer;
-use super::x509::{blocks, is_authority};
+use super::{issued, signer};
 use crate::cell;
 use crate::conditions;
 use crate::field::{Errors, Path};
@@ -22,8 +23,6 @@ const LEAST: i32 = 3_600;
 const MOST_BY_KUBERNETES: i32 = 86_400;
 const MOST: i32 = 91 * 86_400;
 const MAX_UID: usize = 128;
-/// The most bytes of a chain of certificates.
-const MAX_CHAIN: usize = 100 * 1024;
 const OUTCOMES: [&str; 3] = ["Issued", "Denied", "Failed"];
 
 impl Kind for PodCertificateRequest {
@@ -148,7 +147,7 @@ impl Kind for PodCertificateRequest {
             self.status.clone().unwrap_or_default(),
             old.status.clone().unwrap_or_default(),
         );
-        validate_status(&status, &before, errors);
+        validate_status(&status, &before, &old.spec, errors);
     }
 
     fn cells(&self, _now: Timestamp) -> Vec<Value> {
@@ -185,6 +184,7 @@ fn outcome(status: &PodCertificateRequestStatus) -> Option<&'static str> {
 fn validate_status(
     status: &PodCertificateRequestStatus,
     old: &PodCertificateRequestStatus,
+    spec: &PodCertificateRequestSpec,
     errors: &mut Errors,
 ) {
     let path = Path::new("status");
@@ -216,7 +216,7 @@ fn validate_status(
     if outcome(old).is_some() {
         if !same(status, old) {
             let detail = "immutable after PodCertificateRequest is issued, denied, or failed";
-            errors.invalid(&path, status, detail);
+            errors.invalid_as_a_whole(&path, detail);
         }
         return;
     }
@@ -225,33 +225,17 @@ fn validate_status(
         ..Default::default()
     };
     match outcome(status) {
-        Some("Issued") => validate_chain(status, errors),
+        Some("Issued") => issued::validate(status, spec, Timestamp::now(), errors),
         Some(_) if !same(status, &only_conditions) => {
             let detail =
                 "non-condition status fields must be empty when denying or failing the PodCertificateRequest";
-            errors.invalid(&path, status, detail);
+            errors.invalid_as_a_whole(&path, detail);
         }
-        _ => {}
-    }
-}
-
-fn validate_chain(status: &PodCertificateRequestStatus, errors: &mut Errors) {
-    let path = Path::new("status.certificateChain");
-    let chain = status.certificate_chain.as_deref().unwrap_or_default();
-    if chain.len() > MAX_CHAIN {
-        return errors.too_long(&path, MAX_CHAIN);
-    }
-    let blocks = blocks(chain);
-    let wrong = if blocks.is_empty() {
-        Some("issued certificate chain must contain at least one certificate")
-    } else if blocks.iter().any(|block| block.type_ != "CERTIFICATE") {
-        Some("issued certificate chain must consist entirely of CERTIFICATE PEM blocks")
-    } else if blocks.iter().any(|block| is_authority(&block.der).is_none()) {
-        Some("leaf certificate does not parse as valid X.509")
-    } else {
-        None
-    };
-    if let Some(wrong) = wrong {
-        errors.invalid(&path, chain, wrong);
+        Some(_) => {}
+        None if !same(status, old) => {
+            let detail = "status is immutable unless transitioning to \"Issued\", \"Denied\", or \"Failed\"";
+            errors.invalid_as_a_whole(&path, detail);
+        }
+        None => {}
     }
 }

@@ -2,8 +2,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 
 const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+/// `[0]`: the version of a certificate.
+const VERSION: u8 = 0xa0;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OBJECT_IDENTIFIER: u8 = 0x06;
@@ -89,6 +95,63 @@ fn constrains(extension: &[u8]) -> Option<bool> {
         return Some(false);
     };
     Some(element(constraints).is_some_and(|(tag, contents, _)| (tag, contents) == TRUE))
+}
+
+/// The contents of the first element, which must have this tag, and what follows it.
+pub(super) fn take(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
+    let (tag, contents, rest) = element(der)?;
+    (tag == wanted).then_some((contents, rest))
+}
+
+/// What follows the algorithm of a certificate: who issued it, when it is valid, whose it is, and the key.
+fn names_and_key(certificate: &[u8]) -> Option<&[u8]> {
+    let mut rest = signed(certificate)?;
+    if let Some((_, after)) = take(rest, VERSION) {
+        rest = after;
+    }
+    let (_, rest) = take(rest, INTEGER)?;
+    Some(take(rest, SEQUENCE)?.1)
+}
+
+/// The public key of a certificate: its algorithm, and the bits.
+pub(super) fn public_key(certificate: &[u8]) -> Option<&[u8]> {
+    let mut rest = names_and_key(certificate)?;
+    for _ in 0..3 {
+        (_, rest) = take(rest, SEQUENCE)?;
+    }
+    Some(take(rest, SEQUENCE)?.0)
+}
+
+/// The public key that a request for a certificate is about.
+pub(super) fn requested_key(request: &[u8]) -> Option<&[u8]> {
+    let (_, rest) = take(signed(request)?, INTEGER)?;
+    let (_, rest) = take(rest, SEQUENCE)?;
+    Some(take(rest, SEQUENCE)?.0)
+}
+
+/// From when and until when a certificate is valid.
+pub(super) fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let (_, rest) = take(names_and_key(certificate)?, SEQUENCE)?;
+    let (both, _) = take(rest, SEQUENCE)?;
+    let (tag, from, rest) = element(both)?;
+    let from = time(tag, from)?;
+    let (tag, until, _) = element(rest)?;
+    Some((from, time(tag, until)?))
+}
+
+/// `260101000000Z`, or `20500101000000Z` after the years that two digits tell.
+fn time(tag: u8, text: &[u8]) -> Option<Timestamp> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let whole = match (tag, text.len()) {
+        (UTC_TIME, 12) => {
+            let century = if text < "50" { "20" } else { "19" };
+            format!("{century}{text}")
+        }
+        (GENERALIZED_TIME, 14) => text.to_string(),
+        _ => return None,
+    };
+    let (date, clock) = whole.split_at_checked(8)?;
+    format!("{date}T{clock}Z").parse().ok()
 }
 
 /// What is signed in a signed structure, be it a certificate or a request for one: a sequence of it, the algorithm and

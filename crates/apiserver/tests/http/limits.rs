@@ -547,13 +547,7 @@ async fn admin_access_to_devices_is_only_for_namespaces_that_are_meant_for_it() 
     assert_eq!(post(&client, claims, &claim("plain", false)).await.status, 201);
 
     let labels = json!({ "metadata": { "labels": { "resource.kubernetes.io/admin-access": "true" } } });
-    let labelled = patch(
-        &client,
-        "/api/v1/namespaces/default",
-        "application/merge-patch+json",
-        &labels,
-    )
-    .await;
+    let labelled = patch(&client, "/api/v1/namespaces/default", "merge-patch", &labels).await;
     assert_eq!(labelled.status, 200, "{}", labelled.text());
     assert_eq!(get(&client, "/api/v1/namespaces").await.status, 200);
     for (path, body) in [(claims, claim("c", true)), (templates, template)] {
