@@ -267,6 +267,11 @@ impl ApiServer {
             .map_err(|error| SignError(error.to_string()))
     }
 
+    /// Tells more in `/metrics`: what other parts of the process count, in Prometheus' text format.
+    pub fn also_tell(&self, source: impl Fn() -> String + Send + Sync + 'static) {
+        self.shared.metrics.also_tell(Box::new(source));
+    }
+
     /// Serves TLS connections until `shutdown`, HTTP/1.1 or HTTP/2 as the client chooses. Requests that are being
     /// handled then are finished, within five seconds.
     ///

@@ -141,7 +141,7 @@ pub async fn run(config: Config, informers: Informers, shutdown: CancellationTok
         .transpose()
         .map_err(Error::SigningAuthority)?;
     let pods_by_node = node::pods_by_node(&informers);
-    let vacancies = namespace::Vacancies::default();
+    let vacancies = namespace::Vacancies::new(&informers);
     let releases = resource_quota::Releases::new(&informers);
     let ipam = {
         let (informers, shutdown) = (informers.clone(), shutdown.clone());

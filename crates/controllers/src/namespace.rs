@@ -23,13 +23,20 @@ const FINALIZER: &str = "kubernetes";
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// Tells the controller that an object is gone from a namespace which may be waiting for just that.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Vacancies {
     terminating: Arc<Mutex<HashSet<String>>>,
     queue: Arc<WorkQueue<String>>,
 }
 
 impl Vacancies {
+    pub(crate) fn new(informers: &Informers) -> Self {
+        Self {
+            terminating: Arc::default(),
+            queue: informers.queues().make("namespace"),
+        }
+    }
+
     /// An object is gone from this namespace.
     pub(crate) fn object_gone(&self, namespace: &str) {
         if self.terminating.lock().contains(namespace) {

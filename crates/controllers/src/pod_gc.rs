@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
-use skiff_informer::{Index, Informer, Informers, ObjectKey, WorkQueue};
+use skiff_informer::{Index, Informer, Informers, ObjectKey};
 use tokio_util::sync::CancellationToken;
 
 use crate::node::disruption;
@@ -65,7 +65,7 @@ pub(crate) async fn run(
             vec![]
         }
     });
-    let queue: Arc<WorkQueue<Work>> = Arc::default();
+    let queue = informers.queues().make::<Work>("orphaned_pods_nodes");
     nodes.on_change({
         let queue = queue.clone();
         move |old, new| {

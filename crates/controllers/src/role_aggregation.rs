@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use skiff_api::selector::LabelSelector;
-use skiff_informer::{Informer, Informers, ObjectKey, WorkQueue};
+use skiff_informer::{Informer, Informers, ObjectKey};
 use tokio_util::sync::CancellationToken;
 
 use crate::worker::{Failure, Reconcile, unless_gone, work};
@@ -21,7 +21,7 @@ struct Controller {
 /// Runs the controller until `shutdown`.
 pub(crate) async fn run(informers: Informers, shutdown: CancellationToken) {
     let roles = informers.all::<ClusterRole>();
-    let queue: Arc<WorkQueue<String>> = Arc::default();
+    let queue = informers.queues().make::<String>("ClusterRoleAggregator");
     roles.on_change({
         let (roles, queue) = (roles.clone(), queue.clone());
         move |_, new| {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, PostParams};
-use skiff_informer::{Informer, Informers, ObjectKey, Selection, WorkQueue};
+use skiff_informer::{Informer, Informers, ObjectKey, Selection};
 use tokio_util::sync::CancellationToken;
 
 use crate::service_account::{AddName, is_active, unless_moot};
@@ -38,7 +38,7 @@ pub(crate) async fn run(root_ca_pem: String, informers: Informers, shutdown: Can
         fields: Some(format!("metadata.name={NAME}")),
         labels: None,
     });
-    let queue: Arc<WorkQueue<String>> = Arc::default();
+    let queue = informers.queues().make::<String>("root_ca_cert_publisher");
     namespaces.on_change({
         let queue = queue.clone();
         move |_, new| queue.add_name(new)

@@ -8,7 +8,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
-use skiff_informer::{Informer, Informers, ObjectKey, Selection, WorkQueue};
+use skiff_informer::{Informer, Informers, ObjectKey, Selection};
 use tokio_util::sync::CancellationToken;
 
 use crate::TokenSigner;
@@ -147,7 +147,7 @@ pub(crate) async fn run(
 ) {
     let secrets = secrets(&informers);
     let accounts = informers.all::<ServiceAccount>();
-    let queue: Arc<WorkQueue<Key>> = Arc::default();
+    let queue = informers.queues().make::<Key>("serviceaccount_tokens_secret");
     secrets.on_change({
         let queue = queue.clone();
         move |old, new| {

@@ -23,7 +23,7 @@ struct Controller {
 pub(crate) async fn run(informers: Informers, shutdown: CancellationToken) {
     let namespaces = informers.all::<Namespace>();
     let accounts = informers.all::<ServiceAccount>();
-    let queue: Arc<WorkQueue<String>> = Arc::default();
+    let queue = informers.queues().make::<String>("serviceaccount");
     namespaces.on_change({
         let queue = queue.clone();
         move |_, new| queue.add_name(new)

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
-use skiff_informer::{Index, Informer, Informers, ObjectKey, Watched, WorkQueue};
+use skiff_informer::{Index, Informer, Informers, ObjectKey, Watched};
 use tokio_util::sync::CancellationToken;
 
 use crate::ownership::controller_of;
@@ -51,7 +51,7 @@ struct Controller {
 
 /// Runs the controller until `shutdown`.
 pub(crate) async fn run(informers: Informers, shutdown: CancellationToken) {
-    let queue: Arc<WorkQueue<Work>> = Arc::default();
+    let queue = informers.queues().make::<Work>("pvcprotection");
     let all_pods = informers.all::<Pod>();
     let claims = informers.all::<PersistentVolumeClaim>();
     let volumes = informers.all::<PersistentVolume>();

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::figures::Queues;
 use crate::unowned::Unowned;
 
 /// An object's namespace and name; the namespace of a cluster-scoped object is empty.
@@ -268,6 +269,7 @@ pub struct Informers {
     client: Client,
     shutdown: CancellationToken,
     started: Arc<Mutex<Started>>,
+    queues: Queues,
 }
 
 impl fmt::Debug for Informers {
@@ -285,7 +287,13 @@ impl Informers {
             client,
             shutdown,
             started: Arc::default(),
+            queues: Queues::default(),
         }
+    }
+
+    /// The work queues behind the informers.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     /// The client that the informers read through.

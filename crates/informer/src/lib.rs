@@ -8,12 +8,14 @@
 //! *Architecture invariant:* nobody opens a watch of his own for a kind that is already in [`Informers`].
 
 pub mod events;
+mod figures;
 mod index;
 mod informer;
 mod queue;
 mod unowned;
 
 pub use events::{EventRecorder, EventType};
+pub use figures::Queues;
 pub use index::Index;
 pub use informer::{Informer, Informers, ObjectKey, Selection, Watched};
 pub use queue::{Backoff, WorkQueue};

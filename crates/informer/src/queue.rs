@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::figures::{Durations, Figures, Told};
+
 /// How long a key waits after its n-th failure in a row: `base * 2^n`, at most `max`.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
@@ -53,7 +55,14 @@ struct State<T> {
     ready: VecDeque<T>,
     /// In `ready`, or to be put there when its worker is done.
     dirty: HashSet<T>,
-    processing: HashSet<T>,
+    /// Since when each is worked on.
+    processing: HashMap<T, Instant>,
+    /// Since when each of the dirty waits.
+    waiting: HashMap<T, Instant>,
+    adds: u64,
+    retries: u64,
+    waited: Durations,
+    worked: Durations,
     /// Ordered by time; a key stands here at most once, at its earliest time.
     delayed: BTreeSet<(Instant, T)>,
     delayed_at: HashMap<T, Instant>,
@@ -73,7 +82,12 @@ impl<T: Clone + Eq + Hash + Ord> WorkQueue<T> {
         let state = State {
             ready: VecDeque::new(),
             dirty: HashSet::new(),
-            processing: HashSet::new(),
+            processing: HashMap::new(),
+            waiting: HashMap::new(),
+            adds: 0,
+            retries: 0,
+            waited: Durations::default(),
+            worked: Durations::default(),
             delayed: BTreeSet::new(),
             delayed_at: HashMap::new(),
             failures: HashMap::new(),
@@ -97,6 +111,7 @@ impl<T: Clone + Eq + Hash + Ord> WorkQueue<T> {
 
     /// Adds the key when `delay` has passed; an earlier time that is already planned stays.
     pub fn add_after(&self, key: T, delay: Duration) {
+        self.state.lock().retries += 1;
         if delay.is_zero() {
             return self.add(key);
         }
@@ -147,7 +162,11 @@ impl<T: Clone + Eq + Hash + Ord> WorkQueue<T> {
                 state.release_due(Instant::now());
                 if let Some(key) = state.ready.pop_front() {
                     state.dirty.remove(&key);
-                    state.processing.insert(key.clone());
+                    let now = Instant::now();
+                    if let Some(since) = state.waiting.remove(&key) {
+                        state.waited.add(now - since);
+                    }
+                    state.processing.insert(key.clone(), now);
                     let more = !state.ready.is_empty() || !state.delayed.is_empty();
                     drop(state);
                     if more {
@@ -170,7 +189,9 @@ impl<T: Clone + Eq + Hash + Ord> WorkQueue<T> {
     /// Gives a key back; if it was added meanwhile, it is ready again.
     pub fn done(&self, key: &T) {
         let mut state = self.state.lock();
-        state.processing.remove(key);
+        if let Some(since) = state.processing.remove(key) {
+            state.worked.add(since.elapsed());
+        }
         if state.dirty.contains(key) {
             state.ready.push_back(key.clone());
             drop(state);
@@ -195,10 +216,31 @@ impl<T: Clone + Eq + Hash + Ord> WorkQueue<T> {
     }
 }
 
+impl<T: Clone + Eq + Hash + Ord + Send + Sync> Told for WorkQueue<T> {
+    fn figures(&self) -> Figures {
+        let state = self.state.lock();
+        let going_on = || state.processing.values().map(Instant::elapsed);
+        Figures {
+            depth: state.ready.len(),
+            adds: state.adds,
+            retries: state.retries,
+            waited: state.waited.clone(),
+            worked: state.worked.clone(),
+            unfinished: going_on().sum(),
+            longest: going_on().max().unwrap_or_default(),
+        }
+    }
+}
+
 impl<T: Clone + Eq + Hash + Ord> State<T> {
     /// Whether a worker has to be woken.
     fn add(&mut self, key: T) -> bool {
-        if !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+        if !self.dirty.insert(key.clone()) {
+            return false;
+        }
+        self.adds += 1;
+        self.waiting.insert(key.clone(), Instant::now());
+        if self.processing.contains_key(&key) {
             return false;
         }
         self.ready.push_back(key);

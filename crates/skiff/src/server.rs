@@ -216,6 +216,10 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
         Client::new(api.local(user), "default")
     };
     let informers = Informers::new(component("system:kube-controller-manager", &[]), shutdown.clone());
+    api.also_tell({
+        let queues = informers.queues().clone();
+        move || queues.render()
+    });
     let nodes = informers.all::<Node>();
     tokio::spawn(network.follow(nodes.clone(), node_name.clone()));
     let admin = component("kubernetes-admin", &["system:masters"]);

@@ -2,6 +2,7 @@
 
 mod process;
 mod responses;
+mod states;
 mod store;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use skiff_api::KindInfo;
 use crate::http::request_info::RequestInfo;
 
 use responses::Responses;
+use states::States;
 pub(crate) use store::{Measured, StoreTimes};
 
 /// The bounds of the durations' histogram, in seconds (upstream's).
@@ -86,6 +88,19 @@ impl Durations {
     }
 }
 
+/// Somebody else's counts as text.
+type Source = Box<dyn Fn() -> String + Send + Sync>;
+
+/// Those of the other parts of the process.
+#[derive(Default)]
+struct Others(Mutex<Vec<Source>>);
+
+impl std::fmt::Debug for Others {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Others").field(&self.0.lock().len()).finish()
+    }
+}
+
 /// The server's counts.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -95,6 +110,9 @@ pub(crate) struct Metrics {
     pub(crate) store: Arc<StoreTimes>,
     live: Arc<Live>,
     responses: Arc<Responses>,
+    others: Others,
+    /// Of checks, and of what is deprecated.
+    pub(crate) states: States,
     watch_events: Mutex<BTreeMap<(String, String, String), Arc<AtomicU64>>>,
 }
 
@@ -238,11 +256,19 @@ impl Metrics {
         all.entry(key.into()).or_default().clone()
     }
 
+    /// Tells what another part of the process counts as well.
+    pub(crate) fn also_tell(&self, source: Source) {
+        self.others.0.lock().push(source);
+    }
+
     /// All counts as text.
     pub(crate) fn render(&self, objects: impl Iterator<Item = (String, usize)>) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = self.write(&mut text, objects);
+        for source in self.others.0.lock().iter() {
+            text.push_str(&source());
+        }
         text
     }
 
@@ -254,6 +280,7 @@ impl Metrics {
         self.store.write(text)?;
         process::write(text)?;
         self.responses.write(text)?;
+        self.states.write(text)?;
         head(
             text,
             "apiserver_request_total",

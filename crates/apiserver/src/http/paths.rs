@@ -332,7 +332,14 @@ fn checks(path: &str) -> &'static [&'static str] {
     }
 }
 
-async fn passes(call: &Call, check: &str) -> Result<(), String> {
+async fn passes(call: &Call, path: &str, check: &str) -> Result<(), String> {
+    let outcome = checked(call, check).await;
+    let states = &call.shared.metrics.states;
+    states.checked(path, check, outcome.is_ok());
+    outcome
+}
+
+async fn checked(call: &Call, check: &str) -> Result<(), String> {
     match check {
         "etcd" | "etcd-readiness" => {
             let revision = call.shared.store.revision().await;
@@ -352,7 +359,7 @@ async fn health(call: &Call, parts: &[&str], rest: &[&str]) -> ApiResult<Respons
         if !all.contains(&check.as_str()) {
             return not_found(call);
         }
-        return Ok(match passes(call, &check).await {
+        return Ok(match passes(call, path, &check).await {
             Ok(()) => respond::text(200, "ok"),
             Err(cause) => respond::text(500, format!("internal server error: {cause}\n")),
         });
@@ -364,7 +371,7 @@ async fn health(call: &Call, parts: &[&str], rest: &[&str]) -> ApiResult<Respons
             lines.push_str(&format!("[+]{check} excluded: ok\n"));
             continue;
         }
-        match passes(call, check).await {
+        match passes(call, path, check).await {
             Ok(()) => lines.push_str(&format!("[+]{check} ok\n")),
             Err(cause) => {
                 tracing::warn!(check, %cause, "{path} check failed");

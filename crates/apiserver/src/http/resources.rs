@@ -133,6 +133,10 @@ async fn routed(call: Call) -> ApiResult<Response> {
     };
     placed(&call, &resource)?;
     let deprecation = resource.info().deprecation;
+    // The name of a subresource may be anything yet.
+    if deprecation.is_some() && call.info.subresource.is_empty() {
+        call.shared.metrics.states.asked_for_deprecated(&call.info);
+    }
     let mut response = if info.subresource.is_empty() {
         verb(call, resource).await?
     } else {

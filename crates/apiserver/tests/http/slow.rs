@@ -171,6 +171,21 @@ async fn a_request_takes_no_longer_than_it_says_itself() {
     let metrics = get(&client, "/metrics").await.text();
     let counted = r#"apiserver_request_terminations_total{code="504",component="apiserver",group="",resource="configmaps",scope="namespace",subresource="",verb="POST",version="v1"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
+    for path in ["/readyz", "/api/v1/namespaces/default/endpoints", "/version"] {
+        assert_eq!(get(&client, path).await.status, 200, "{path}");
+    }
+    let metrics = get(&client, "/metrics").await.text();
+    for line in [
+        r#"kubernetes_healthcheck{name="etcd",type="readyz"} 1"#,
+        r#"kubernetes_healthchecks_total{name="etcd",status="success",type="readyz"} 1"#,
+        r#"apiserver_requested_deprecated_apis{group="",removed_release="",resource="endpoints",subresource="",version="v1"} 1"#,
+        r#"apiserver_response_sizes_count{component="apiserver",group="",resource="endpoints",scope="namespace",subresource="",verb="LIST",version="v1"} 1"#,
+    ] {
+        assert!(
+            metrics.lines().any(|its| its == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
     for (path, code) in [
         ("/api/v1/pods?timeout=soon", 400),
         ("/version?timeout=5", 400),

@@ -36,7 +36,7 @@ struct Controller {
 /// Runs the controllers until `shutdown`.
 pub(crate) async fn run(authority: Option<Authority>, informers: Informers, shutdown: CancellationToken) {
     let requests = informers.all::<CertificateSigningRequest>();
-    let queue: Arc<WorkQueue<String>> = Arc::default();
+    let queue = informers.queues().make::<String>("certificate");
     requests.on_change({
         let queue = queue.clone();
         move |_, new| {

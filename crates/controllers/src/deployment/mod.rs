@@ -48,7 +48,7 @@ pub(crate) async fn run(informers: Informers, shutdown: CancellationToken) {
     let deployments = informers.all::<Deployment>();
     let sets = informers.all::<ReplicaSet>();
     let all_pods = informers.all::<Pod>();
-    let queue: Arc<WorkQueue<ObjectKey>> = Arc::default();
+    let queue = informers.queues().make::<ObjectKey>("deployment");
     let controller = Controller {
         events: EventRecorder::new(client.clone(), "deployment-controller", None, shutdown.clone()),
         client,

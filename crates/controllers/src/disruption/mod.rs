@@ -68,7 +68,7 @@ pub(crate) async fn run(informers: Informers, shutdown: CancellationToken) {
         deployments: informers.all(),
         stateful_sets: informers.all(),
         kinds: Mutex::default(),
-        queue: Arc::default(),
+        queue: informers.queues().make("disruption"),
     };
     let queue = controller.queue.clone();
     controller.budgets.on_change({

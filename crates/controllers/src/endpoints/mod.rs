@@ -45,7 +45,7 @@ pub(crate) async fn run(informers: Informers, shutdown: CancellationToken) {
     let nodes = informers.all::<Node>();
     let endpoints = informers.all::<Endpoints>();
     let all_slices = informers.all::<EndpointSlice>();
-    let queue: Arc<WorkQueue<ObjectKey>> = Arc::default();
+    let queue = informers.queues().make::<ObjectKey>("endpoint_slice");
     let expectations: Arc<Expectations> = Arc::default();
     let slices = Index::new(&all_slices, |slice: &EndpointSlice| {
         service_of(slice).into_iter().collect()

@@ -107,7 +107,9 @@ pub(crate) async fn run(
     informers: Informers,
     shutdown: CancellationToken,
 ) {
-    let queue: Arc<WorkQueue<Work>> = Arc::default();
+    let queue = informers
+        .queues()
+        .make::<Work>("garbage_collector_attempt_to_delete");
     let sink = Arc::new(Sink {
         graph: Mutex::default(),
         queue: queue.clone(),

@@ -36,7 +36,7 @@ pub(crate) async fn run(pods_by_node: Index<String, Pod>, informers: Informers, 
     let client = informers.client().clone();
     let nodes = informers.all::<Node>();
     let all_pods = informers.all::<Pod>();
-    let queue: Arc<WorkQueue<ObjectKey>> = Arc::default();
+    let queue = informers.queues().make::<ObjectKey>("noexec_taint_pod");
     nodes.on_change({
         let queue = queue.clone();
         move |old, new| {

@@ -9,7 +9,7 @@ use kube::api::{Api, Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::json;
 use skiff_informer::events::reference_to;
-use skiff_informer::{EventRecorder, EventType, Informer, Informers, ObjectKey, WorkQueue};
+use skiff_informer::{EventRecorder, EventType, Informer, Informers, ObjectKey};
 use tokio_util::sync::CancellationToken;
 
 use super::cidr::Cidrs;
@@ -48,7 +48,7 @@ pub(crate) struct Parts(Cidrs);
 pub(crate) async fn run(parts: Parts, informers: Informers, shutdown: CancellationToken) {
     let client = informers.client().clone();
     let nodes = informers.all::<Node>();
-    let queue: Arc<WorkQueue<String>> = Arc::default();
+    let queue = informers.queues().make::<String>("cidrallocator_node");
     let cidrs = Arc::new(Mutex::new(parts.0));
     nodes.on_change({
         let queue = queue.clone();

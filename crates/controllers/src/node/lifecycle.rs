@@ -66,7 +66,7 @@ pub(crate) async fn run(
     let nodes = informers.all::<Node>();
     let leases = informers.all::<Lease>();
     let pods = informers.all::<Pod>();
-    let queue: Arc<WorkQueue<String>> = Arc::default();
+    let queue = informers.queues().make::<String>("node_lifecycle_controller");
     let heard: Arc<Hearing> = Arc::default();
     let events = EventRecorder::new(client.clone(), "node-controller", None, shutdown.clone());
     nodes.on_change({

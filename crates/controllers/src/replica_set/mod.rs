@@ -52,7 +52,7 @@ pub(crate) async fn run(informers: Informers, shutdown: CancellationToken) {
         sets_by_owner,
         pods_by_owner,
         expectations: Arc::default(),
-        queue: Arc::default(),
+        queue: informers.queues().make("replicaset"),
     };
     let queue = controller.queue.clone();
     sets.on_change({

@@ -38,7 +38,7 @@ impl Releases {
     pub(crate) fn new(informers: &Informers) -> Self {
         Self {
             quotas: informers.all(),
-            queue: Arc::default(),
+            queue: informers.queues().make("resourcequota_primary"),
         }
     }
 
