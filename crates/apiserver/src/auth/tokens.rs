@@ -238,20 +238,50 @@ pub(crate) fn issuer_of(token: &str) -> Option<String> {
 
 /// Checks that what a token is bound to still is there, and is still the same.
 pub(crate) async fn bound_objects_exist(claim: &KubernetesClaim, registry: &Registry) -> Result<(), String> {
-    let namespace = &claim.namespace;
-    same::<ServiceAccount>(registry, namespace, &claim.serviceaccount).await?;
-    if let Some(pod) = &claim.pod {
-        same::<Pod>(registry, namespace, pod).await?;
-    }
+    let (namespace, account) = (&claim.namespace, &claim.serviceaccount);
+    let of_account = same::<ServiceAccount>(registry, namespace, account).await;
+    of_account.map_err(|stale| match stale {
+        Stale::Gone(error) => error,
+        Stale::Deleted => format!("service account {namespace}/{} has been deleted", account.name),
+        Stale::Other(its) => format!(
+            "service account UID ({its}) does not match claim ({})",
+            account.uid
+        ),
+    })?;
+    let invalidated = |what: &'static str, reference: &Reference| {
+        let uid = reference.uid.clone();
+        move |stale| match stale {
+            Stale::Other(its) => {
+                format!("{what} UID ({its}) does not match service account {what} ref claim ({uid})")
+            }
+            Stale::Gone(_) | Stale::Deleted => "service account token has been invalidated".to_string(),
+        }
+    };
     if let Some(secret) = &claim.secret {
-        same::<Secret>(registry, namespace, secret).await?;
+        let found = same::<Secret>(registry, namespace, secret).await;
+        found.map_err(invalidated("secret", secret))?;
+    }
+    if let Some(pod) = &claim.pod {
+        let found = same::<Pod>(registry, namespace, pod).await;
+        found.map_err(invalidated("pod", pod))?;
     }
     if let Some(node) = &claim.node
         && claim.pod.is_none()
     {
-        same::<Node>(registry, "", node).await?;
+        let found = same::<Node>(registry, "", node).await;
+        found.map_err(invalidated("node", node))?;
     }
     Ok(())
+}
+
+/// Why an object is not what a token means any more.
+enum Stale {
+    /// It is not there, as the registry says it.
+    Gone(String),
+    /// It has been on its way out for too long.
+    Deleted,
+    /// Another has its name, with this uid.
+    Other(String),
 }
 
 /// The part of an object that a token depends on.
@@ -273,29 +303,28 @@ const LEEWAY: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 /// Whether an object is there, is the one that was meant, and is not long deleted. Every request with a token asks, so no
 /// more than that is read of the object.
-async fn same<K: Resource>(
-    registry: &Registry,
-    namespace: &str,
-    reference: &Reference,
-) -> Result<(), String> {
-    let invalidated = || "service account token has been invalidated".to_string();
+async fn same<K: Resource>(registry: &Registry, namespace: &str, reference: &Reference) -> Result<(), Stale> {
     let resource = registry.resource(K::GROUP, K::VERSION, K::URL_PATH_SEGMENT);
-    let entry = match resource {
-        Some(resource) => resource.get(namespace, &reference.name).await,
-        None => return Err(invalidated()),
+    let Some(resource) = resource else {
+        return Err(Stale::Gone(format!("{} are not served", K::URL_PATH_SEGMENT)));
     };
+    let entry = resource.get(namespace, &reference.name).await;
     let entry = entry.map_err(|error| {
         tracing::debug!(kind = K::KIND, name = reference.name, %error, "what a token is bound to");
-        invalidated()
+        Stale::Gone(error.to_string())
     })?;
-    let bound: Bound = serde_json::from_slice(entry.json()).map_err(|error| error.to_string())?;
+    let bound: Bound =
+        serde_json::from_slice(entry.json()).map_err(|error| Stale::Gone(error.to_string()))?;
+    if bound.metadata.uid != reference.uid {
+        return Err(Stale::Other(bound.metadata.uid));
+    }
     let gone = bound
         .metadata
         .deletion_timestamp
         .and_then(|deleted| deleted.checked_add(LEEWAY).ok())
         .is_some_and(|gone| gone < jiff::Timestamp::now());
-    if gone || bound.metadata.uid != reference.uid {
-        return Err(invalidated());
+    if gone {
+        return Err(Stale::Deleted);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use http_body::Body;
 
 use crate::http::{Response, ResponseBody};
 
-/// Smaller bodies are sent as they are, in bytes.
+/// Bodies up to this size are sent as they are, in bytes.
 const THRESHOLD: u64 = 128 * 1024;
 
 /// Whether a client takes gzip.
@@ -34,7 +34,7 @@ pub(crate) async fn compress(mut response: Response) -> Response {
         .body()
         .size_hint()
         .exact()
-        .is_some_and(|size| size >= THRESHOLD);
+        .is_some_and(|size| size > THRESHOLD);
     if !large || response.headers().contains_key(CONTENT_ENCODING) {
         return response;
     }
@@ -75,8 +75,10 @@ mod tests {
 
     #[tokio::test]
     async fn only_large_bodies_are_compressed() {
-        let small = compress(Response::new(vec![b'a'; 1000].into())).await;
-        assert!(!small.headers().contains_key(CONTENT_ENCODING));
+        for size in [1000, 128 * 1024] {
+            let small = compress(Response::new(vec![b'a'; size].into())).await;
+            assert!(!small.headers().contains_key(CONTENT_ENCODING), "{size}");
+        }
         let large = compress(Response::new(vec![b'a'; 200_000].into())).await;
         assert_eq!(large.headers()[CONTENT_ENCODING], "gzip");
         let body = large.into_body().collect().await.unwrap().to_bytes();

@@ -23,6 +23,8 @@ use crate::http::{Response, respond};
 use crate::openapi::{Document, GNOSTIC, GNOSTIC_V3};
 use crate::registry::{ListOptions, Resource};
 
+/// The type of Prometheus' text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How long a document that never changes may be kept.
 const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
 
@@ -60,6 +62,11 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             }
         }
         ["metrics"] => metrics(&call).await,
+        ["metrics", "slis"] => Ok(respond::typed(
+            200,
+            METRICS,
+            shared.metrics.states.service_levels(),
+        )),
         [".well-known", "openid-configuration"] => respond::json(200, &openid_configuration(&call)),
         ["openid", "v1", "jwks"] => {
             let keys = json!({ "keys": [shared.tokens.jwk()] }).to_string();
@@ -107,6 +114,7 @@ fn root(call: &Call) -> Vec<String> {
         "/healthz",
         "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/openapi/v3/",
@@ -419,11 +427,7 @@ async fn metrics(call: &Call) -> ApiResult<Response> {
         call.shared.flow.render(),
     ]
     .concat();
-    Ok(respond::typed(
-        200,
-        "text/plain; version=0.0.4; charset=utf-8",
-        text,
-    ))
+    Ok(respond::typed(200, METRICS, text))
 }
 
 fn build_info(version: &VersionInfo) -> String {

@@ -224,3 +224,58 @@ async fn who_may_acts_as_somebody_else() {
         })
     );
 }
+
+#[tokio::test]
+async fn a_token_is_void_as_soon_as_what_it_is_bound_to_is_another_or_gone() {
+    let server = Server::start().await.with_default_account().await;
+    let admin = server.local();
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let review = async |token: &str| -> String {
+        let body = json!({ "spec": { "token": token } });
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let status = post(&admin, path, &body).await.json()["status"].clone();
+        status["error"].as_str().unwrap_or_default().to_string()
+    };
+    let bound = async |kind: &str| -> String {
+        let spec = json!({ "boundObjectRef": { "kind": kind, "apiVersion": "v1", "name": "x" } });
+        let answer = token(&server, "default", spec).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json()["status"]["token"].as_str().unwrap().to_string()
+    };
+    let invalidated = "[invalid bearer token, service account token has been invalidated]";
+    let named = json!({ "metadata": { "name": "x" } });
+    for (kind, collection, object) in [
+        ("Pod", PODS, pod("x")),
+        ("Secret", secrets, named.clone()),
+        ("Node", "/api/v1/nodes", named),
+    ] {
+        let made = post(&admin, collection, &object).await.json();
+        let old = made["metadata"]["uid"].as_str().unwrap().to_string();
+        let text = bound(kind).await;
+        assert_eq!(review(&text).await, "", "{kind}");
+        let client = server.client(Credential::Token(&text)).await;
+        assert_eq!(get(&client, "/apis").await.status, 200);
+        delete(&admin, &format!("{collection}/x?gracePeriodSeconds=0")).await;
+        assert_eq!(review(&text).await, invalidated, "{kind}");
+        assert_eq!(
+            get(&client, "/apis").await.failure(),
+            (401, "Unauthorized".into())
+        );
+        let made = post(&admin, collection, &object).await.json();
+        let what = kind.to_lowercase();
+        let new = made["metadata"]["uid"].as_str().unwrap();
+        assert_eq!(
+            review(&text).await,
+            format!(
+                "[invalid bearer token, {what} UID ({new}) does not match service account {what} ref claim ({old})]"
+            )
+        );
+    }
+    let text = token(&server, "default", json!({})).await.json()["status"]["token"].clone();
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    delete(&admin, &format!("{accounts}/default")).await;
+    assert_eq!(
+        review(text.as_str().unwrap()).await,
+        r#"[invalid bearer token, serviceaccounts "default" not found]"#
+    );
+}

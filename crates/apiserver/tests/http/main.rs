@@ -32,4 +32,5 @@ mod secret_tokens;
 mod servers;
 mod slow;
 mod versions;
+mod walk;
 mod watch;

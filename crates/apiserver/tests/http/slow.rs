@@ -176,14 +176,22 @@ async fn a_request_takes_no_longer_than_it_says_itself() {
     }
     let metrics = get(&client, "/metrics").await.text();
     for line in [
-        r#"kubernetes_healthcheck{name="etcd",type="readyz"} 1"#,
-        r#"kubernetes_healthchecks_total{name="etcd",status="success",type="readyz"} 1"#,
         r#"apiserver_requested_deprecated_apis{group="",removed_release="",resource="endpoints",subresource="",version="v1"} 1"#,
         r#"apiserver_response_sizes_count{component="apiserver",group="",resource="endpoints",scope="namespace",subresource="",verb="LIST",version="v1"} 1"#,
     ] {
         assert!(
             metrics.lines().any(|its| its == line),
             "{line} is not in\n{metrics}"
+        );
+    }
+    let levels = get(&client, "/metrics/slis").await.text();
+    for line in [
+        r#"kubernetes_healthcheck{name="etcd",type="readyz"} 1"#,
+        r#"kubernetes_healthchecks_total{name="etcd",status="success",type="readyz"} 1"#,
+    ] {
+        assert!(
+            levels.lines().any(|its| its == line),
+            "{line} is not in\n{levels}"
         );
     }
     for (path, code) in [

@@ -58,6 +58,18 @@ impl States {
                 "apiserver_requested_deprecated_apis{{group=\"{group}\",removed_release=\"\",resource=\"{resource}\",subresource=\"\",version=\"{version}\"}} 1"
             )?;
         }
+        Ok(())
+    }
+
+    /// What `/metrics/slis` tells.
+    pub(crate) fn service_levels(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = self.write_checks(&mut text);
+        text
+    }
+
+    fn write_checks(&self, text: &mut String) -> std::fmt::Result {
         let checks = self.checks.lock();
         head(
             text,
