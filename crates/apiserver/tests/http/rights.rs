@@ -705,7 +705,7 @@ subjects:
     let status = made(&admin, TOKENS, &review(json!(["vault"]))).await["status"].clone();
     assert_eq!(
         status["error"],
-        "[invalid bearer token, service account token has been invalidated]"
+        r#"[invalid bearer token, serviceaccounts "default" not found]"#
     );
 }
 
