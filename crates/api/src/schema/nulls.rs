@@ -12,8 +12,10 @@ use super::{Definition, Type};
 /// Go's zero time.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// The optional lists that Go writes even if they are empty: their fields have no `omitempty`.
-const WRITTEN_EMPTY: [(&str, &str); 6] = [
+/// The optional lists that are something else when they are empty than when they are left out: Go writes them even so,
+/// as their fields have no `omitempty`, or refuses them.
+const WRITTEN_EMPTY: [(&str, &str); 7] = [
+    ("io.k8s.api.autoscaling.v2.HPAScalingRules", "policies"),
     (
         "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus",
         "conditions",
