@@ -203,10 +203,21 @@ impl<K: Watched> Informer<K> {
         self.shared.synced.send_replace(true);
     }
 
-    async fn run(self, api: Api<Unowned<K>>, selection: Selection, shutdown: CancellationToken)
-    where
+    async fn run(
+        self,
+        api: Api<Unowned<K>>,
+        selection: Selection,
+        trim: Option<Trim<K>>,
+        shutdown: CancellationToken,
+    ) where
         K: kube::Resource<DynamicType = ()>,
     {
+        let apply = |mut object: K| {
+            if let Some(trim) = &trim {
+                trim(&mut object);
+            }
+            self.apply(object);
+        };
         let mut config = watcher::Config::default();
         if let Some(fields) = &selection.fields {
             config = config.fields(fields);
@@ -231,7 +242,7 @@ impl<K: Watched> Informer<K> {
                     if let Some(listed) = &mut listed {
                         listed.insert(ObjectKey::of(Metadata::metadata(&object)));
                     }
-                    self.apply(object);
+                    apply(object);
                 }
                 Some(Ok(watcher::Event::InitDone)) => {
                     if let Some(listed) = listed.take() {
@@ -247,7 +258,7 @@ impl<K: Watched> Informer<K> {
                     }
                     self.mark_synced();
                 }
-                Some(Ok(watcher::Event::Apply(Unowned(object)))) => self.apply(object),
+                Some(Ok(watcher::Event::Apply(Unowned(object)))) => apply(object),
                 Some(Ok(watcher::Event::Delete(Unowned(object)))) => {
                     self.delete(&ObjectKey::of(Metadata::metadata(&object)))
                 }
@@ -263,6 +274,12 @@ fn same_version(old: &ObjectMeta, new: &ObjectMeta) -> bool {
 /// An `Informer<K>` by the type id of `K` and what it selects.
 type Started = HashMap<(TypeId, Selection), Box<dyn Any + Send + Sync>>;
 
+/// Takes out of an object what nobody reads.
+type Trim<K> = Arc<dyn Fn(&mut K) + Send + Sync>;
+
+/// A `Trim<K>` by the type id of `K`.
+type Trims = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+
 /// The informers of a process; each is started when it is first asked for.
 #[derive(Clone)]
 pub struct Informers {
@@ -270,6 +287,7 @@ pub struct Informers {
     shutdown: CancellationToken,
     started: Arc<Mutex<Started>>,
     queues: Queues,
+    trims: Arc<Mutex<Trims>>,
 }
 
 impl fmt::Debug for Informers {
@@ -288,12 +306,20 @@ impl Informers {
             shutdown,
             started: Arc::default(),
             queues: Queues::default(),
+            trims: Arc::default(),
         }
     }
 
     /// The work queues behind the informers.
     pub fn queues(&self) -> &Queues {
         &self.queues
+    }
+
+    /// Takes out of every object of a kind, before it is kept, what nobody who shares these informers reads. Concerns the
+    /// informers that are started afterwards.
+    pub fn trim<K: Watched>(&self, trim: impl Fn(&mut K) + Send + Sync + 'static) {
+        let trim: Trim<K> = Arc::new(trim);
+        self.trims.lock().insert(TypeId::of::<K>(), Box::new(trim));
     }
 
     /// The client that the informers read through.
@@ -326,11 +352,16 @@ impl Informers {
         }
         let informer = Informer::<K>::default();
         started.insert(slot, Box::new(informer.clone()));
-        tokio::spawn(
-            informer
-                .clone()
-                .run(Api::all(self.client.clone()), selection, self.shutdown.clone()),
-        );
+        let trims = self.trims.lock();
+        let trim = trims
+            .get(&TypeId::of::<K>())
+            .and_then(|any| any.downcast_ref::<Trim<K>>());
+        tokio::spawn(informer.clone().run(
+            Api::all(self.client.clone()),
+            selection,
+            trim.cloned(),
+            self.shutdown.clone(),
+        ));
         informer
     }
 }
@@ -338,7 +369,10 @@ impl Informers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{Request, Response};
     use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::client::Body;
+    use tower::{BoxError, service_fn};
 
     fn config_map(namespace: &str, name: &str, version: &str) -> ConfigMap {
         let metadata = ObjectMeta {
@@ -377,6 +411,32 @@ mod tests {
                 (version("2"), None)
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_is_not_kept() {
+        let mut object = config_map("a", "x", "1");
+        object.data = Some(BTreeMap::from([("k".into(), "v".into())]));
+        let list =
+            serde_json::json!({ "metadata": { "resourceVersion": "1" }, "items": [object] }).to_string();
+        let server = service_fn(move |request: Request<Body>| {
+            let list = list.clone();
+            async move {
+                if request
+                    .uri()
+                    .query()
+                    .is_some_and(|query| query.contains("watch="))
+                {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, BoxError>(Response::new(Body::from(list.into_bytes())))
+            }
+        });
+        let informers = Informers::new(Client::new(server, "default"), CancellationToken::new());
+        informers.trim(|object: &mut ConfigMap| object.data = None);
+        let kept = informers.all::<ConfigMap>();
+        kept.synced().await;
+        assert_eq!(kept.list(), [Arc::new(config_map("a", "x", "1"))]);
     }
 
     #[test]

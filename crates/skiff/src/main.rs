@@ -6,6 +6,7 @@ mod control_plane;
 mod delete;
 mod flags;
 mod image;
+mod kept;
 mod kubeconfig;
 mod node_network;
 mod pki;

@@ -23,7 +23,7 @@ use crate::kubeconfig::{self, Entry};
 use crate::node_network::NodeNetwork;
 use crate::pki::{Names, Pki};
 use crate::status::is_ready;
-use crate::{cluster, control, control_plane, preflight, progress};
+use crate::{cluster, control, control_plane, kept, preflight, progress};
 
 /// What a server in the background tells the `start` that waits for it, a line each on its standard output.
 #[derive(Debug, PartialEq)]
@@ -220,6 +220,7 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
         let queues = informers.queues().clone();
         move || queues.render()
     });
+    informers.trim(kept::pod);
     let nodes = informers.all::<Node>();
     tokio::spawn(network.follow(nodes.clone(), node_name.clone()));
     let admin = component("kubernetes-admin", &["system:masters"]);
