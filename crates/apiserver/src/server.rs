@@ -9,14 +9,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryFutureExt;
 use http_body_util::BodyExt;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 use skiff_store::Store;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -40,7 +41,7 @@ use crate::error::ApiError;
 use crate::flow::{self, Flow};
 use crate::http::{
     BodyError, BoxError, Measured, Metrics, NodeClient, PeerAddress, Request, RequestPath, Response,
-    ResponseFuture, request_path,
+    ResponseFuture, SocketBody, request_path,
 };
 use crate::openapi::Documents;
 use crate::registry::Registry;
@@ -135,13 +136,25 @@ fn tls(config: &Config, clients: &ClientAuthority) -> Result<TlsAcceptor, String
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| error.to_string())?;
     let key = PrivateKeyDer::from_pem_slice(&config.tls_key_pem).map_err(|error| error.to_string())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut provider = rustls::crypto::ring::default_provider();
+    // What is lighter comes first, as with upstream's server: 128 bits are enough, and a list is mostly encryption.
+    let light = |suite: &SupportedCipherSuite| {
+        matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(|suite| !light(suite));
+    let provider = Arc::new(provider);
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_client_cert_verifier(clients.handshake_verifier())
         .with_single_cert(chain, key)
         .map_err(|error| error.to_string())?;
+    tls.ignore_client_order = true;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(tls)))
 }
@@ -321,7 +334,9 @@ impl ApiServer {
                 request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
             request.extensions_mut().insert(peer.clone());
             request.extensions_mut().insert(from);
-            path.clone().oneshot(request)
+            path.clone()
+                .oneshot(request)
+                .map_ok(|response| response.map(SocketBody))
         });
         let service = TowerToHyperService::new(service);
         // By what was agreed in the handshake: to find it out from the first bytes would mean to wait for them forever.

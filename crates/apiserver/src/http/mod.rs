@@ -59,6 +59,7 @@ use crate::http::stage::{Check, Stage};
 use crate::server::Shared;
 
 pub use body::ResponseBody;
+pub(crate) use body::SocketBody;
 pub(crate) use metrics::{Counted, Measured, Metrics};
 pub(crate) use node::NodeClient;
 

@@ -237,6 +237,14 @@ impl Server {
 
     /// A connection of its own that may do everything, to write on as one likes.
     pub(crate) async fn connect(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        self.connect_for(&[]).await
+    }
+
+    /// The same, for one of these protocols.
+    pub(crate) async fn connect_for(
+        &self,
+        protocols: &[&[u8]],
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         use rustls::pki_types::pem::PemObject;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
         let admin = self.authority.client("admin", &["system:masters"]);
@@ -244,13 +252,14 @@ impl Server {
         roots
             .add(CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).unwrap())
             .unwrap();
-        let config = rustls::ClientConfig::builder()
+        let mut config = rustls::ClientConfig::builder()
             .with_root_certificates(roots)
             .with_client_auth_cert(
                 vec![CertificateDer::from_pem_slice(admin.certificate.as_bytes()).unwrap()],
                 PrivateKeyDer::from_pem_slice(admin.key.as_bytes()).unwrap(),
             )
             .unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port))
             .await
             .unwrap();

@@ -11,6 +11,7 @@
 mod access;
 mod admission;
 mod bodies;
+mod connections;
 mod deletions;
 #[path = "../../../store/tests/etcd_server/mod.rs"]
 mod etcd_server;
