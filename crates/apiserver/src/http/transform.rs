@@ -178,10 +178,11 @@ impl View<'_> {
         segments.reserve(list.items.len() * 2 + 1);
         for (index, entry) in list.items.iter().enumerate() {
             segments.push(Bytes::from_static(if index > 0 { b",{" } else { b"{" }));
-            let json = match self.is_shared() {
-                true => entry.json().clone(),
-                false => self.version(entry, false)?.object,
-            };
+            if self.is_shared() {
+                segments.push(entry.untyped());
+                continue;
+            }
+            let json = self.version(entry, false)?.object;
             let from = if json.starts_with(implied.as_bytes()) {
                 implied.len()
             } else {

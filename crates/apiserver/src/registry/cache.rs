@@ -1,6 +1,5 @@
 //! The watch cache of one kind: its objects in the order of their keys, and its recent changes.
 
-use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 use super::entry::{Entry, EventType, Facts, Head};
 use super::index::Index;
 use super::past::{KeyRange, Keyed, Past, borrowed, empty};
+use super::present::Present;
 use super::ring::{Change, Ring, TooOld};
 use super::routes::{Routes, Track};
 use super::selection::Selection;
@@ -53,7 +53,7 @@ pub(super) struct Cache {
 #[derive(Debug)]
 struct State {
     /// By key below the prefix: `namespace/name` or `name`.
-    entries: BTreeMap<Arc<str>, Arc<Entry>>,
+    entries: Present,
     index: Index,
     ring: Ring,
     routes: Routes,
@@ -86,7 +86,7 @@ impl Cache {
             head: Head::of(info),
             prefix: format!("/registry/{}/", info.store_prefix),
             state: RwLock::new(State {
-                entries: BTreeMap::new(),
+                entries: Present::default(),
                 index: Index::new(info.indexed_fields),
                 ring: Ring::default(),
                 routes: Routes::default(),
@@ -154,7 +154,11 @@ impl Cache {
     /// The entry with a key of the store.
     pub(super) fn get(&self, key: &str) -> Option<Arc<Entry>> {
         let below = key.strip_prefix(&self.prefix)?;
-        self.state.read().entries.get(below).cloned()
+        self.state
+            .read()
+            .entries
+            .get(below)
+            .map(|(_, entry)| entry.clone())
     }
 
     /// A page of the objects that match.
@@ -208,7 +212,6 @@ impl Cache {
         selection: &'a Selection,
         range: &'a KeyRange,
     ) -> Box<dyn Iterator<Item = Keyed<'a>> + 'a> {
-        let keyed = |(key, entry): (&'a Arc<str>, &'a Arc<Entry>)| (&**key, entry);
         let namespace = namespace_of(selection);
         if empty(range) {
             Box::new(std::iter::empty())
@@ -218,12 +221,11 @@ impl Cache {
             let key = self.key(namespace.unwrap_or_default(), name);
             let below = key.strip_prefix(&self.prefix).unwrap_or_default();
             let within = RangeBounds::<str>::contains(&borrowed(range), below);
-            let entry = state.entries.get_key_value(below).filter(|_| within);
-            Box::new(entry.into_iter().map(keyed))
-        } else if let Some(keys) = state.index.candidates(selection, range) {
-            Box::new(keys.filter_map(|key| state.entries.get_key_value(key)).map(keyed))
+            Box::new(state.entries.get(below).filter(|_| within).into_iter())
+        } else if let Some(found) = state.index.candidates(selection, range) {
+            Box::new(found.filter_map(|(key, place)| Some((key, state.entries.at(place)?))))
         } else {
-            Box::new(state.entries.range::<str, _>(borrowed(range)).map(keyed))
+            Box::new(state.entries.range(range))
         }
     }
 
@@ -234,17 +236,20 @@ impl Cache {
             let mut state = self.state.write();
             let state = &mut *state;
             for Incoming { key, revision, entry } in changes {
-                let previous = match &entry {
-                    Some(entry) => state.entries.insert(key.clone(), entry.clone()),
-                    None => state.entries.remove(&key),
+                let changed = match &entry {
+                    Some(entry) => Some(state.entries.insert(&key, entry.clone())),
+                    None => state
+                        .entries
+                        .remove(&key)
+                        .map(|(place, gone)| (place, Some(gone))),
                 };
                 state.revision = revision;
-                if previous.is_none() && entry.is_none() {
+                let Some((place, previous)) = changed else {
                     continue;
-                }
+                };
                 let facts = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.facts().clone());
                 let (old, new) = (facts(&previous), facts(&entry));
-                state.index.replace(&key, old.as_deref(), new.as_deref());
+                state.index.replace(&key, place, old.as_deref(), new.as_deref());
                 let change = Arc::new(Change::new(revision, previous, entry, now));
                 state.routes.push(&change);
                 state.ring.push(change);
@@ -259,11 +264,12 @@ impl Cache {
         let end = {
             let mut state = self.state.write();
             let mut index = Index::new(self.info().indexed_fields);
-            for (key, entry) in &items {
-                index.replace(key, None, Some(entry.facts()));
+            state.entries = Present::default();
+            for (key, entry) in items {
+                let (place, _) = state.entries.insert(&key, entry.clone());
+                index.replace(&key, place, None, Some(entry.facts()));
             }
             state.index = index;
-            state.entries = items.into_iter().collect();
             state.revision = revision;
             state.routes.restart(revision);
             state.ring.restart(revision);
@@ -360,6 +366,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use skiff_api::catalogue;
+    use std::collections::BTreeMap;
 
     fn cache() -> Cache {
         let catalogue = catalogue::builtin();

@@ -118,6 +118,9 @@ impl EventType {
     }
 }
 
+/// How the metadata begins.
+const METADATA: &str = r#""metadata":{"#;
+
 const LINE_TAIL: &[u8] = b"}\n";
 
 /// The text that every stored object of a kind begins with, up to its metadata's first field.
@@ -127,7 +130,7 @@ pub(crate) struct Head(Bytes);
 impl Head {
     pub(crate) fn of(info: &KindInfo) -> Self {
         let text = format!(
-            r#"{{"apiVersion":"{}","kind":"{}","metadata":{{"#,
+            r#"{{"apiVersion":"{}","kind":"{}",{METADATA}"#,
             info.api_version(),
             info.kind
         );
@@ -243,6 +246,11 @@ impl Entry {
     /// The object's JSON with its resource version; begins `{"apiVersion":…,"kind":…,"metadata":{`.
     pub fn json(&self) -> &Bytes {
         &self.json
+    }
+
+    /// What of the object's JSON comes after the `apiVersion` and `kind` that it begins with: `"metadata":{…}…}`.
+    pub(crate) fn untyped(&self) -> Bytes {
+        self.json.slice(self.version.start - METADATA.len()..)
     }
 
     /// The line `{"type":…,"object":…}` with its newline. The one that announced this version is shared, not made.

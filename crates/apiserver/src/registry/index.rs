@@ -1,12 +1,13 @@
 //! Which objects of a kind have a given label or field value, so that a selector need not ask each of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use skiff_api::selector::Operator;
 
 use super::Facts;
 use super::past::{KeyRange, borrowed};
+use super::present::Place;
 use super::selection::Selection;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,11 +16,12 @@ enum Term {
     Field(&'static str, String),
 }
 
-/// Keys of objects by label and by indexed field. Says who *may* match; the selector is still asked.
+/// Keys of objects by label and by indexed field, and where the objects are. Says who *may* match; the selector is still
+/// asked.
 #[derive(Debug)]
 pub(super) struct Index {
     fields: &'static [&'static str],
-    keys: HashMap<Term, BTreeSet<Arc<str>>>,
+    keys: HashMap<Term, BTreeMap<Arc<str>, Place>>,
 }
 
 impl Index {
@@ -29,8 +31,8 @@ impl Index {
         Self { fields, keys }
     }
 
-    /// Follows an object's change. An update that leaves labels and fields alone costs a comparison.
-    pub(super) fn replace(&mut self, key: &Arc<str>, old: Option<&Facts>, new: Option<&Facts>) {
+    /// Follows a change of the object at a place. An update that leaves labels and fields alone costs a comparison.
+    pub(super) fn replace(&mut self, key: &Arc<str>, place: Place, old: Option<&Facts>, new: Option<&Facts>) {
         if old == new {
             return;
         }
@@ -43,16 +45,16 @@ impl Index {
             }
         }
         for term in new.into_iter().flat_map(|new| terms(new, self.fields)) {
-            self.keys.entry(term).or_default().insert(key.clone());
+            self.keys.entry(term).or_default().insert(key.clone(), place);
         }
     }
 
-    /// The keys of the objects in a range, which is not empty, that may match, in order; `None` when any object may.
+    /// The objects in a range, which is not empty, that may match, in the order of their keys; `None` when any object may.
     pub(super) fn candidates(
         &self,
         selection: &Selection,
         range: &KeyRange,
-    ) -> Option<impl Iterator<Item = &Arc<str>>> {
+    ) -> Option<impl Iterator<Item = (&str, Place)>> {
         let labels =
             selection
                 .labels
@@ -73,9 +75,9 @@ impl Index {
         let fewest = labels
             .chain(fields)
             .map(|term| self.keys.get(&term))
-            .min_by_key(|keys| keys.map_or(0, BTreeSet::len))?;
+            .min_by_key(|keys| keys.map_or(0, BTreeMap::len))?;
         let within = fewest.map(|keys| keys.range::<str, _>(borrowed(range)));
-        Some(within.into_iter().flatten())
+        Some(within.into_iter().flatten().map(|(key, place)| (&**key, *place)))
     }
 }
 
@@ -115,16 +117,17 @@ mod tests {
         };
         let selection = Selection::parse(&info, None, labels, fields).unwrap();
         let keys = index.candidates(&selection, &(Bound::Unbounded, Bound::Unbounded))?;
-        Some(keys.map(|key| key.to_string()).collect())
+        Some(keys.map(|(key, _)| key.to_string()).collect())
     }
 
     #[test]
     fn candidates_follow_labels_and_indexed_fields() {
         let mut index = Index::new(&["spec.nodeName"]);
         let keys: Vec<Arc<str>> = ["a/x", "a/y", "b/x"].map(Arc::from).to_vec();
-        index.replace(&keys[0], None, Some(&facts("web", "n1")));
-        index.replace(&keys[1], None, Some(&facts("web", "n2")));
-        index.replace(&keys[2], None, Some(&facts("db", "n1")));
+        let places = [0, 1, 2].map(Place::numbered);
+        index.replace(&keys[0], places[0], None, Some(&facts("web", "n1")));
+        index.replace(&keys[1], places[1], None, Some(&facts("web", "n2")));
+        index.replace(&keys[2], places[2], None, Some(&facts("db", "n1")));
         let found = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());
 
         assert_eq!(candidates(&index, "app=web", ""), found(&["a/x", "a/y"]));
@@ -143,12 +146,17 @@ mod tests {
             assert_eq!(candidates(&index, labels, fields), None, "{labels} {fields}");
         }
 
-        index.replace(&keys[0], Some(&facts("web", "n1")), Some(&facts("db", "n1")));
-        index.replace(&keys[1], Some(&facts("web", "n2")), None);
+        index.replace(
+            &keys[0],
+            places[0],
+            Some(&facts("web", "n1")),
+            Some(&facts("db", "n1")),
+        );
+        index.replace(&keys[1], places[1], Some(&facts("web", "n2")), None);
         assert_eq!(candidates(&index, "app=web", ""), found(&[]));
         assert_eq!(candidates(&index, "app=db", ""), found(&["a/x", "b/x"]));
-        index.replace(&keys[0], Some(&facts("db", "n1")), None);
-        index.replace(&keys[2], Some(&facts("db", "n1")), None);
+        index.replace(&keys[0], places[0], Some(&facts("db", "n1")), None);
+        index.replace(&keys[2], places[2], Some(&facts("db", "n1")), None);
         assert!(index.keys.is_empty(), "nothing is left behind");
     }
 }

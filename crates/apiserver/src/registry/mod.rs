@@ -21,6 +21,7 @@ mod leases;
 mod options;
 mod ownership;
 mod past;
+mod present;
 mod read;
 mod resource;
 mod ring;
