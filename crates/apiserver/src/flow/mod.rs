@@ -17,7 +17,6 @@ use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::{Mutex, RwLock};
 
-use crate::error::{ApiError, ApiResult};
 use crate::http::request_info::RequestInfo;
 use crate::user::UserInfo;
 use counters::{Counted, Counters, Rejection};
@@ -135,21 +134,21 @@ impl Flow {
     /// A request's turn, waited for if need be.
     ///
     /// # Errors
-    /// 429 when its level has no room, or none in time.
-    pub(crate) async fn turn(&self, info: &RequestInfo, user: &UserInfo) -> ApiResult<Turn> {
+    /// When its level has no room, or none in time.
+    pub(crate) async fn turn(&self, info: &RequestInfo, user: &UserInfo) -> Result<Turn, Busy> {
         let rules = self.rules.read().clone();
         let found = rules.schemas.iter().find(|schema| schema.matches(info, user));
         // The last schema takes everybody; nobody gets here without it.
-        let Some(schema) = found else { return Err(busy()) };
+        let Some(schema) = found else { return Err(Busy) };
         let (level_uid, limited) = match rules.levels.get(&schema.level) {
             Some((uid, limited)) => (uid.clone(), *limited),
-            None => return Err(busy()),
+            None => return Err(Busy),
         };
         let seat = if limited {
             let seat = self.seat(schema, schema.flow(info, user)).await;
             Some(seat.map_err(|why| {
                 schema.counters.reject(why);
-                busy()
+                Busy
             })?)
         } else {
             None
@@ -195,11 +194,13 @@ impl Flow {
     }
 }
 
-fn busy() -> ApiError {
-    ApiError::too_many_requests(
-        "Too many requests, please try again later.",
-        Duration::from_secs(1),
-    )
+/// There is no turn for a request now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Busy;
+
+impl Busy {
+    /// How long its client should wait before it tries again.
+    pub(crate) const WAIT: Duration = Duration::from_secs(1);
 }
 
 #[cfg(test)]
@@ -297,8 +298,7 @@ mod tests {
         };
         // More than its own five, for nobody else needs theirs now, and yet not all.
         assert!((6..60).contains(&held.len()), "{}", held.len());
-        assert_eq!(refusal.code(), 429);
-        assert_eq!(refusal.0.details.as_ref().unwrap().retry_after_seconds, Some(1));
+        assert_eq!(refusal, Busy);
         let lease = info(
             &Method::PUT,
             "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n",

@@ -30,6 +30,7 @@ mod stage;
 mod token_request;
 mod transform;
 mod tunnel;
+mod turn;
 mod watch;
 mod websocket;
 
@@ -56,6 +57,7 @@ use crate::http::refusal::Encode;
 use crate::http::request_info::RequestInfo;
 use crate::http::resources::Call;
 use crate::http::stage::{Check, Stage};
+use crate::http::turn::InTurn;
 use crate::server::Shared;
 
 pub use body::ResponseBody;
@@ -126,7 +128,10 @@ pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
         .layer(stage(|shared, request| Box::pin(act_as(shared, request))))
         // The audit log takes its place here, where it is known who asks and not yet whether they may.
         // How many at once, and whose turn it is.
-        .layer(stage(|shared, request| Box::pin(take_place(shared, request))))
+        .layer(AroundLayer {
+            shared: shared.clone(),
+            what: InTurn,
+        })
         // May they.
         .layer(stage(|shared, request| Box::pin(permit(shared, request))))
         .service(handler);
@@ -166,17 +171,6 @@ async fn act_as(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request>
     if let Some(user) = impersonate(request.headers(), &caller, &info, shared.authorizer.as_ref()).await? {
         tracing::debug!(caller = caller.name, user = user.name, "impersonation");
         request.extensions_mut().insert(Caller(Arc::new(user)));
-    }
-    Ok(request)
-}
-
-async fn take_place(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
-    let Caller(user) = found(&request)?;
-    let info: Arc<RequestInfo> = found(&request)?;
-    // What lasts as long as the client likes would keep its seat as long.
-    if !info.is_long_running() {
-        let turn = shared.flow.turn(&info, &user).await?;
-        request.extensions_mut().insert(turn);
     }
     Ok(request)
 }
