@@ -47,6 +47,11 @@ impl<'a> Text<'a> {
         self.is_same(other) || self.tree() == other.tree()
     }
 
+    /// Whether this is `null`, or an object or a list with nothing in it as this server writes those.
+    pub(crate) fn is_nothing(self) -> bool {
+        matches!(self.0, "null" | "{}" | "[]")
+    }
+
     /// Whether this is an object or a list with nothing in it.
     pub(crate) fn is_void(self) -> bool {
         match self.sort() {
@@ -97,7 +102,7 @@ struct Members<'a>(Vec<(Cow<'a, str>, Text<'a>)>);
 
 /// A name that stands in the text as it is, or has escaped characters.
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {

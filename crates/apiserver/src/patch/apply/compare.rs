@@ -1,5 +1,6 @@
 //! What a change of an object added, modified and removed.
 
+use super::gather;
 use super::set::{Element, FieldSet, Node, field};
 use super::shape::Shape;
 use crate::patch::text::Text;
@@ -16,7 +17,7 @@ impl Change {
     /// From one object to another.
     pub(crate) fn between(old: Text<'_>, new: Text<'_>, shape: Shape) -> Self {
         let mut found = Found::default();
-        found.compare(Some(old), Some(new), shape);
+        found.compare(old, new, shape);
         Self {
             added: found.added.children,
             modified: found.modified.children,
@@ -59,28 +60,32 @@ struct Found {
 }
 
 impl Found {
-    fn compare(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>, shape: Shape) {
+    fn compare(&mut self, old: Text<'_>, new: Text<'_>, shape: Shape) {
         // Most of an object stays as it is, and nothing need be looked into to see that.
-        if let (Some(old), Some(new)) = (old, new)
-            && old.is_same(new)
-        {
+        if old.is_same(new) {
             return;
         }
-        if shape.is_map([old, new]) {
+        let is_map = shape.is_map([Some(old), Some(new)]);
+        if !is_map && !shape.is_list([Some(old), Some(new)]) {
+            self.modified.member = !old.equals(new);
+        } else if old.is_nothing() && !new.is_nothing() {
+            self.fill(new, shape, |found| &mut found.added);
+        } else if new.is_nothing() && !old.is_nothing() {
+            self.fill(old, shape, |found| &mut found.removed);
+        } else if is_map {
             self.compare_maps(old, new, shape);
-        } else if shape.is_list([old, new]) {
-            self.compare_lists(old, new, shape);
         } else {
-            self.compare_wholes(old, new);
+            self.compare_lists(old, new, shape);
         }
     }
 
-    fn compare_wholes(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>) {
-        match (old, new) {
-            (Some(old), Some(new)) => self.modified.member = !old.equals(new),
-            (None, Some(_)) => self.added.member = true,
-            (Some(_), None) => self.removed.member = true,
-            (None, None) => {}
+    /// What was nothing has something now, or the other way round.
+    fn fill(&mut self, value: Text<'_>, shape: Shape, side: impl Fn(&mut Self) -> &mut Node) {
+        let node = gather::fields(value, shape, true);
+        if node.member {
+            self.modified.member = true;
+        } else {
+            *side(self) = node;
         }
     }
 
@@ -92,7 +97,12 @@ impl Found {
         shape: Shape,
     ) {
         let mut part = Self::default();
-        part.compare(old, new, shape);
+        match (old, new) {
+            (Some(old), Some(new)) => part.compare(old, new, shape),
+            (None, Some(new)) => part.added = gather::fields(new, shape, false),
+            (Some(old), None) => part.removed = gather::fields(old, shape, false),
+            (None, None) => {}
+        }
         self.attach(element, part);
     }
 
@@ -111,23 +121,17 @@ impl Found {
         }
     }
 
-    fn compare_maps(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>, shape: Shape) {
-        let old_members = old.map(Text::members).unwrap_or_default();
-        let new_members = new.map(Text::members).unwrap_or_default();
-        if old_members.is_empty() && new_members.is_empty() {
-            return self.compare_wholes(old, new);
-        }
-        // What is there wherever the object around it is, is there on both sides.
-        let there = |name: &str, around: Option<Text<'_>>| {
-            (around.is_some() && shape.embeds(name)).then_some(Text::NULL)
-        };
+    fn compare_maps(&mut self, old: Text<'_>, new: Text<'_>, shape: Shape) {
+        let (old_members, new_members) = (old.members(), new.members());
         for (old_member, new_member) in side_by_side(&old_members, &new_members, |(name, _)| name) {
             let (old_member, new_member) = (old_member.first(), new_member.first());
             let Some((name, _)) = new_member.or(old_member) else {
                 continue;
             };
-            let old_value = old_member.map(|(_, value)| *value).or_else(|| there(name, old));
-            let new_value = new_member.map(|(_, value)| *value).or_else(|| there(name, new));
+            // What is there wherever the object around it is, is there on both sides.
+            let there = || shape.embeds(name).then_some(Text::NULL);
+            let old_value = old_member.map(|(_, value)| *value).or_else(there);
+            let new_value = new_member.map(|(_, value)| *value).or_else(there);
             // Nothing and an empty thing are the same where the thing is there in any case.
             let is_void = |here: Option<Text<'_>>, other: Option<Text<'_>>| {
                 here.is_some_and(Text::is_void) && other.is_some_and(|other| other.is_same(Text::NULL))
@@ -138,24 +142,13 @@ impl Found {
             let below = shape.field(name).unwrap_or(Shape::Deduced);
             self.part(|| field(name), old_value, new_value, below);
         }
-        self.mark(old, new);
     }
 
-    /// The thing itself came or went.
-    fn mark(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>) {
-        self.added.member |= old.is_none();
-        self.removed.member |= new.is_none();
-    }
-
-    fn compare_lists(&mut self, old: Option<Text<'_>>, new: Option<Text<'_>>, shape: Shape) {
-        let old_list = old.map(Text::items).unwrap_or_default();
-        let new_list = new.map(Text::items).unwrap_or_default();
-        if old_list.is_empty() && new_list.is_empty() {
-            return self.compare_wholes(old, new);
-        }
-        let (Some(old_items), Some(new_items)) = (by_element(old_list, shape), by_element(new_list, shape))
-        else {
-            return self.compare_wholes(old, new);
+    fn compare_lists(&mut self, old: Text<'_>, new: Text<'_>, shape: Shape) {
+        let items = (by_element(old.items(), shape), by_element(new.items(), shape));
+        let (Some(old_items), Some(new_items)) = items else {
+            self.modified.member = !old.equals(new);
+            return;
         };
         let below = shape.item();
         for (old, new) in side_by_side(&old_items, &new_items, |(element, _)| element.as_str()) {
@@ -179,7 +172,6 @@ impl Found {
                 }
             }
         }
-        self.mark(old, new);
     }
 }
 

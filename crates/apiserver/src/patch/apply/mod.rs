@@ -4,6 +4,7 @@
 //! own it. The rules are those of upstream's `structured-merge-diff`.
 
 mod compare;
+mod gather;
 mod managed;
 mod merge;
 mod set;

@@ -147,12 +147,12 @@ impl Shape {
     /// # Errors
     /// What upstream says of an item that cannot be told apart.
     pub(crate) fn element<L: Look>(self, item: &L) -> Result<Element, String> {
-        let Self::Keyed(keys, _) = self else {
+        let Self::Keyed(..) = self else {
             return match item.sort() {
                 Sort::Null => {
                     Err("associative list without keys has an element that's an explicit null".into())
                 }
-                Sort::Map => Err("associative list without keys has an element that's a map type".into()),
+                Sort::Map => self.keyed_element(|_| None),
                 Sort::List => Err("not supported: associative list with lists as elements".into()),
                 Sort::Scalar => Ok(format_smolstr!("v:{}", item.print())),
             };
@@ -162,10 +162,29 @@ impl Shape {
             Sort::Null => return Err("associative list with keys may not have a null element".into()),
             _ => return Err("associative list with keys may not have non-map elements".into()),
         }
+        self.keyed_element(|key| Some(item.member(key)?.print().into_owned()))
+    }
+
+    /// The keys by which the items of a list are told apart; none where those are not objects.
+    pub(crate) fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Keyed(keys, _) => keys,
+            _ => &[],
+        }
+    }
+
+    /// The path element of an object in a list, of which the values of the keys are known as JSON.
+    ///
+    /// # Errors
+    /// As [`Shape::element`].
+    pub(crate) fn keyed_element(self, value: impl Fn(&str) -> Option<String>) -> Result<Element, String> {
+        let Self::Keyed(keys, _) = self else {
+            return Err("associative list without keys has an element that's a map type".into());
+        };
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
-            match (item.member(key), *key) {
-                (Some(value), key) => found.push((key, Cow::Owned(value.print().into_owned()))),
+            match (value(key), *key) {
+                (Some(value), key) => found.push((key, Cow::Owned(value))),
                 (None, "protocol") => found.push((*key, Cow::Borrowed("\"TCP\""))),
                 // Only a device that several claims share has one.
                 (None, "shareID") => {}

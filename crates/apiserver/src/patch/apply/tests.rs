@@ -343,6 +343,36 @@ fn any_config() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Pods with maps, keyed lists and sets. Unless they are `orderly`, items lack their keys or stand twice.
+fn any_pod(orderly: bool) -> impl Strategy<Value = Value> {
+    let labels = proptest::collection::btree_map("[a-c]", "[x-z]", 0..3);
+    let port = (0..2_i32, proptest::bool::weighted(0.2)).prop_map(move |(port, lacks)| {
+        if lacks && !orderly {
+            json!({"name": "p"})
+        } else {
+            json!({"containerPort": port})
+        }
+    });
+    let single = move |mut items: Vec<Value>| {
+        if orderly {
+            let mut seen = std::collections::BTreeSet::new();
+            items.retain(|item| seen.insert(item.get("name").unwrap_or(item).to_string()));
+        }
+        items
+    };
+    let ports = proptest::option::of(proptest::collection::vec(port, 0..3).prop_map(single));
+    let container = ("[a-c]", "[i-j]", ports).prop_map(|(name, image, ports)| match ports {
+        Some(ports) => json!({"name": name, "image": image, "ports": ports}),
+        None => json!({"name": name, "image": image}),
+    });
+    let containers = proptest::collection::vec(container, 0..3).prop_map(single);
+    let finalizers = proptest::collection::vec("[a-b]".prop_map(Value::from), 0..3).prop_map(single);
+    (labels, containers, finalizers, any::<bool>()).prop_map(|(labels, containers, finalizers, host)| {
+        json!({"metadata": {"labels": labels, "finalizers": finalizers},
+            "spec": {"containers": containers, "hostNetwork": host, "securityContext": {}}})
+    })
+}
+
 fn bare() -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}})
 }
@@ -368,6 +398,31 @@ proptest! {
         });
         prop_assert!(void("/data") && void("/metadata/labels") && void("/metadata/finalizers"), "{}", gone.object);
         prop_assert!(owned(&gone.managed).is_empty());
+    }
+
+    #[test]
+    fn what_comes_is_what_goes_the_other_way(one in any_pod(false), two in any_pod(false)) {
+        let rules = rules("", "pods", Target::Main);
+        let (one, two) = (one.to_string(), two.to_string());
+        let (one, two) = (Text::of(one.as_bytes()), Text::of(two.as_bytes()));
+        let there = Change::between(one, two, rules.shape);
+        let back = Change::between(two, one, rules.shape);
+        prop_assert_eq!(there.added, back.removed);
+        prop_assert_eq!(there.removed, back.added);
+        prop_assert_eq!(there.modified, back.modified);
+    }
+
+    #[test]
+    fn an_object_has_what_stays_and_what_comes(one in any_pod(true), two in any_pod(true)) {
+        let rules = rules("", "pods", Target::Main);
+        let (one, two) = (one.to_string(), two.to_string());
+        let (one, two) = (Text::of(one.as_bytes()), Text::of(two.as_bytes()));
+        let change = Change::between(one, two, rules.shape);
+        let nothing = Text::of(b"{}");
+        let [mut of_one, of_two] = [one, two].map(|object| Change::between(nothing, object, rules.shape).added);
+        of_one.subtract(&change.removed);
+        of_one.unite(change.added);
+        prop_assert_eq!(of_one, of_two);
     }
 
     #[test]

@@ -1,0 +1,213 @@
+//! All fields of a value that came or went as a whole, read from its text in one pass.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::set::{Element, FieldSet, Node, field};
+use super::shape::Shape;
+use crate::patch::text::{Name, Text};
+
+/// The fields of a value. `is_there`: the thing itself is there in any case, so it is no member.
+pub(super) fn fields(value: Text<'_>, shape: Shape, is_there: bool) -> Node {
+    let mut reader = serde_json::Deserializer::from_slice(value.json());
+    // The text is well-formed, so nothing is lost here.
+    Fields { shape, is_there }
+        .deserialize(&mut reader)
+        .unwrap_or_default()
+}
+
+/// A member, of which no part has an owner of its own.
+fn whole() -> Node {
+    Node {
+        member: true,
+        children: FieldSet::default(),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Fields {
+    shape: Shape,
+    is_there: bool,
+}
+
+impl Fields {
+    fn of(self, children: FieldSet, is_void: bool) -> Node {
+        Node {
+            member: is_void || !self.is_there,
+            children,
+        }
+    }
+
+    /// The fields of one member of this object; nothing when that is empty and there in any case.
+    fn member<'de, A: MapAccess<'de>>(
+        self,
+        name: &str,
+        access: &mut A,
+        children: &mut FieldSet,
+    ) -> Result<(), A::Error> {
+        let is_there = self.is_there && self.shape.embeds(name);
+        let shape = self.shape.field(name).unwrap_or(Shape::Deduced);
+        let node = access.next_value_seed(Fields { shape, is_there })?;
+        let is_void = node.member && is_there;
+        if !is_void {
+            children.add(field(name), node);
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Fields {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Node, D::Error> {
+        match self.shape {
+            Shape::Leaf(_) => value.deserialize_ignored_any(IgnoredAny).map(|_| whole()),
+            _ => value.deserialize_any(self),
+        }
+    }
+}
+
+macro_rules! scalars {
+    ($($method:ident($type:ty);)*) => {
+        $(fn $method<E>(self, _: $type) -> Result<Node, E> { Ok(whole()) })*
+    };
+}
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    scalars! {
+        visit_bool(bool);
+        visit_i64(i64);
+        visit_u64(u64);
+        visit_f64(f64);
+        visit_str(&str);
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(whole())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        if !self.shape.is_map::<Text<'_>>([None, None]) {
+            while access.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(whole());
+        }
+        let mut children = FieldSet::default();
+        let mut is_void = true;
+        while let Some(Name(name)) = access.next_key()? {
+            is_void = false;
+            self.member(&name, &mut access, &mut children)?;
+        }
+        Ok(self.of(children, is_void))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        if !self.shape.is_list::<Text<'_>>([None, None]) {
+            while access.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(whole());
+        }
+        let mut items = Vec::new();
+        let mut is_void = true;
+        let mut are_told_apart = true;
+        while let Some(item) = access.next_element_seed(Item(self.shape))? {
+            is_void = false;
+            are_told_apart &= item.is_some();
+            items.extend(item);
+        }
+        if !are_told_apart {
+            return Ok(whole());
+        }
+        items.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut children = FieldSet::default();
+        for same in items.chunk_by(|(one, _), (other, _)| one == other) {
+            match same {
+                [(element, node)] => children.add(element.clone(), node.clone()),
+                // Items that stand twice are one thing.
+                [(element, _), ..] => children.add(element.clone(), whole()),
+                [] => {}
+            }
+        }
+        Ok(self.of(children, is_void))
+    }
+}
+
+/// An item of a list of this shape: its path element and its fields; nothing when it cannot be told apart.
+struct Item(Shape);
+
+impl<'de> DeserializeSeed<'de> for Item {
+    type Value = Option<(Element, Node)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+        value.deserialize_any(self)
+    }
+}
+
+macro_rules! set_items {
+    ($($method:ident($type:ty);)*) => {
+        $(fn $method<E>(self, item: $type) -> Result<Self::Value, E> {
+            let element = self.0.element(&&Value::from(item));
+            Ok(element.ok().map(|element| (element, whole())))
+        })*
+    };
+}
+
+impl<'de> Visitor<'de> for Item {
+    type Value = Option<(Element, Node)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an item")
+    }
+
+    set_items! {
+        visit_bool(bool);
+        visit_i64(i64);
+        visit_u64(u64);
+        visit_f64(f64);
+        visit_str(&str);
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        while access.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let of = Fields {
+            shape: self.0.item(),
+            is_there: false,
+        };
+        let keys = self.0.keys();
+        let mut found: Vec<(&str, Value)> = Vec::with_capacity(keys.len());
+        let mut children = FieldSet::default();
+        while let Some(Name(name)) = access.next_key()? {
+            match keys.iter().find(|key| **key == name) {
+                Some(key) => {
+                    found.push((key, access.next_value()?));
+                    children.add(field(&name), whole());
+                }
+                None => of.member(&name, &mut access, &mut children)?,
+            }
+        }
+        let value = |key: &str| {
+            let (_, value) = found.iter().find(|(name, _)| *name == key)?;
+            Some(value.to_string())
+        };
+        let element = self.0.keyed_element(value);
+        let node = match of.shape {
+            Shape::Leaf(_) => whole(),
+            _ => of.of(children, false),
+        };
+        Ok(element.ok().map(|element| (element, node)))
+    }
+}
