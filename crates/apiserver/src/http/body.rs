@@ -107,9 +107,9 @@ impl ResponseBody {
     }
 
     /// Does something when a body that comes from elsewhere breaks off.
-    pub(crate) fn on_abort(&mut self, aborted: impl Fn() + Send + 'static) {
+    pub(crate) fn on_abort<F: Fn() + Send + 'static>(&mut self, aborted: impl FnOnce() -> F) {
         if matches!(self.content, Content::Relayed(_)) {
-            self.aborted = Some(Box::new(aborted));
+            self.aborted = Some(Box::new(aborted()));
         }
     }
 
@@ -201,9 +201,9 @@ impl Body for ResponseBody {
     }
 }
 
-/// Segments that are written together, each where it lies.
+/// Segments that are written together, each where it lies: the one that is next, and the others.
 #[derive(Debug, Default)]
-pub(crate) struct Run(VecDeque<Bytes>);
+pub(crate) struct Run(Bytes, VecDeque<Bytes>);
 
 impl Run {
     /// Of these segments; neighbours that are small are copied together.
@@ -225,35 +225,45 @@ impl Run {
         if !small.is_empty() {
             run.push_back(joined(&small));
         }
-        Self(run)
+        Self(run.pop_front().unwrap_or_default(), run)
+    }
+}
+
+impl From<Bytes> for Run {
+    fn from(segment: Bytes) -> Self {
+        Self(segment, VecDeque::new())
     }
 }
 
 impl Buf for Run {
     fn remaining(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
+        self.0.len() + self.1.iter().map(Bytes::len).sum::<usize>()
     }
 
     fn chunk(&self) -> &[u8] {
-        self.0.front().map(Bytes::as_ref).unwrap_or_default()
+        &self.0
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let filled = slices.iter_mut().zip(&self.0);
+        let next = Some(&self.0).filter(|next| !next.is_empty());
+        let filled = slices.iter_mut().zip(next.into_iter().chain(&self.1));
         filled
             .map(|(slice, segment)| *slice = IoSlice::new(segment))
             .count()
     }
 
     fn advance(&mut self, mut count: usize) {
-        while let Some(first) = self.0.front_mut() {
-            if count < first.len() {
-                first.advance(count);
-                return;
+        while count >= self.0.len() {
+            count -= self.0.len();
+            match self.1.pop_front() {
+                Some(next) => self.0 = next,
+                None => {
+                    self.0 = Bytes::new();
+                    return;
+                }
             }
-            count -= first.len();
-            self.0.pop_front();
         }
+        self.0.advance(count);
     }
 }
 
@@ -273,13 +283,16 @@ impl Body for SocketBody {
             if segments.is_empty() {
                 return Poll::Ready(None);
             }
-            let run = Run::of(next_run(segments));
+            let run = match segments.len() {
+                1 => segments.pop_front().unwrap_or_default().into(),
+                _ => Run::of(next_run(segments)),
+            };
             *size = size.saturating_sub(run.remaining() as u64);
             return Poll::Ready(Some(Ok(Frame::data(run))));
         }
         Pin::new(&mut self.0)
             .poll_frame(cx)
-            .map_ok(|frame| frame.map_data(|piece| Run(VecDeque::from([piece]))))
+            .map_ok(|frame| frame.map_data(Run::from))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -362,7 +375,7 @@ mod tests {
                         written.extend_from_slice(&run.chunk()[..piece]);
                         // A socket may take more than the first piece.
                         let more = step.saturating_sub(piece).min(run.remaining() - piece);
-                        written.extend_from_slice(&run.0.iter().flatten().copied().skip(piece).take(more).collect::<Vec<_>>());
+                        written.extend_from_slice(&run.0.iter().chain(run.1.iter().flatten()).copied().skip(piece).take(more).collect::<Vec<_>>());
                         run.advance(piece + more);
                     }
                 }

@@ -222,20 +222,38 @@ impl Labels {
     }
 }
 
-impl Metrics {
-    /// Counts a request that was answered. `known`: its resource is one that the server has.
-    pub(crate) fn observe(&self, info: &RequestInfo, manner: Manner, known: bool, code: u16, took: Duration) {
-        let labels = Labels::of(info, known).of_manner(manner);
-        *self.requests.lock().entry((labels.clone(), code)).or_default() += 1;
-        if info.is_long_running() {
-            return;
-        }
-        self.durations.lock().entry(labels).or_default().add(took);
-    }
+/// How a request was answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    /// Whether its resource is one that the server has.
+    pub(crate) known: bool,
+    pub(crate) code: u16,
+    pub(crate) took: Duration,
+    /// Of the answer, in bytes, where that is known before it is written.
+    pub(crate) size: Option<u64>,
+}
 
-    /// Takes the size of an answer to a request, in bytes.
-    pub(crate) fn sized(&self, info: &RequestInfo, known: bool, size: u64) {
-        self.responses.sized(Labels::of(info, known), size);
+/// Adds to a count. Its key is copied only for the first time.
+fn count<K: Ord + Clone, C: Default>(all: &Mutex<BTreeMap<K, C>>, key: &K, add: impl FnOnce(&mut C)) {
+    let mut all = all.lock();
+    match all.get_mut(key) {
+        Some(count) => add(count),
+        None => add(all.entry(key.clone()).or_default()),
+    }
+}
+
+impl Metrics {
+    /// Counts a request that was answered.
+    pub(crate) fn observe(&self, info: &RequestInfo, manner: Manner, answered: Answered) {
+        let labels = Labels::of(info, answered.known);
+        if let Some(size) = answered.size {
+            self.responses.sized(&labels, size);
+        }
+        let key = (labels.of_manner(manner), answered.code);
+        count(&self.requests, &key, |count| *count += 1);
+        if !info.is_long_running() {
+            count(&self.durations, &key.0, |durations| durations.add(answered.took));
+        }
     }
 
     /// Counts a request that the server gave up, and what it answered instead.
@@ -442,22 +460,32 @@ mod tests {
         assert!(metrics.render(std::iter::empty()).contains(&line(0)));
     }
 
+    fn answered(known: bool, code: u16, took: Duration) -> Answered {
+        let size = None;
+        Answered {
+            known,
+            code,
+            took,
+            size,
+        }
+    }
+
     #[test]
     fn requests_are_counted_by_what_they_do() {
         let metrics = Metrics::default();
         let info = RequestInfo::parse(&Method::GET, &"/api/v1/pods".parse().unwrap()).unwrap();
         let plain = Manner::default();
-        metrics.observe(&info, plain, true, 200, Duration::from_millis(30));
-        metrics.observe(&info, plain, true, 200, Duration::from_secs(60));
+        metrics.observe(&info, plain, answered(true, 200, Duration::from_millis(30)));
+        metrics.observe(&info, plain, answered(true, 200, Duration::from_secs(60)));
         let made_up = RequestInfo::parse(&Method::GET, &"/api/v1/nonsense".parse().unwrap()).unwrap();
-        metrics.observe(&made_up, plain, false, 404, Duration::ZERO);
+        metrics.observe(&made_up, plain, answered(false, 404, Duration::ZERO));
         let patch = RequestInfo::parse(&Method::PATCH, &"/api/v1/nodes/n".parse().unwrap()).unwrap();
         let applied = Manner {
             applies: true,
             dry_run: true,
         };
-        metrics.observe(&patch, applied, true, 200, Duration::from_millis(70));
-        metrics.observe(&patch, plain, true, 200, Duration::from_millis(70));
+        metrics.observe(&patch, applied, answered(true, 200, Duration::from_millis(70)));
+        metrics.observe(&patch, plain, answered(true, 200, Duration::from_millis(70)));
         let text = metrics.render(std::iter::once(("pods".to_string(), 3)));
         for line in [
             r#"apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1"} 2"#,

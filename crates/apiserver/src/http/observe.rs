@@ -10,7 +10,7 @@ use http_body::Body;
 
 use crate::error::ApiError;
 use crate::http::around::{Around, Next};
-use crate::http::metrics::{Counted, Manner};
+use crate::http::metrics::{Answered, Counted, Manner};
 use crate::http::request_info::RequestInfo;
 use crate::http::{Request, ResponseFuture, compress, respond};
 use crate::server::Shared;
@@ -59,16 +59,16 @@ impl Around for Observe {
                 response = compress::compress(response).await;
             }
             if let Some(info) = info {
-                let code = response.status().as_u16();
-                shared
-                    .metrics
-                    .observe(&info, manner, known, code, started.elapsed());
-                if let Some(size) = response.body().size_hint().exact() {
-                    shared.metrics.sized(&info, known, size);
-                }
+                let answered = Answered {
+                    known,
+                    code: response.status().as_u16(),
+                    took: started.elapsed(),
+                    size: response.body().size_hint().exact(),
+                };
+                shared.metrics.observe(&info, manner, answered);
                 response
                     .body_mut()
-                    .on_abort(shared.metrics.on_abort(&info, known));
+                    .on_abort(|| shared.metrics.on_abort(&info, known));
             }
             // A watch lasts as long as its body is written.
             response.body_mut().count(counted);

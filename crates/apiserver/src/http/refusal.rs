@@ -22,16 +22,21 @@ pub(super) struct Encode;
 
 impl Around for Encode {
     fn around(&self, _shared: Arc<Shared>, request: Request, next: Next) -> ResponseFuture {
-        let mut headers = HeaderMap::new();
-        for name in [ACCEPT, USER_AGENT] {
-            for value in request.headers().get_all(&name) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
+        // Most requests are not refused, so no more is kept of them than that costs nothing.
         let uri = request.uri().clone();
+        let kept = [ACCEPT, USER_AGENT].map(|name| {
+            let mut values = request.headers().get_all(&name).iter().cloned();
+            (name, values.next(), values.collect::<Vec<_>>())
+        });
         Box::pin(async move {
             let mut response = next(request).await?;
             if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
+                let mut headers = HeaderMap::new();
+                for (name, first, others) in kept {
+                    for value in first.into_iter().chain(others) {
+                        headers.append(&name, value);
+                    }
+                }
                 rewrite(&mut response, &error, &headers, &Query::parse(uri.query()));
             }
             Ok(response)

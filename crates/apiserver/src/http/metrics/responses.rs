@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use parking_lot::Mutex;
 
-use super::{Labels, head};
+use super::{Labels, count, head};
 
 /// The bounds of the sizes' histogram, in bytes (upstream's).
 const BOUNDS: [u64; 7] = [
@@ -37,17 +37,17 @@ pub(crate) struct Responses {
 
 impl Responses {
     /// Takes the size of the answer to a read; of others it tells nothing.
-    pub(super) fn sized(&self, labels: Labels, size: u64) {
+    pub(super) fn sized(&self, labels: &Labels, size: u64) {
         if !matches!(labels.verb.as_str(), "GET" | "LIST") {
             return;
         }
-        let mut all = self.sizes.lock();
-        let sizes = all.entry(labels).or_default();
-        for (bucket, bound) in sizes.buckets.iter_mut().zip(BOUNDS) {
-            *bucket += u64::from(size <= bound);
-        }
-        sizes.count += 1;
-        sizes.sum += size;
+        count(&self.sizes, labels, |sizes| {
+            for (bucket, bound) in sizes.buckets.iter_mut().zip(BOUNDS) {
+                *bucket += u64::from(size <= bound);
+            }
+            sizes.count += 1;
+            sizes.sum += size;
+        });
     }
 
     /// Counts a request that the server gave up.
@@ -125,9 +125,9 @@ mod tests {
             let info = RequestInfo::parse(&method, &path.parse().unwrap()).unwrap();
             Labels::of(&info, true)
         };
-        responses.sized(labels(Method::GET, "/api/v1/pods"), 1500);
-        responses.sized(labels(Method::GET, "/api/v1/pods"), 500);
-        responses.sized(labels(Method::DELETE, "/api/v1/nodes/n"), 10);
+        responses.sized(&labels(Method::GET, "/api/v1/pods"), 1500);
+        responses.sized(&labels(Method::GET, "/api/v1/pods"), 500);
+        responses.sized(&labels(Method::DELETE, "/api/v1/nodes/n"), 10);
         responses.terminated(labels(Method::DELETE, "/api/v1/nodes/n"), 504);
         let mut text = String::new();
         responses.write(&mut text).unwrap();
