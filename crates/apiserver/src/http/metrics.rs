@@ -31,11 +31,12 @@ const SERVICE_LEVEL: f64 = 0.05;
 /// What requests are counted by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Labels {
+    /// First, because it tells most of them apart: every request looks for its own.
+    resource: String,
     verb: String,
+    subresource: String,
     group: String,
     version: String,
-    resource: String,
-    subresource: String,
     scope: &'static str,
     /// `All` or nothing; only some counts are told apart by it.
     dry_run: &'static str,

@@ -31,7 +31,7 @@ pub(crate) mod syntax;
 mod watch;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -76,7 +76,10 @@ pub(crate) fn serve(strategy: &dyn Strategy, stored: &Bytes) -> ApiResult<Bytes>
 #[derive(Debug)]
 pub struct Registry {
     catalogue: Arc<Catalogue>,
-    resources: BTreeMap<(String, String, String), Arc<Resource>>,
+    /// In the order of group, version and plural name.
+    resources: Vec<Arc<Resource>>,
+    /// The same by their plural name, which is almost always one kind's alone: every request asks.
+    by_plural: HashMap<String, Vec<Arc<Resource>>>,
     feed: Arc<Feed>,
 }
 
@@ -103,16 +106,11 @@ impl Registry {
             .collect();
         let feed = Arc::new(Feed::new(store.clone(), caches.values().cloned()));
         let leases = Arc::default();
-        let resources = catalogue
+        let mut resources: Vec<Arc<Resource>> = catalogue
             .iter()
             .filter_map(|served| {
                 let info = served.info();
                 let cache = caches.get(info.store_prefix.as_ref())?.clone();
-                let path = (
-                    info.group.to_string(),
-                    info.version.to_string(),
-                    info.plural.to_string(),
-                );
                 let resource = Resource {
                     decoder: Decoder::of(served.as_ref()),
                     served: served.clone(),
@@ -125,23 +123,36 @@ impl Registry {
                     catalogue: catalogue.clone(),
                     shutdown: shutdown.clone(),
                 };
-                Some((path, Arc::new(resource)))
+                Some(Arc::new(resource))
             })
             .collect();
+        let path = |resource: &Arc<Resource>| {
+            let info = resource.info();
+            [&info.group, &info.version, &info.plural].map(ToString::to_string)
+        };
+        resources.sort_by_cached_key(path);
+        let mut by_plural: HashMap<String, Vec<Arc<Resource>>> = HashMap::new();
+        for resource in &resources {
+            let plural = resource.info().plural.to_string();
+            by_plural.entry(plural).or_default().push(resource.clone());
+        }
         let revision = feed.list().await?;
         tokio::spawn(feed.clone().follow(revision, shutdown.clone()));
         tokio::spawn(compaction::run(store, revision, shutdown));
         Ok(Arc::new(Self {
             catalogue,
             resources,
+            by_plural,
             feed,
         }))
     }
 
     /// The resource that a path names.
     pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.resources
-            .get(&(group.to_string(), version.to_string(), plural.to_string()))
+        self.by_plural
+            .get(plural)?
+            .iter()
+            .find(|resource| resource.info().group == group && resource.info().version == version)
     }
 
     /// Whether a request is about one of the resources.
@@ -152,7 +163,7 @@ impl Registry {
 
     /// All resources, by group, version and plural name.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.values()
+        self.resources.iter()
     }
 
     /// What is known of the kinds.
