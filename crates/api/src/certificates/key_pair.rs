@@ -1,12 +1,9 @@
 //! Whether a certificate and a private key belong together, as Go's `tls.X509KeyPair` asks and words it.
 
-use super::x509::{self, Block, element, take};
+use super::x509::{
+    self, BIT_STRING, Block, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, take,
+};
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_IDENTIFIER: u8 = 0x06;
 /// `[1]`: the public half in an elliptic private key.
 const PUBLIC: u8 = 0xa1;
 /// 1.2.840.113549.1.1.1
