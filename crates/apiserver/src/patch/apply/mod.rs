@@ -1,7 +1,8 @@
-//! Server-side apply and the ownership of fields: pure decisions on JSON trees.
+//! Server-side apply and the ownership of fields: pure decisions on JSON.
 //!
-//! [`update`] tells who owns what after a write; [`apply`] brings what an applier names into an object, unless others
-//! own it. The rules are those of upstream's `structured-merge-diff`.
+//! [`Rules::update`] tells who owns what after a write; [`Rules::apply`] brings what an applier names into an object,
+//! unless others own it. What changed is told from the texts of both states, into which nobody looks where they are
+//! equal. The rules are those of upstream's `structured-merge-diff`.
 
 mod compare;
 mod gather;
