@@ -72,17 +72,19 @@ impl RuntimePod {
     pub(crate) async fn observe(cri: &Cri, uid: &str) -> Result<Self> {
         let (sandboxes, containers) = tokio::try_join!(cri.sandboxes(Some(uid)), cri.containers(Some(uid)))?;
         let mut pod = Self::default();
-        for sandbox in sandboxes {
-            match cri.sandbox_status(&sandbox.id).await {
-                Ok(status) => pod.sandboxes.push(sandbox_of(status)),
+        // A lost sandbox takes its containers with it: asked after them, it cannot seem to stand while they have ended,
+        // and nothing is restarted in it.
+        for container in containers {
+            match cri.container_status(&container.id).await {
+                Ok(status) => pod.runs.push(run_of(status, container.pod_sandbox_id)),
                 // Removed between the two calls.
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
             }
         }
-        for container in containers {
-            match cri.container_status(&container.id).await {
-                Ok(status) => pod.runs.push(run_of(status, container.pod_sandbox_id)),
+        for sandbox in sandboxes {
+            match cri.sandbox_status(&sandbox.id).await {
+                Ok(status) => pod.sandboxes.push(sandbox_of(status)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
             }

@@ -302,6 +302,12 @@ impl RuntimeService for Runtime {
         let metadata = config.metadata.clone().unwrap();
         self.call(format!("create {} {}", metadata.name, metadata.attempt));
         let mut state = self.state.lock();
+        let id = &request.pod_sandbox_id;
+        if state.sandboxes.get(id).is_none_or(|sandbox| sandbox.state != 0) {
+            return Err(Status::unknown(format!(
+                "sandbox container {id:?} is not running"
+            )));
+        }
         let created_at = now(&mut state);
         let id = format!("{}-{}-{created_at}", metadata.name, metadata.attempt);
         let status = ContainerStatus {

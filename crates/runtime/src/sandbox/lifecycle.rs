@@ -261,14 +261,16 @@ impl Runtime {
             () = following => {}
             () = self.shutdown.cancelled() => return,
         }
-        if entry.record.lock().phase == Phase::Ready {
-            self.shim_died(&entry).await;
-        }
+        self.shim_died(&entry).await;
         drop(caught_up);
     }
 
-    /// The shim is gone and didn't say why: what it held is gone with it.
+    /// The shim is gone: unless the sandbox was stopped, what it held is gone with it.
     async fn shim_died(&self, entry: &SandboxEntry) {
+        // Before its containers have ended, so that nobody who sees an end restarts them in it.
+        if std::mem::replace(&mut entry.record.lock().phase, Phase::NotReady) != Phase::Ready {
+            return;
+        }
         tracing::warn!(sandbox = entry.id, "shim died");
         for container in self.containers_of(&entry.id) {
             let paths = self.container_paths(&container.id);
@@ -298,7 +300,7 @@ impl Runtime {
         }
         // Only now: whoever stops the sandbox holds this while waiting for its containers' ends.
         let _operation = entry.operation.lock().await;
-        if std::mem::replace(&mut entry.record.lock().phase, Phase::NotReady) != Phase::Ready {
+        if self.sandbox(&entry.id).is_err() {
             return;
         }
         if let Err(error) = self.save_sandbox(entry).await {
