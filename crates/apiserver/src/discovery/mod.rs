@@ -3,12 +3,12 @@
 //! Everything is derived from the catalogue.
 
 pub(crate) mod priority;
+pub(crate) mod registered;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
-    APIGroup, APIGroupList, APIResource, APIResourceList, APIVersions, GroupVersionForDiscovery,
-    ServerAddressByClientCIDR,
+    APIGroup, APIResource, APIResourceList, APIVersions, GroupVersionForDiscovery, ServerAddressByClientCIDR,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -136,19 +136,8 @@ pub(crate) fn core_versions(server_address: &str) -> APIVersions {
     }
 }
 
-/// `/apis`
-pub(crate) fn group_list(catalogue: &Catalogue) -> APIGroupList {
-    APIGroupList {
-        groups: by_priority(catalogue)
-            .into_iter()
-            .filter(|(group, _)| !group.is_empty())
-            .map(|(group, versions)| api_group(group, &versions))
-            .collect(),
-    }
-}
-
-/// `/apis/{group}`
-pub(crate) fn group(catalogue: &Catalogue, name: &str) -> Option<APIGroup> {
+/// A group with the versions that this server serves.
+fn group(catalogue: &Catalogue, name: &str) -> Option<APIGroup> {
     if name.is_empty() {
         return None;
     }

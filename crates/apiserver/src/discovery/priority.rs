@@ -36,7 +36,7 @@ const PRIORITIES: [(&str, &str, i32, i32); 22] = [
 ];
 
 /// The group that the APIServices are of themselves. No APIService stands for it, and it comes before all others.
-const REGISTRATION: &str = "apiregistration.k8s.io";
+pub(crate) const REGISTRATION: &str = "apiregistration.k8s.io";
 
 /// The priority of a group version; `None` for one that has no APIService.
 pub(crate) fn of(group: &str, version: &str) -> Option<Priority> {

@@ -122,6 +122,64 @@ async fn every_group_version_that_the_server_serves_itself_has_one() {
 }
 
 #[tokio::test]
+async fn plain_discovery_lists_what_they_name() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let listed = async || -> Vec<String> {
+        let list = get(&client, "/apis").await.json();
+        let groups = list["groups"].as_array().unwrap();
+        groups
+            .iter()
+            .map(|group| group["name"].as_str().unwrap().to_string())
+            .collect()
+    };
+    let before = listed().await;
+    assert!(before.contains(&"apps".into()));
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let tag = get_as(&client, "/apis", aggregated).await.headers["etag"].clone();
+
+    assert_eq!(delete(&client, &format!("{SERVICES}/v1.apps")).await.status, 200);
+    let after = listed().await;
+    let others: Vec<&String> = before.iter().filter(|name| *name != "apps").collect();
+    assert_eq!(after.iter().collect::<Vec<_>>(), others);
+    // Whoever knows the group is served as before: the request goes on to the server that has it, which is this one.
+    for path in [
+        "/apis/apps",
+        "/apis/apps/v1",
+        "/apis/apps/v1/deployments",
+        "/apis/apps/v1/namespaces/default/deployments",
+        "/openapi/v3/apis/apps/v1",
+    ] {
+        assert_eq!(get(&client, path).await.status, 200, "{path}");
+    }
+    let now = get_as(&client, "/apis", aggregated).await.headers["etag"].clone();
+    assert_eq!(now, tag, "the aggregated form asks the server itself");
+
+    // The priorities are those of the objects, and so are the groups, whoever serves them.
+    let first = json!({ "spec": { "groupPriorityMinimum": 18_000 } });
+    let policy = format!("{SERVICES}/v1.policy");
+    assert_eq!(patch(&client, &policy, "merge-patch", &first).await.status, 200);
+    let last = json!({ "spec": { "versionPriority": 1 } });
+    let autoscaling = format!("{SERVICES}/v2.autoscaling");
+    assert_eq!(
+        patch(&client, &autoscaling, "merge-patch", &last).await.status,
+        200
+    );
+    post(&client, SERVICES, &named("v1.mine.example.com", None)).await;
+    let now = listed().await;
+    assert_eq!(
+        now.iter().take(2).collect::<Vec<_>>(),
+        ["apiregistration.k8s.io", "policy"]
+    );
+    assert_eq!(now.last().unwrap(), "mine.example.com");
+    let mine = get(&client, "/apis/mine.example.com").await.json();
+    assert_eq!(mine["preferredVersion"]["groupVersion"], "mine.example.com/v1");
+    assert_eq!(get(&client, "/apis/mine.example.com/v1").await.status, 404);
+    let group = get(&client, "/apis/autoscaling").await.json();
+    assert_eq!(group["preferredVersion"]["version"], "v1");
+}
+
+#[tokio::test]
 async fn what_users_do_to_them_stays_until_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let store: Arc<dyn skiff_store::Store> = open(directory.path());
