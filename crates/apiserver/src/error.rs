@@ -264,6 +264,12 @@ impl ApiError {
         failure(503, "ServiceUnavailable", message.into(), None)
     }
 
+    /// 504: it took too long.
+    pub fn timeout(what: &str) -> Self {
+        let message = format!("Timeout: {what}");
+        failure(504, "Timeout", message, Some(StatusDetails::default()))
+    }
+
     /// 504 with a hint when to try again: the cache has not caught up with the revision asked for.
     pub fn too_large_resource_version(asked: i64, current: i64) -> Self {
         let causes = vec![StatusCause {

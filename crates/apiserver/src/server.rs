@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::TryFutureExt;
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -29,6 +30,7 @@ use crate::admission::Chain;
 use crate::admission::service_addresses::{Cidr, ServiceAddresses};
 use crate::auth::Caller;
 use crate::auth::authorize::{Masters, Union};
+use crate::auth::impersonation::Impersonation;
 use crate::auth::legacy_tokens;
 use crate::auth::node::NodeAuthorizer;
 use crate::auth::node::graph::Graph;
@@ -40,8 +42,8 @@ use crate::config::Config;
 use crate::error::ApiError;
 use crate::flow::{self, Flow};
 use crate::http::{
-    BodyError, BoxError, Measured, Metrics, NodeClient, PeerAddress, Request, RequestPath, Response,
-    ResponseFuture, SocketBody, request_path,
+    BodyError, BoxError, Clients, Exchange, Measured, Metrics, NodeClient, PeerAddress, Request, RequestPath,
+    Response, ResponseFuture, SocketBody, request_path,
 };
 use crate::openapi::Documents;
 use crate::registry::Registry;
@@ -105,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) tokens: Tokens,
     pub(crate) authorizer: Arc<Union>,
+    pub(crate) impersonation: Impersonation,
     pub(crate) flow: Flow,
     pub(crate) metrics: Metrics,
     pub(crate) documents: Documents,
@@ -170,12 +173,14 @@ impl ApiServer {
         store: Arc<dyn Store>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        let metrics = Metrics::default();
+        let catalogue = skiff_api::catalogue::builtin();
+        let metrics = Metrics::of(&catalogue);
         let store = Measured::around(store, metrics.store.clone());
         let clients = ClientAuthority::new(&config.client_ca_pem).map_err(key_error("client authority"))?;
         let tls = tls(&config, &clients).map_err(key_error("serving certificate"))?;
-        let tokens = Tokens::new(&config.service_account)
+        let mut tokens = Tokens::new(&config.service_account)
             .map_err(|error| key_error("service-account signing key")(error.to_string()))?;
+        tokens.uses = metrics.tokens.clone();
         let nodes = NodeClient::new(&config.kubelet).map_err(key_error("kubelet client certificate"))?;
         let (address, prefix) = config.service_cidr;
         let cidr = Cidr::new(address, prefix)
@@ -193,15 +198,14 @@ impl ApiServer {
             Box::new(NodeAuthorizer::new(nodes_use.clone(), &policy)),
             Box::new(roles.clone()),
         ]));
-        let admission = Arc::new(Chain::new(addresses.clone(), authorizer.clone()));
-        let registry = Registry::open(
-            store.clone(),
-            skiff_api::catalogue::builtin(),
-            admission.clone(),
-            shutdown.clone(),
-        )
-        .await
-        .map_err(StartError::State)?;
+        let admission = Arc::new(Chain::new(
+            addresses.clone(),
+            authorizer.clone(),
+            metrics.admission.clone(),
+        ));
+        let registry = Registry::open(store.clone(), catalogue, admission.clone(), shutdown.clone())
+            .await
+            .map_err(StartError::State)?;
         admission.attach(&registry);
         addresses
             .follow(&registry, shutdown.clone())
@@ -248,6 +252,7 @@ impl ApiServer {
             registry,
             store,
             tokens,
+            impersonation: Impersonation::new(authorizer.clone(), metrics.impersonations.clone()),
             authorizer,
             flow,
             metrics,
@@ -268,6 +273,7 @@ impl ApiServer {
         LocalService {
             path: self.path.clone(),
             user: Arc::new(user),
+            counts: self.shared.metrics.clients.clone(),
         }
     }
 
@@ -431,6 +437,7 @@ fn is_exhaustion(error: &std::io::Error) -> bool {
 pub struct LocalService {
     path: RequestPath,
     user: Arc<UserInfo>,
+    counts: Arc<Clients>,
 }
 
 impl fmt::Debug for LocalService {
@@ -455,9 +462,21 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
+        let request_size = request.body().size_hint().exact();
         let mut request: Request =
             request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
         request.extensions_mut().insert(Caller(self.user.clone()));
-        Box::pin(self.path.clone().oneshot(request))
+        let (counts, method) = (self.counts.clone(), request.method().clone());
+        let began = Instant::now();
+        let answer = self.path.clone().oneshot(request);
+        Box::pin(answer.inspect_ok(move |response| {
+            let exchange = Exchange {
+                code: response.status().as_u16(),
+                took: began.elapsed(),
+                request_size,
+                response_size: response.body().size_hint().exact(),
+            };
+            counts.add(&method, exchange);
+        }))
     }
 }

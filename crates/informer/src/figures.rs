@@ -117,7 +117,7 @@ impl Queues {
 
 fn write(text: &mut String, figures: &[(&str, Figures)]) -> fmt::Result {
     let head = |text: &mut String, metric: &str, type_: &str, about: &str| {
-        writeln!(text, "# HELP {metric} {about}\n# TYPE {metric} {type_}")
+        writeln!(text, "# HELP {metric} [BETA] {about}\n# TYPE {metric} {type_}")
     };
     type Value = fn(&Figures) -> String;
     let singles: [(&str, &str, &str, Value); 5] = [

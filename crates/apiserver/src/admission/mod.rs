@@ -23,6 +23,7 @@ mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -50,7 +51,8 @@ use crate::admission::storage_object_in_use_protection::StorageObjectInUseProtec
 use crate::admission::taint_nodes_by_condition::TaintNodesByCondition;
 use crate::auth::authorize::Union;
 use crate::error::{ApiError, ApiResult};
-use crate::registry::{Admission, AdmissionRequest, Registry};
+use crate::http::{AdmissionTimes, Passed, PluginTimes, Step};
+use crate::registry::{Admission, AdmissionRequest, Operation, Registry};
 
 /// One rule of admission.
 #[async_trait]
@@ -82,9 +84,26 @@ trait Plugin: Send + Sync {
     }
 }
 
+/// A plugin, and when it is called.
+struct Called {
+    plugin: Box<dyn Plugin>,
+    /// For what it may change objects, and for what it may refuse them after that.
+    admits: &'static [Operation],
+    validates: &'static [Operation],
+    /// What it takes; nothing is told of what upstream does outside of admission.
+    times: Option<Arc<PluginTimes>>,
+}
+
+const NEVER: &[Operation] = &[];
+const NEW: &[Operation] = &[Operation::Create];
+const CHANGED: &[Operation] = &[Operation::Update];
+const WRITTEN: &[Operation] = &[Operation::Create, Operation::Update];
+const ALWAYS: &[Operation] = &[Operation::Create, Operation::Update, Operation::Delete];
+
 /// All plugins, in upstream's order.
 pub(crate) struct Chain {
-    plugins: Vec<Box<dyn Plugin>>,
+    plugins: Vec<Called>,
+    times: Arc<AdmissionTimes>,
     addresses: Arc<ServiceAddresses>,
     /// The registry that asks; it is made after its admission.
     registry: OnceLock<Weak<Registry>>,
@@ -92,29 +111,70 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// The plugins; cluster IPs and node ports come from `addresses`, and `authorizer` says what somebody may do.
-    pub(crate) fn new(addresses: Arc<ServiceAddresses>, authorizer: Arc<Union>) -> Self {
+    pub(crate) fn new(
+        addresses: Arc<ServiceAddresses>,
+        authorizer: Arc<Union>,
+        times: Arc<AdmissionTimes>,
+    ) -> Self {
+        let of = |name: &'static str, admits, validates, plugin: Box<dyn Plugin>| Called {
+            plugin,
+            admits,
+            validates,
+            times: (!name.is_empty()).then(|| times.of_plugin(name)),
+        };
         Self {
             plugins: vec![
-                Box::new(NamespaceLifecycle),
-                Box::new(LimitRanger),
-                Box::new(ServiceAccount),
-                Box::new(NodeRestriction),
-                Box::new(TaintNodesByCondition),
-                Box::new(PodSecurity),
-                Box::new(Priority),
-                Box::new(DefaultTolerationSeconds),
-                Box::new(DefaultStorageClass),
-                Box::new(StorageObjectInUseProtection),
-                Box::new(PersistentVolumeClaimResize),
-                Box::new(RuntimeClass),
-                Box::new(CertificateRequester),
-                Box::new(CertificateSigners(authorizer.clone())),
-                Box::new(Escalation(authorizer)),
-                Box::new(DefaultIngressClass),
-                Box::new(PodTopologyLabels),
-                Box::new(DeviceAdminAccess),
-                Box::new(ResourceQuota::default()),
+                of("NamespaceLifecycle", ALWAYS, NEVER, Box::new(NamespaceLifecycle)),
+                of("LimitRanger", WRITTEN, WRITTEN, Box::new(LimitRanger)),
+                of("ServiceAccount", WRITTEN, WRITTEN, Box::new(ServiceAccount)),
+                of("NodeRestriction", ALWAYS, NEVER, Box::new(NodeRestriction)),
+                of(
+                    "TaintNodesByCondition",
+                    NEW,
+                    NEVER,
+                    Box::new(TaintNodesByCondition),
+                ),
+                of("PodSecurity", NEVER, WRITTEN, Box::new(PodSecurity)),
+                of("Priority", WRITTEN, ALWAYS, Box::new(Priority)),
+                of(
+                    "DefaultTolerationSeconds",
+                    WRITTEN,
+                    NEVER,
+                    Box::new(DefaultTolerationSeconds),
+                ),
+                of("DefaultStorageClass", NEW, NEVER, Box::new(DefaultStorageClass)),
+                of(
+                    "StorageObjectInUseProtection",
+                    NEW,
+                    NEVER,
+                    Box::new(StorageObjectInUseProtection),
+                ),
+                of(
+                    "PersistentVolumeClaimResize",
+                    NEVER,
+                    CHANGED,
+                    Box::new(PersistentVolumeClaimResize),
+                ),
+                of("RuntimeClass", NEW, NEW, Box::new(RuntimeClass)),
+                of("", WRITTEN, NEVER, Box::new(CertificateRequester)),
+                of(
+                    "",
+                    WRITTEN,
+                    NEVER,
+                    Box::new(CertificateSigners(authorizer.clone())),
+                ),
+                of("", WRITTEN, NEVER, Box::new(Escalation(authorizer))),
+                of("DefaultIngressClass", NEW, NEVER, Box::new(DefaultIngressClass)),
+                of("PodTopologyLabels", WRITTEN, NEVER, Box::new(PodTopologyLabels)),
+                of("", NEVER, WRITTEN, Box::new(DeviceAdminAccess)),
+                of(
+                    "ResourceQuota",
+                    NEVER,
+                    WRITTEN,
+                    Box::new(ResourceQuota::default()),
+                ),
             ],
+            times,
             addresses,
             registry: OnceLock::new(),
         }
@@ -134,28 +194,113 @@ impl Chain {
     }
 }
 
+/// Tells how long the parts of a step took, one after the other, and the whole.
+struct Stopwatch {
+    began: Instant,
+    last: Instant,
+    step: Step,
+    operation: Operation,
+}
+
+impl Stopwatch {
+    fn start(step: Step, operation: Operation) -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            last: now,
+            step,
+            operation,
+        }
+    }
+
+    fn passed(&self, rejected: bool) -> Passed {
+        Passed {
+            step: self.step,
+            operation: self.operation,
+            rejected,
+        }
+    }
+
+    /// A plugin is done.
+    fn lap(&mut self, called: &Called, rejected: bool) {
+        let now = Instant::now();
+        if let Some(times) = &called.times {
+            times.add(self.passed(rejected), now - self.last);
+        }
+        self.last = now;
+    }
+
+    /// All are, or one has refused.
+    fn stop(self, times: &AdmissionTimes, rejected: bool) {
+        times.add_step(self.passed(rejected), self.began.elapsed());
+    }
+}
+
 #[async_trait]
 impl Admission for Chain {
     async fn admit(&self, request: &AdmissionRequest<'_>, object: &mut dyn Object) -> ApiResult<()> {
         let registry = self.registry()?;
-        for plugin in &self.plugins {
-            plugin.admit(request, object, &registry).await?;
+        let mut watch = Stopwatch::start(Step::Admit, request.operation);
+        let called = self
+            .plugins
+            .iter()
+            .filter(|called| called.admits.contains(&request.operation));
+        for called in called {
+            let admitted = called.plugin.admit(request, object, &registry).await;
+            watch.lap(called, admitted.is_err());
+            if admitted.is_err() {
+                watch.stop(&self.times, true);
+                return admitted;
+            }
         }
+        watch.stop(&self.times, false);
         self.addresses.admit(request, object, &registry).await
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>, object: &dyn Object) -> ApiResult<Vec<String>> {
         let registry = self.registry()?;
         let mut warnings = Vec::new();
-        for plugin in &self.plugins {
-            plugin.validate(request, object, &registry, &mut warnings).await?;
+        let mut watch = Stopwatch::start(Step::Validate, request.operation);
+        let called = self
+            .plugins
+            .iter()
+            .filter(|called| called.validates.contains(&request.operation));
+        for called in called {
+            let valid = called
+                .plugin
+                .validate(request, object, &registry, &mut warnings)
+                .await;
+            watch.lap(called, valid.is_err());
+            if let Err(refusal) = valid {
+                watch.stop(&self.times, true);
+                return Err(refusal);
+            }
         }
+        watch.stop(&self.times, false);
         Ok(warnings)
     }
 
     async fn check_delete(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
-        for plugin in &self.plugins {
-            plugin.check_delete(request).await?;
+        // There is nothing to change, so a plugin is asked once, in the step in which upstream asks it.
+        for step in [Step::Admit, Step::Validate] {
+            let mut watch = Stopwatch::start(step, Operation::Delete);
+            for called in &self.plugins {
+                let asked = if step == Step::Admit {
+                    called.admits
+                } else {
+                    called.validates
+                };
+                if !asked.contains(&Operation::Delete) {
+                    continue;
+                }
+                let checked = called.plugin.check_delete(request).await;
+                watch.lap(called, checked.is_err());
+                if checked.is_err() {
+                    watch.stop(&self.times, true);
+                    return checked;
+                }
+            }
+            watch.stop(&self.times, false);
         }
         Ok(())
     }
@@ -170,7 +315,7 @@ fn new_pod<'a>(
     request: &AdmissionRequest<'_>,
     object: &'a mut dyn Object,
 ) -> Option<&'a mut k8s_openapi::api::core::v1::Pod> {
-    let creating = request.operation == crate::registry::Operation::Create && request.subresource.is_none();
+    let creating = request.operation == Operation::Create && request.subresource.is_none();
     if creating {
         object.as_any_mut().downcast_mut()
     } else {
@@ -202,7 +347,6 @@ fn newest<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(classes: Vec<K>) -> Option<
 #[cfg(test)]
 mod testing {
     use super::*;
-    use crate::registry::Operation;
     use crate::user::UserInfo;
 
     /// A request to create an object, for a plugin's own test.

@@ -3,14 +3,18 @@
 //! In the constrained ways (KEP-5284) both who may be acted as and what may be done as them must be allowed. They are tried
 //! first; what was always enough, the verb `impersonate` on all that the headers name, is tried last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 use skiff_api::names;
 
 use crate::auth::authorize::{Attributes, Authorizer, Decision, forbidden};
 use crate::auth::rbac::rules::quoted;
 use crate::error::{ApiError, ApiResult};
+use crate::http::Impersonations;
 use crate::http::query::decode;
 use crate::http::request_info::RequestInfo;
 use crate::user::{ANONYMOUS, AUTHENTICATED, MASTERS, NODES, UNAUTHENTICATED, UserInfo};
@@ -57,6 +61,14 @@ impl Mode {
             Self::ServiceAccount => "serviceaccount",
             Self::UserInfo => "user-info",
             Self::Legacy => "",
+        }
+    }
+
+    /// As it is counted.
+    fn counted(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            mode => mode.name(),
         }
     }
 
@@ -172,6 +184,7 @@ fn shown(user: &UserInfo) -> String {
 struct Asking<'a> {
     caller: &'a UserInfo,
     authorizer: &'a dyn Authorizer,
+    counts: &'a Impersonations,
     mode: Mode,
     verb: String,
 }
@@ -198,7 +211,11 @@ impl Asking<'_> {
     }
 
     async fn check(&self, attributes: &Attributes<'_>) -> ApiResult<()> {
-        match self.authorizer.authorize(attributes).await {
+        let began = Instant::now();
+        let decision = self.authorizer.authorize(attributes).await;
+        let allowed = matches!(decision, Decision::Allow(_));
+        self.counts.checked(self.mode.counted(), allowed, began.elapsed());
+        match decision {
             Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(attributes, &reason)),
         }
@@ -336,44 +353,108 @@ fn wrong_with(extra: &BTreeMap<String, Vec<String>>) -> Option<String> {
     })
 }
 
-/// The user to act as, when the headers ask for one.
-///
-/// # Errors
-/// 403 when the caller may not in any way, as the first way that was tried says it; 400 when the headers name no user.
-pub(crate) async fn impersonate(
-    headers: &HeaderMap,
-    caller: &UserInfo,
-    info: &RequestInfo,
-    authorizer: &dyn Authorizer,
-) -> ApiResult<Option<UserInfo>> {
-    let Some(wanted) = requested(headers)? else {
-        return Ok(None);
-    };
-    let mut refusal = None;
-    for mode in MODES.into_iter().filter(|mode| mode.is_for(&wanted, caller)) {
+/// Of how many callers it is remembered in which way they acted as somebody.
+const REMEMBERED: usize = 10_000;
+
+/// Lets users act as others.
+pub(crate) struct Impersonation {
+    authorizer: Arc<dyn Authorizer>,
+    counts: Arc<Impersonations>,
+    /// In which way a caller was last allowed to, by their name. They are likely to do it in one way only, and that is then
+    /// tried first.
+    last: Mutex<HashMap<String, Mode>>,
+}
+
+impl Impersonation {
+    pub(crate) fn new(authorizer: Arc<dyn Authorizer>, counts: Arc<Impersonations>) -> Self {
+        Self {
+            authorizer,
+            counts,
+            last: Mutex::default(),
+        }
+    }
+
+    /// The user to act as, when the headers ask for one.
+    ///
+    /// # Errors
+    /// 403 when the caller may not in any way, as the first way that was tried says it; 400 when the headers name no user.
+    pub(crate) async fn user(
+        &self,
+        headers: &HeaderMap,
+        caller: &UserInfo,
+        info: &RequestInfo,
+    ) -> ApiResult<Option<UserInfo>> {
+        let Some(wanted) = requested(headers)? else {
+            return Ok(None);
+        };
+        let began = Instant::now();
+        let found = self.found(&wanted, caller, info).await;
+        let mode = found.as_ref().ok().map(|(mode, _)| mode.counted());
+        self.counts.attempted(mode, began.elapsed());
+        found.map(|(_, user)| Some(user))
+    }
+
+    /// The first way that is allowed, the remembered one before the others, and the user.
+    async fn found(
+        &self,
+        wanted: &UserInfo,
+        caller: &UserInfo,
+        info: &RequestInfo,
+    ) -> ApiResult<(Mode, UserInfo)> {
+        let last = self.last.lock().get(&caller.name).copied();
+        let others = MODES.into_iter().filter(|mode| Some(*mode) != last);
+        let mut refusal = None;
+        for mode in last
+            .into_iter()
+            .chain(others)
+            .filter(|mode| mode.is_for(wanted, caller))
+        {
+            match self.as_mode(mode, wanted, caller, info).await {
+                Ok(user) => {
+                    if last != Some(mode) {
+                        self.remember(&caller.name, mode);
+                    }
+                    return Ok((mode, user));
+                }
+                Err(error) => drop(refusal.get_or_insert(error)),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| ApiError::internal("all impersonation modes failed")))
+    }
+
+    fn remember(&self, caller: &str, mode: Mode) {
+        let mut last = self.last.lock();
+        if last.len() >= REMEMBERED {
+            // It only saves questions, and whoever is still there is soon known again.
+            last.clear();
+        }
+        last.insert(caller.to_string(), mode);
+    }
+
+    async fn as_mode(
+        &self,
+        mode: Mode,
+        wanted: &UserInfo,
+        caller: &UserInfo,
+        info: &RequestInfo,
+    ) -> ApiResult<UserInfo> {
         let asking = Asking {
             caller,
-            authorizer,
+            authorizer: self.authorizer.as_ref(),
+            counts: &self.counts,
             mode,
             verb: mode.verb(),
         };
-        let outcome = async {
-            if mode.is_constrained() {
-                let verb = format!("impersonate-on:{}:{}", mode.name(), info.verb);
-                let attributes = Attributes {
-                    verb: &verb,
-                    ..Attributes::of(caller, info)
-                };
-                asking.check(&attributes).await?;
-            }
-            asking.impersonated(&wanted).await
-        };
-        match outcome.await {
-            Ok(user) => return Ok(Some(user)),
-            Err(error) => drop(refusal.get_or_insert(error)),
+        if mode.is_constrained() {
+            let verb = format!("impersonate-on:{}:{}", mode.name(), info.verb);
+            let attributes = Attributes {
+                verb: &verb,
+                ..Attributes::of(caller, info)
+            };
+            asking.check(&attributes).await?;
         }
+        asking.impersonated(wanted).await
     }
-    Err(refusal.unwrap_or_else(|| ApiError::internal("all impersonation modes failed")))
 }
 
 #[cfg(test)]
@@ -381,7 +462,6 @@ mod tests {
     use super::*;
     use async_trait::async_trait;
     use http::Method;
-    use parking_lot::Mutex;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -415,16 +495,61 @@ mod tests {
         }
     }
 
+    fn listing(allowed: &'static [&'static str]) -> (Arc<Listed>, Impersonation) {
+        let listed = Arc::new(Listed(allowed, Mutex::default()));
+        (listed.clone(), Impersonation::new(listed, Arc::default()))
+    }
+
+    fn listed_pods() -> RequestInfo {
+        RequestInfo::parse(&Method::GET, &"/api/v1/namespaces/n/pods".parse().unwrap()).unwrap()
+    }
+
     async fn act(
         headers: &HeaderMap,
         caller: &UserInfo,
         allowed: &'static [&'static str],
     ) -> Result<UserInfo, String> {
-        let info = RequestInfo::parse(&Method::GET, &"/api/v1/namespaces/n/pods".parse().unwrap()).unwrap();
-        impersonate(headers, caller, &info, &Listed(allowed, Mutex::default()))
+        let found = listing(allowed).1.user(headers, caller, &listed_pods()).await;
+        found.map(Option::unwrap).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn the_way_that_was_allowed_last_is_tried_first() {
+        let headers = headers(&[("impersonate-user", "jane")]);
+        let (listed, impersonation) = listing(&["impersonate /users jane"]);
+        let asked = async |caller: &str| {
+            let caller = UserInfo::new(caller, [""; 0]);
+            let outcome = impersonation.user(&headers, &caller, &listed_pods()).await;
+            assert_eq!(outcome.unwrap().unwrap().name, "jane");
+            std::mem::take(&mut *listed.1.lock())
+        };
+        let all = ["impersonate-on:user-info:list /pods ", "impersonate /users jane"];
+        assert_eq!(asked("proxy").await, all);
+        assert_eq!(asked("proxy").await, ["impersonate /users jane"]);
+        assert_eq!(asked("other").await, all, "who never did it");
+        // It is only tried first: what it refuses, another way may allow, and its refusal is the one that is told.
+        let caller = UserInfo::new("proxy", [""; 0]);
+        let john = HeaderMap::from_iter([("impersonate-user".parse().unwrap(), "john".parse().unwrap())]);
+        let error = impersonation
+            .user(&john, &caller, &listed_pods())
             .await
-            .map(Option::unwrap)
-            .map_err(|error| error.to_string())
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("cannot impersonate resource \"users\" in API group \"\""),
+            "{error}"
+        );
+        let mut text = String::new();
+        impersonation.counts.write(&mut text).unwrap();
+        for line in [
+            r#"apiserver_impersonation_attempts_total{decision="allowed",mode="legacy"} 3"#,
+            r#"apiserver_impersonation_attempts_total{decision="denied",mode=""} 1"#,
+            r#"apiserver_impersonation_authorization_attempts_total{decision="denied",mode="user-info"} 3"#,
+            r#"apiserver_impersonation_authorization_attempts_total{decision="denied",mode="legacy"} 1"#,
+        ] {
+            assert!(text.lines().any(|its| its == line), "{line} is not in\n{text}");
+        }
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use skiff_api::Target;
 use crate::auth::KnownToken;
 use crate::auth::rbac::rules::quoted;
 use crate::auth::tokens::Tokens;
+use crate::http::tick;
 use crate::objects::find;
 use crate::registry::Registry;
 use crate::startup;
@@ -183,10 +184,17 @@ pub(crate) async fn authenticate(
         .await
         .map_err(|error| error.to_string())?;
     let backing = backing(token, &claims, secret.as_ref(), account.as_ref())?;
+    let uses = &tokens.uses;
+    tick(if backing.generated {
+        &uses.generated
+    } else {
+        &uses.manual
+    });
     if let Some(secret) = secret {
         note_use(registry, &secret).await;
     }
     if backing.invalid {
+        tick(&uses.invalidated);
         let LegacyClaims {
             namespace,
             secret,
@@ -197,6 +205,7 @@ pub(crate) async fn authenticate(
             "the token in secret {namespace}/{secret} for service account {namespace}/{account} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
         ));
     }
+    tick(&uses.legacy);
     let warning = backing.generated.then_some(GENERATED);
     let user = UserInfo::service_account(&claims.namespace, &claims.account, &claims.uid);
     Ok(KnownToken {

@@ -1,6 +1,7 @@
 //! Service-account tokens: signed, known again, and void as soon as what they are bound to is gone.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -19,6 +20,7 @@ use crate::auth::legacy_tokens::{self, LegacyClaims};
 use crate::auth::rbac::rules::quoted;
 use crate::auth::x509::CREDENTIAL_ID;
 use crate::config::ServiceAccountKeys;
+use crate::http::{TokenUses, tick};
 use crate::registry::Registry;
 use crate::user::UserInfo;
 
@@ -71,6 +73,8 @@ pub(crate) struct Tokens {
     key_id: String,
     verified: Verified<Claims>,
     verified_legacy: Verified<LegacyClaims>,
+    /// How often tokens were used.
+    pub(crate) uses: Arc<TokenUses>,
 }
 
 /// How long a good signature is remembered, and how many.
@@ -130,6 +134,7 @@ impl Tokens {
             key_id,
             verified: Verified::default(),
             verified_legacy: Verified::default(),
+            uses: Arc::default(),
         })
     }
 
@@ -220,6 +225,10 @@ impl Tokens {
     ) -> Result<(UserInfo, Vec<String>), String> {
         let claims = self.verify(token, audiences)?;
         bound_objects_exist(&claims.kubernetes, registry).await?;
+        if let Some(warn_after) = claims.kubernetes.warnafter {
+            let stale = jiff::Timestamp::now().as_second() > warn_after;
+            tick(if stale { &self.uses.stale } else { &self.uses.valid });
+        }
         let its = |audience: &&String| claims.aud.contains(audience);
         Ok((user(&claims), audiences.iter().filter(its).cloned().collect()))
     }

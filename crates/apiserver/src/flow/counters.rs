@@ -59,6 +59,13 @@ impl Drop for Counted {
 }
 
 impl Counters {
+    /// Forgets what is over.
+    pub(super) fn reset(&self) {
+        for count in self.rejected.iter().chain([&self.dispatched]) {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Counts a request that was refused.
     pub(super) fn reject(&self, why: Rejection) {
         for (count, (reason, _)) in self.rejected.iter().zip(REASONS) {
@@ -77,7 +84,7 @@ pub(super) fn render<'a>(
     let mut text = String::new();
     let mut head = |name: &str, type_: &str, about: &str, lines: Vec<(String, String)>| {
         let name = format!("apiserver_flowcontrol_{name}");
-        writeln!(text, "# HELP {name} {about}\n# TYPE {name} {type_}")?;
+        writeln!(text, "# HELP {name} [BETA] {about}\n# TYPE {name} {type_}")?;
         for (labels, value) in lines {
             writeln!(text, "{name}{{{labels}}} {value}")?;
         }

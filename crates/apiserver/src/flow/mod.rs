@@ -177,6 +177,13 @@ impl Flow {
         }
     }
 
+    /// Begins to count anew, but for who waits or is served now.
+    pub(crate) fn reset_counts(&self) {
+        for counters in self.counters.lock().values() {
+            counters.reset();
+        }
+    }
+
     /// The metrics of flow control.
     pub(crate) fn render(&self) -> String {
         let rules = self.rules.read().clone();

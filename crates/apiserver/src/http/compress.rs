@@ -14,18 +14,10 @@ use crate::http::{Response, ResponseBody};
 /// Bodies up to this size are sent as they are, in bytes.
 const THRESHOLD: u64 = 128 * 1024;
 
-/// Whether a client takes gzip.
+/// Whether a client takes gzip: upstream reads the first header alone, and knows neither weights nor other spellings.
 pub(crate) fn accepted(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            let gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-            gzip && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0"))
-        })
+    let value = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    value.is_some_and(|value| value.split(',').any(|coding| coding.trim() == "gzip"))
 }
 
 /// Compresses the body of a response, if it is worth it.
@@ -93,8 +85,10 @@ mod tests {
     fn clients_say_whether_they_take_it() {
         for (value, expected) in [
             ("gzip", true),
-            ("br, gzip;q=0.5", true),
+            ("br, gzip ,deflate", true),
+            ("br, gzip;q=0.5", false),
             ("gzip;q=0", false),
+            ("GZIP", false),
             ("br", false),
         ] {
             let mut headers = HeaderMap::new();

@@ -1,5 +1,9 @@
 //! `/metrics`: counts of what the server does, under upstream's names, in Prometheus' text format.
 
+mod admission;
+mod clients;
+mod credentials;
+mod histogram;
 mod process;
 mod responses;
 mod states;
@@ -12,19 +16,33 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use skiff_api::KindInfo;
+use skiff_api::{Catalogue, KindInfo};
 
 use crate::http::request_info::RequestInfo;
 
+pub(crate) use admission::{AdmissionTimes, Passed, PluginTimes, Step};
+pub(crate) use clients::{Clients, Exchange};
+pub(crate) use credentials::{Impersonations, TokenUses, tick};
+use histogram::{Bounds, Histogram};
 use responses::Responses;
 use states::States;
-pub(crate) use store::{Measured, StoreTimes};
+pub(crate) use store::Measured;
+use store::StoreTimes;
 
 /// The bounds of the durations' histogram, in seconds (upstream's).
-const BUCKETS: [f64; 23] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
-    20.0, 30.0, 45.0, 60.0,
-];
+#[derive(Debug)]
+pub(crate) struct RequestSeconds;
+
+impl Bounds for RequestSeconds {
+    const BOUNDS: &'static [f64] = &[
+        0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0,
+        15.0, 20.0, 30.0, 45.0, 60.0,
+    ];
+}
+
+/// How long things took.
+type Durations = Histogram<RequestSeconds>;
+
 /// The shortest of the bounds that the service level's histogram has, in seconds.
 const SERVICE_LEVEL: f64 = 0.05;
 
@@ -51,44 +69,6 @@ pub(crate) struct Manner {
     pub(crate) dry_run: bool,
 }
 
-/// How long things took.
-#[derive(Clone, Debug, Default)]
-struct Durations {
-    buckets: [u64; BUCKETS.len()],
-    count: u64,
-    sum: f64,
-}
-
-impl Durations {
-    fn add(&mut self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        for (bucket, bound) in self.buckets.iter_mut().zip(BUCKETS) {
-            *bucket += u64::from(seconds <= bound);
-        }
-        self.count += 1;
-        self.sum += seconds;
-    }
-
-    fn unite(&mut self, other: &Self) {
-        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
-            *bucket += more;
-        }
-        self.count += other.count;
-        self.sum += other.sum;
-    }
-
-    /// `shortest`: the first bound that is written.
-    fn write(&self, text: &mut String, name: &str, labels: &str, shortest: f64) -> std::fmt::Result {
-        let bounds = BUCKETS.iter().zip(self.buckets);
-        for (bound, count) in bounds.filter(|(bound, _)| **bound >= shortest) {
-            writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
-        }
-        writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", self.count)?;
-        writeln!(text, "{name}_sum{{{labels}}} {}", self.sum)?;
-        writeln!(text, "{name}_count{{{labels}}} {}", self.count)
-    }
-}
-
 /// Somebody else's counts as text.
 type Source = Box<dyn Fn() -> String + Send + Sync>;
 
@@ -112,6 +92,14 @@ pub(crate) struct Metrics {
     live: Arc<Live>,
     responses: Arc<Responses>,
     others: Others,
+    /// How long admission took.
+    pub(crate) admission: Arc<AdmissionTimes>,
+    /// What the parts of this process send.
+    pub(crate) clients: Arc<Clients>,
+    /// How the tokens of service accounts are used.
+    pub(crate) tokens: Arc<TokenUses>,
+    /// How users act as others.
+    pub(crate) impersonations: Arc<Impersonations>,
     /// Of checks, and of what is deprecated.
     pub(crate) states: States,
     watch_events: Mutex<BTreeMap<(String, String, String), Arc<AtomicU64>>>,
@@ -244,6 +232,14 @@ fn count<K: Ord + Clone, C: Default>(all: &Mutex<BTreeMap<K, C>>, key: &K, add: 
 }
 
 impl Metrics {
+    /// The counts of a server of these kinds.
+    pub(crate) fn of(catalogue: &Catalogue) -> Self {
+        Self {
+            store: Arc::new(StoreTimes::of(catalogue)),
+            ..Self::default()
+        }
+    }
+
     /// Counts a request that was answered.
     pub(crate) fn observe(&self, info: &RequestInfo, manner: Manner, answered: Answered) {
         let labels = Labels::of(info, answered.known);
@@ -253,7 +249,7 @@ impl Metrics {
         let key = (labels.of_manner(manner), answered.code);
         count(&self.requests, &key, |count| *count += 1);
         if !info.is_long_running() {
-            count(&self.durations, &key.0, |durations| durations.add(answered.took));
+            count(&self.durations, &key.0, |durations| durations.took(answered.took));
         }
     }
 
@@ -280,11 +276,27 @@ impl Metrics {
         self.others.0.lock().push(source);
     }
 
-    /// All counts as text.
-    pub(crate) fn render(&self, objects: impl Iterator<Item = (String, usize)>) -> String {
+    /// Begins to count anew, but for what lives now and what other parts of the process count.
+    pub(crate) fn reset(&self) {
+        self.requests.lock().clear();
+        self.durations.lock().clear();
+        self.store.reset();
+        self.responses.reset();
+        self.admission.reset();
+        self.clients.reset();
+        self.tokens.reset();
+        self.impersonations.reset();
+        self.states.reset();
+        for count in self.watch_events.lock().values() {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// All counts as text. `host`: where the parts of this process send their requests.
+    pub(crate) fn render(&self, host: &str, objects: &[(&KindInfo, usize)]) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.
-        let _ = self.write(&mut text, objects);
+        let _ = self.write(&mut text, host, objects);
         for source in self.others.0.lock().iter() {
             text.push_str(&source());
         }
@@ -294,17 +306,22 @@ impl Metrics {
     fn write(
         &self,
         text: &mut String,
-        objects: impl Iterator<Item = (String, usize)>,
+        host: &str,
+        objects: &[(&KindInfo, usize)],
     ) -> Result<(), std::fmt::Error> {
         self.store.write(text)?;
         process::write(text)?;
         self.responses.write(text)?;
         self.states.write(text)?;
+        self.admission.write(text)?;
+        self.clients.write(text, host)?;
+        self.tokens.write(text)?;
+        self.impersonations.write(text)?;
         head(
             text,
             "apiserver_request_total",
             "counter",
-            "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
+            "[STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
         )?;
         for ((labels, code), count) in self.requests.lock().iter() {
             writeln!(
@@ -317,7 +334,7 @@ impl Metrics {
             text,
             "apiserver_request_duration_seconds",
             "histogram",
-            "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
+            "[STABLE] Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
         )?;
         let mut of_service: BTreeMap<String, Durations> = BTreeMap::new();
         for (labels, durations) in self.durations.lock().iter() {
@@ -331,7 +348,7 @@ impl Metrics {
             text,
             "apiserver_request_sli_duration_seconds",
             "histogram",
-            "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+            "[ALPHA] Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
         )?;
         for (labels, durations) in &of_service {
             durations.write(
@@ -345,7 +362,7 @@ impl Metrics {
             text,
             "apiserver_current_inflight_requests",
             "gauge",
-            "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
+            "[STABLE] Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
         )?;
         for (kind, gauge) in [
             ("mutating", &self.live.mutating),
@@ -361,7 +378,7 @@ impl Metrics {
             text,
             "apiserver_longrunning_requests",
             "gauge",
-            "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
+            "[STABLE] Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
         )?;
         for (labels, value) in self.live.long_running.lock().iter() {
             writeln!(
@@ -373,7 +390,7 @@ impl Metrics {
             text,
             "apiserver_watch_events_total",
             "counter",
-            "Number of events sent in watch clients",
+            "[ALPHA] Number of events sent in watch clients",
         )?;
         for ((group, version, resource), count) in self.watch_events.lock().iter() {
             let count = count.load(Ordering::Relaxed);
@@ -384,11 +401,25 @@ impl Metrics {
         }
         head(
             text,
+            "apiserver_resource_objects",
+            "gauge",
+            "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+        )?;
+        for (info, count) in objects {
+            writeln!(
+                text,
+                "apiserver_resource_objects{{group=\"{}\",resource=\"{}\"}} {count}",
+                info.group, info.plural
+            )?;
+        }
+        head(
+            text,
             "apiserver_storage_objects",
             "gauge",
-            "Number of stored objects at the time of last check split by kind.",
+            "[STABLE] (Deprecated since 1.34.0) [DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
         )?;
-        for (resource, count) in objects {
+        for (info, count) in objects {
+            let resource = info.group_resource();
             writeln!(
                 text,
                 "apiserver_storage_objects{{resource=\"{resource}\"}} {count}"
@@ -456,9 +487,9 @@ mod tests {
         let counted = Counted::new(&metrics, Some(&watch), true);
         let other = counted.clone();
         drop(counted);
-        assert!(metrics.render(std::iter::empty()).contains(&line(1)));
+        assert!(metrics.render("h", &[]).contains(&line(1)));
         drop(other);
-        assert!(metrics.render(std::iter::empty()).contains(&line(0)));
+        assert!(metrics.render("h", &[]).contains(&line(0)));
     }
 
     fn answered(known: bool, code: u16, took: Duration) -> Answered {
@@ -487,7 +518,8 @@ mod tests {
         };
         metrics.observe(&patch, applied, answered(true, 200, Duration::from_millis(70)));
         metrics.observe(&patch, plain, answered(true, 200, Duration::from_millis(70)));
-        let text = metrics.render(std::iter::once(("pods".to_string(), 3)));
+        let pods = KindInfo::of::<k8s_openapi::api::core::v1::Pod>("pod");
+        let text = metrics.render("h", &[(&pods, 3)]);
         for line in [
             r#"apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1"} 2"#,
             r#"apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="0.05"} 1"#,
@@ -496,6 +528,7 @@ mod tests {
             r#"apiserver_request_duration_seconds_bucket{component="apiserver",dry_run="",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="60"} 2"#,
             r#"apiserver_request_sli_duration_seconds_bucket{component="apiserver",group="",resource="pods",scope="cluster",subresource="",verb="LIST",version="v1",le="0.05"} 1"#,
             r#"apiserver_storage_objects{resource="pods"} 3"#,
+            r#"apiserver_resource_objects{group="",resource="pods"} 3"#,
             "# TYPE process_resident_memory_bytes gauge",
             "# TYPE process_open_fds gauge",
         ] {
@@ -506,5 +539,8 @@ mod tests {
             .lines()
             .find(|line| line.contains("sli_duration") && line.contains(r#"le="0.005""#));
         assert_eq!(short, None, "the service level knows no shorter than 0.05 s");
+        metrics.reset();
+        let text = metrics.render("h", &[]);
+        assert!(!text.contains("apiserver_request_total{") && !text.contains("duration_seconds_count{"));
     }
 }

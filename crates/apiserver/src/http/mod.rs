@@ -45,7 +45,6 @@ use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, service_fn};
 
 use crate::auth::authorize::{Attributes, Authorizer, Decision, forbidden};
-use crate::auth::impersonation::impersonate;
 use crate::auth::{Caller, PeerIdentity, authenticate};
 use crate::error::{ApiError, ApiResult};
 use crate::flow::Turn;
@@ -62,7 +61,10 @@ use crate::server::Shared;
 
 pub use body::ResponseBody;
 pub(crate) use body::SocketBody;
-pub(crate) use metrics::{Counted, Measured, Metrics};
+pub(crate) use metrics::{
+    AdmissionTimes, Clients, Counted, Exchange, Impersonations, Measured, Metrics, Passed, PluginTimes, Step,
+    TokenUses, tick,
+};
 pub(crate) use node::NodeClient;
 
 /// A response on its way to the client.
@@ -168,7 +170,11 @@ async fn identify(shared: Arc<Shared>, mut request: Request) -> ApiResult<Reques
 async fn act_as(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
     let Caller(caller) = found(&request)?;
     let info: Arc<RequestInfo> = found(&request)?;
-    if let Some(user) = impersonate(request.headers(), &caller, &info, shared.authorizer.as_ref()).await? {
+    if let Some(user) = shared
+        .impersonation
+        .user(request.headers(), &caller, &info)
+        .await?
+    {
         tracing::debug!(caller = caller.name, user = user.name, "impersonation");
         request.extensions_mut().insert(Caller(Arc::new(user)));
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
-use http::header::CONTENT_TYPE;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http_body::Body;
 
 use crate::error::ApiError;
@@ -14,6 +15,20 @@ use crate::http::metrics::{Answered, Counted, Manner};
 use crate::http::request_info::RequestInfo;
 use crate::http::{Request, ResponseFuture, compress, respond};
 use crate::server::Shared;
+
+/// By which a request is found again in what is written about it.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// The client's own name for its request, or a new one.
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    if let Some(id) = headers.get(AUDIT_ID).filter(|id| !id.is_empty()) {
+        return id.clone();
+    }
+    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text: &str = id.hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
 
 /// The layer.
 #[derive(Clone, Copy)]
@@ -25,6 +40,7 @@ impl Around for Observe {
             let started = Instant::now();
             let info = request.extensions().get::<Arc<RequestInfo>>().cloned();
             let gzip = compress::accepted(request.headers());
+            let audit = audit_id(request.headers());
             let known = info.as_ref().is_some_and(|info| shared.registry.knows(info));
             let manner = Manner {
                 applies: request
@@ -72,6 +88,7 @@ impl Around for Observe {
             }
             // A watch lasts as long as its body is written.
             response.body_mut().count(counted);
+            response.headers_mut().insert(AUDIT_ID, audit);
             Ok(response)
         })
     }

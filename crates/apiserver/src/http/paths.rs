@@ -5,26 +5,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha512};
 
 use crate::config::VersionInfo;
-use crate::discovery;
+use crate::discovery::{self, registered};
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{Encoding, encoding_of, negotiate, ranges};
 use crate::http::resources::{Call, not_allowed};
 use crate::http::{Response, respond};
+use crate::objects;
 use crate::openapi::{Document, GNOSTIC, GNOSTIC_V3};
 use crate::registry::{ListOptions, Resource};
 
 /// The type of Prometheus' text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The type of what Go's servers take for plain text.
+const TEXT: &str = "text/plain; charset=utf-8";
 /// How long a document that never changes may be kept.
 const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
 
@@ -37,7 +40,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         return Err(not_allowed());
     }
     // These are single paths.
-    if path.len() > 1 && path.ends_with('/') && !discovered(&parts) && parts != ["openapi", "v3"] {
+    if path.len() > 1 && path.ends_with('/') && !discovered(&parts) && !path.starts_with("/openapi/v3/") {
         return not_found(&call);
     }
     let shared = &call.shared;
@@ -47,19 +50,31 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         ["" | "index.html"] => respond::json(200, &json!({ "paths": root(&call) })),
         ["api"] => groups(&call, true),
         ["apis"] => groups(&call, false),
-        ["apis", group] => found(&call, discovery::group(catalogue, group)),
+        ["apis", group] => {
+            let services = objects::all::<APIService>(&shared.registry, "");
+            found(&call, registered::one_group(catalogue, &services, group))
+        }
         ["api", version] => found(&call, discovery::resource_list(catalogue, "", version)),
         ["apis", group, version] => found(&call, discovery::resource_list(catalogue, group, version)),
         ["version"] => respond::json(200, &shared.config.version),
         ["healthz" | "livez" | "readyz", rest @ ..] => health(&call, &parts, rest).await,
         ["openapi", "v2"] => swagger(&call).await,
-        ["openapi", "v3"] => document(&call, shared.documents.index(catalogue, version).await?),
-        ["openapi", "v3", rest @ ..] => {
-            let name = rest.join("/");
-            match shared.documents.v3(catalogue, version, &name).await? {
-                Some(found) => of_version(&call, &name, found).await,
-                None => not_found(&call),
+        ["openapi", "v3"] if !path.ends_with('/') => {
+            let index = shared.documents.index(catalogue, version).await?;
+            // Whoever joins what several servers tell has no type for it: it is what Go makes of its first bytes.
+            Ok(respond::typed(200, TEXT, index.content))
+        }
+        ["openapi", "v3", ..] => {
+            let name = path.strip_prefix("/openapi/v3/").unwrap_or_default();
+            match shared.documents.v3(catalogue, version, name).await? {
+                Some(found) => of_version(&call, name, found).await,
+                None => Ok(respond::bare(404)),
             }
+        }
+        ["metrics"] if call.method == Method::DELETE => {
+            shared.metrics.reset();
+            shared.flow.reset_counts();
+            Ok(respond::text(200, "metrics reset\n"))
         }
         ["metrics"] => metrics(&call).await,
         ["metrics", "slis"] => Ok(respond::typed(
@@ -150,7 +165,7 @@ fn groups(call: &Call, core: bool) -> ApiResult<Response> {
             _ => None,
         }
     });
-    let mut response = match aggregated.flatten() {
+    let response = match aggregated.flatten() {
         Some(encoding) => {
             let json: Bytes = discovery::aggregated(catalogue, core).to_string().into();
             let hash = hash_of(&json);
@@ -166,12 +181,12 @@ fn groups(call: &Call, core: bool) -> ApiResult<Response> {
             let address = std::net::SocketAddr::new(config.advertise_address, config.port);
             found(call, Some(discovery::core_versions(&address.to_string())))?
         }
-        None => found(call, Some(discovery::group_list(catalogue)))?,
+        None => {
+            let services = objects::all::<APIService>(&call.shared.registry, "");
+            found(call, Some(registered::group_list(catalogue, &services)))?
+        }
     };
-    response
-        .headers_mut()
-        .append(VARY, HeaderValue::from_static("Accept"));
-    Ok(response)
+    Ok(by_accept(response))
 }
 
 /// A document of plain discovery, in the encoding that the client wants.
@@ -196,16 +211,29 @@ async fn swagger(call: &Call) -> ApiResult<Response> {
         let protobuf = range.kind == "application" && GNOSTIC.contains(&range.subtype.as_str());
         protobuf.then_some(true)
     });
-    if first != Some(true) {
-        return document(call, documents.v2(catalogue, version).await?);
-    }
-    let found = documents.v2_protobuf(catalogue, version).await?;
-    let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-    let mut response = tagged(call, content_type, found.content, Some(found.hash));
+    let Some(protobuf) = first else {
+        return Ok(by_accept(respond::bare(406)));
+    };
+    let (found, content_type) = if protobuf {
+        let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+        (documents.v2_protobuf(catalogue, version).await?, content_type)
+    } else {
+        (documents.v2(catalogue, version).await?, "application/json")
+    };
+    Ok(by_accept(tagged(
+        call,
+        content_type,
+        found.content,
+        Some(found.hash),
+    )))
+}
+
+/// A response that would be another one to a client that accepts other types.
+fn by_accept(mut response: Response) -> Response {
     response
         .headers_mut()
         .append(VARY, HeaderValue::from_static("Accept"));
-    Ok(response)
+    response
 }
 
 /// The document of a group version. Whoever names its hash may keep it; who names an old one is led to the new one.
@@ -218,12 +246,7 @@ async fn of_version(call: &Call, name: &str, found: Document) -> ApiResult<Respo
         protobuf.then_some(true)
     });
     let Some(protobuf) = protobuf else {
-        let mut response = respond::typed(406, "application/json", Bytes::new());
-        response.headers_mut().remove(CONTENT_TYPE);
-        response
-            .headers_mut()
-            .append(VARY, HeaderValue::from_static("Accept"));
-        return Ok(response);
+        return Ok(by_accept(respond::bare(406)));
     };
     let documents = &call.shared.documents;
     let (found, content_type) = if protobuf {
@@ -233,39 +256,24 @@ async fn of_version(call: &Call, name: &str, found: Document) -> ApiResult<Respo
         (found, "application/json")
     };
     let hash = found.hash.clone();
-    let answer = || {
-        let mut response = tagged(call, content_type, found.content, Some(found.hash));
-        response
-            .headers_mut()
-            .append(VARY, HeaderValue::from_static("Accept"));
-        response
-    };
-    let Some(asked) = call.query.text("hash") else {
-        return Ok(answer());
+    let mut response = by_accept(tagged(call, content_type, found.content, Some(found.hash)));
+    let Some(asked) = call.query.text("hash").filter(|asked| !asked.is_empty()) else {
+        return Ok(response);
     };
     if asked != hash {
         let place = format!("/openapi/v3/{name}?hash={hash}");
-        let mut response = respond::text(301, "");
         let place = HeaderValue::from_str(&place).map_err(ApiError::internal)?;
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        *response.body_mut() = Bytes::new().into();
         response.headers_mut().insert(LOCATION, place);
         return Ok(response);
     }
-    let mut response = answer();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
     let date = (Timestamp::now() + YEAR).strftime("%a, %d %b %Y %H:%M:%S GMT");
     if let Ok(date) = HeaderValue::from_str(&date.to_string()) {
         headers.insert(EXPIRES, date);
     }
-    Ok(response)
-}
-
-fn document(call: &Call, document: Document) -> ApiResult<Response> {
-    negotiate(&call.headers, false)?;
-    let mut response = tagged(call, "application/json", document.content, Some(document.hash));
-    response
-        .headers_mut()
-        .append(VARY, HeaderValue::from_static("Accept"));
     Ok(response)
 }
 
@@ -419,11 +427,12 @@ async fn metrics(call: &Call) -> ApiResult<Response> {
             ..ListOptions::default()
         };
         let count = resource.list(&from_cache).await?.items.len();
-        objects.push((resource.info().group_resource(), count));
+        objects.push((resource.info(), count));
     }
+    let host = format!("127.0.0.1:{}", call.shared.config.port);
     let text = [
         build_info(&call.shared.config.version),
-        call.shared.metrics.render(objects.into_iter()),
+        call.shared.metrics.render(&host, &objects),
         call.shared.flow.render(),
     ]
     .concat();
@@ -447,7 +456,7 @@ fn build_info(version: &VersionInfo) -> String {
         .map(|(name, value)| format!("{name}={value:?}"))
         .collect();
     format!(
-        "# HELP kubernetes_build_info A metric with a constant '1' value labeled by major, minor, git version, git commit, \
+        "# HELP kubernetes_build_info [BETA] A metric with a constant '1' value labeled by major, minor, git version, git commit, \
          git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it \
          is running.\n# TYPE kubernetes_build_info gauge\nkubernetes_build_info{{{}}} 1\n",
         labels.join(",")

@@ -1,6 +1,7 @@
 //! The handlers of resources: one for each verb, the same for every kind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -107,9 +108,27 @@ pub(crate) fn handle(call: Call) -> BoxFuture<'static, ApiResult<Response>> {
 
 async fn route(call: Call) -> ApiResult<Response> {
     let warnings = call.warnings.clone();
-    let mut response = routed(call).await?;
+    let mut response = if call.info.is_mutating() && !call.info.is_long_running() {
+        in_time(routed(call)).await?
+    } else {
+        routed(call).await?
+    };
     respond::warn(&mut response, &warnings.lock());
     Ok(response)
+}
+
+/// How long a write may take, wherever it has come to (upstream's `requestTimeoutUpperBound`). Whoever asked for less time
+/// gets that from the layer of the deadline.
+const LONGEST_WRITE: Duration = Duration::from_secs(34);
+
+/// A write, in the time that it may take.
+async fn in_time<T>(write: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
+    let done = tokio::time::timeout(LONGEST_WRITE, write).await;
+    done.unwrap_or_else(|_| {
+        Err(ApiError::timeout(
+            "request did not complete within requested timeout - context deadline exceeded",
+        ))
+    })
 }
 
 async fn routed(call: Call) -> ApiResult<Response> {
@@ -447,4 +466,31 @@ async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult
     );
     respond::warn(&mut response, &of_orphans(&resource, &delete));
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_takes_too_long_is_given_up() {
+        let began = tokio::time::Instant::now();
+        let error = in_time(std::future::pending::<ApiResult<()>>())
+            .await
+            .unwrap_err();
+        assert_eq!(began.elapsed(), Duration::from_secs(34));
+        assert_eq!(
+            (error.code(), error.reason(), error.to_string().as_str()),
+            (
+                504,
+                "Timeout",
+                "Timeout: request did not complete within requested timeout - context deadline exceeded"
+            )
+        );
+        let slow = async {
+            tokio::time::sleep(Duration::from_secs(33)).await;
+            Ok(1)
+        };
+        assert_eq!(in_time(slow).await.unwrap(), 1);
+    }
 }

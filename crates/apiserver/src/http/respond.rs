@@ -72,6 +72,13 @@ pub(crate) fn text(code: u16, text: impl Into<String>) -> Response {
     typed(code, "text/plain; charset=utf-8", text.into())
 }
 
+/// A code and nothing else.
+pub(crate) fn bare(code: u16) -> Response {
+    let mut response = typed(code, "", Bytes::new());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
 /// What Go's servers answer for a path that nobody has taken.
 pub(crate) fn page_not_found() -> Response {
     let mut response = text(404, "404 page not found\n");

@@ -290,3 +290,81 @@ async fn services_get_addresses_and_ports_of_their_own() {
     let good = json!({ "clusterIP": "10.96.0.99", "ports": ports });
     assert_eq!(post(&client, SERVICES, &service("good", good)).await.status, 201);
 }
+
+#[tokio::test]
+async fn plugins_and_steps_are_timed() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    get(&client, maps).await;
+    delete(&client, "/metrics").await;
+    let map = json!({ "metadata": { "name": "a" } });
+    assert_eq!(post(&client, maps, &map).await.status, 201);
+    let nowhere = "/api/v1/namespaces/nowhere/configmaps";
+    assert_eq!(post(&client, nowhere, &map).await.status, 404);
+    assert_eq!(delete(&client, &format!("{maps}/a")).await.status, 200);
+    let metrics = get(&client, "/metrics").await.text();
+    let (plugin, step) = (
+        "apiserver_admission_controller_admission_duration_seconds",
+        "apiserver_admission_step_admission_duration_seconds",
+    );
+    for line in [
+        format!(
+            r#"{plugin}_count{{name="NamespaceLifecycle",operation="CREATE",rejected="false",type="admit"}} 1"#
+        ),
+        format!(
+            r#"{plugin}_count{{name="NamespaceLifecycle",operation="CREATE",rejected="true",type="admit"}} 1"#
+        ),
+        format!(
+            r#"{plugin}_count{{name="NamespaceLifecycle",operation="DELETE",rejected="false",type="admit"}} 1"#
+        ),
+        format!(
+            r#"{plugin}_bucket{{name="ResourceQuota",operation="CREATE",rejected="false",type="validate",le="2.5"}} 1"#
+        ),
+        format!(r#"{step}_count{{operation="CREATE",rejected="false",type="admit"}} 1"#),
+        format!(r#"{step}_count{{operation="CREATE",rejected="true",type="admit"}} 1"#),
+        format!(r#"{step}_count{{operation="CREATE",rejected="false",type="validate"}} 1"#),
+        format!(r#"{step}_count{{operation="DELETE",rejected="false",type="validate"}} 1"#),
+        format!(r#"{step}_summary_count{{operation="CREATE",rejected="false",type="validate"}} 1"#),
+    ] {
+        assert!(
+            metrics.lines().any(|its| its == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+    let of_others = format!(r#"{plugin}_count{{name="DefaultStorageClass",operation="DELETE""#);
+    assert!(!metrics.contains(&of_others), "it is not asked about deletions");
+    let quantile =
+        format!(r#"{step}_summary{{operation="CREATE",rejected="false",type="admit",quantile="0.99"}} "#);
+    assert!(metrics.contains(&quantile), "{metrics}");
+}
+
+#[tokio::test]
+async fn what_the_parts_of_the_process_send_is_told_as_client_go_tells_it() {
+    let server = Server::start().await;
+    let local = server.local();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    post(&local, maps, &json!({ "metadata": { "name": "a" } })).await;
+    get(&local, &format!("{maps}/none")).await;
+    let client = server.admin().await;
+    get(&client, &format!("{maps}/none")).await;
+    let metrics = get(&client, "/metrics").await.text();
+    let host = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"rest_client_requests_total{code="201",host=""#))
+        .unwrap_or_else(|| panic!("{metrics}"));
+    let host = host.split('"').next().unwrap();
+    assert!(host.starts_with("127.0.0.1:"), "{host}");
+    for line in [
+        format!(r#"rest_client_requests_total{{code="201",host="{host}",method="POST"}} 1"#),
+        format!(r#"rest_client_requests_total{{code="404",host="{host}",method="GET"}} 1"#),
+        format!(r#"rest_client_request_duration_seconds_count{{host="{host}",verb="POST"}} 1"#),
+        format!(r#"rest_client_request_size_bytes_count{{host="{host}",verb="POST"}} 1"#),
+        format!(r#"rest_client_response_size_bytes_count{{host="{host}",verb="GET"}} 1"#),
+    ] {
+        assert!(
+            metrics.lines().any(|its| its == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+}

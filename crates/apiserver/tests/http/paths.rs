@@ -111,6 +111,113 @@ async fn the_documents_are_indexed_and_tagged() {
 }
 
 #[tokio::test]
+async fn each_document_has_the_types_that_clients_accept() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let json = "application/json";
+    let (two, three) = (
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    );
+    let old = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    let html = "text/html";
+    // What comes for which `Accept`; nothing where none of it can be had.
+    let cases = [
+        ("/openapi/v3", json, Some("text/plain; charset=utf-8")),
+        ("/openapi/v3", html, Some("text/plain; charset=utf-8")),
+        ("/openapi/v3/version", "", Some(json)),
+        ("/openapi/v3/version", "*/*", Some(json)),
+        ("/openapi/v3/version", "application/*", Some(json)),
+        (
+            "/openapi/v3/version",
+            "text/html, application/json;q=0.1",
+            Some(json),
+        ),
+        ("/openapi/v3/version", old, Some(three)),
+        ("/openapi/v3/version", three, Some(three)),
+        ("/openapi/v3/version", html, None),
+        ("/openapi/v3/version", "application/yaml", None),
+        ("/openapi/v2", "", Some(json)),
+        ("/openapi/v2", "application/*", Some(json)),
+        ("/openapi/v2", two, Some(two)),
+        ("/openapi/v2", html, None),
+        ("/openapi/v2", "application/vnd.kubernetes.protobuf", None),
+    ];
+    for (path, accept, expected) in cases {
+        let answer = match accept {
+            "" => get(&client, path).await,
+            accept => get_as(&client, path, accept).await,
+        };
+        let type_ = answer
+            .headers
+            .get("content-type")
+            .map(|type_| type_.to_str().unwrap());
+        assert_eq!(type_, expected, "{path} {accept}");
+        assert_eq!(
+            answer.status,
+            if expected.is_some() { 200 } else { 406 },
+            "{path} {accept}"
+        );
+        assert_eq!(answer.body.is_empty(), expected.is_none(), "{path} {accept}");
+        let varies = answer.headers.get("vary").map(|vary| vary.to_str().unwrap());
+        assert_eq!(
+            varies.is_some_and(|vary| vary.contains("Accept")),
+            path != "/openapi/v3",
+            "{path}"
+        );
+    }
+    for path in ["/openapi/v3/", "/openapi/v3/api/v1/", "/openapi/v3/apis/none/v1"] {
+        let none = get(&client, path).await;
+        assert_eq!((none.status.as_u16(), none.body.len()), (404, 0), "{path}");
+        assert!(!none.headers.contains_key("content-type"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn counts_begin_anew_when_somebody_says_so() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let counted = async || {
+        let text = get(&client, "/metrics").await.text();
+        let line = text.lines().find(|line| {
+            line.starts_with("apiserver_request_total{") && line.contains(r#"resource="configmaps""#)
+        });
+        line.map(|line| line.rsplit_once(' ').unwrap().1.to_string())
+    };
+    for _ in 0..3 {
+        get(&client, "/api/v1/namespaces/default/configmaps").await;
+    }
+    assert_eq!(counted().await.as_deref(), Some("3"));
+    let reset = delete(&client, "/metrics").await;
+    assert_eq!(
+        (reset.status.as_u16(), reset.text().as_str()),
+        (200, "metrics reset\n")
+    );
+    assert_eq!(reset.headers["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(counted().await, None);
+    let nobody = server.client(Credential::Nothing).await;
+    assert_eq!(delete(&nobody, "/metrics").await.status, 403);
+}
+
+#[tokio::test]
+async fn every_answer_names_its_request() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let mut seen = std::collections::BTreeSet::new();
+    for path in ["/readyz", "/api/v1/pods", "/api/v1/nodes/none", "/none"] {
+        let answer = get(&client, path).await;
+        let id = answer.headers["audit-id"].to_str().unwrap().to_string();
+        assert_eq!(id.len(), 36, "{path}: {id}");
+        assert!(seen.insert(id), "{path}");
+    }
+    let headers = [("audit-id", "mine")];
+    let answer = send(&client, request(Method::GET, "/version", &headers, "")).await;
+    assert_eq!(answer.headers["audit-id"], "mine");
+    let nobody = server.client(Credential::Token("wrong")).await;
+    assert!(get(&nobody, "/api").await.headers.contains_key("audit-id"));
+}
+
+#[tokio::test]
 async fn health_version_and_metrics_answer() {
     let server = Server::start().await;
     let client = server.admin().await;
@@ -157,7 +264,6 @@ async fn who_is_not_served_by_any_group_gets_a_plain_page() {
         "/apis/none/v1",
         "/apis/none/v1/things",
         "/openapi",
-        "/openapi/v3/apis/none/v1",
         "/healthz/",
         "/metrics/",
         "/livez/nonsense",
@@ -189,7 +295,7 @@ async fn who_is_not_served_by_any_group_gets_a_plain_page() {
         let message = "the server could not find the requested resource".to_string();
         assert_eq!(get(&client, path).await.failure(), (404, message), "{path}");
     }
-    for path in ["/api/", "/apis/", "/version/", "/apis/apps/", "/openapi/v3/"] {
+    for path in ["/api/", "/apis/", "/version/", "/apis/apps/"] {
         assert_eq!(get(&client, path).await.status, 200, "{path}");
     }
 }

@@ -39,6 +39,54 @@ async fn labels(server: &Server) -> Value {
 }
 
 #[tokio::test]
+async fn the_uses_of_tokens_are_counted() {
+    let server = Server::start().await;
+    let token = robot(&server).await;
+    let client = server.client(Credential::Token(&token)).await;
+    for _ in 0..2 {
+        assert_eq!(get(&client, "/apis").await.status, 200);
+    }
+    let used = async |expected: [&str; 3]| {
+        let metrics = get(&server.local(), "/metrics").await.text();
+        for line in expected {
+            assert!(
+                metrics.lines().any(|its| its == line),
+                "{line} is not in\n{metrics}"
+            );
+        }
+    };
+    used([
+        "serviceaccount_legacy_tokens_total 2",
+        "serviceaccount_legacy_manual_token_uses_total 2",
+        "serviceaccount_legacy_auto_token_uses_total 0",
+    ])
+    .await;
+    let generated = json!({ "secrets": [{ "name": "robot" }] });
+    patch(
+        &server.local(),
+        &format!("{ACCOUNTS}/robot"),
+        "merge-patch",
+        &generated,
+    )
+    .await;
+    let invalid = json!({ "metadata": { "labels": { INVALID_SINCE: "2020-01-01" } } });
+    patch(
+        &server.local(),
+        &format!("{SECRETS}/robot"),
+        "merge-patch",
+        &invalid,
+    )
+    .await;
+    assert_eq!(get(&client, "/apis").await.status, 401);
+    used([
+        "serviceaccount_legacy_tokens_total 2",
+        "serviceaccount_legacy_auto_token_uses_total 1",
+        "serviceaccount_invalid_legacy_auto_token_uses_total 1",
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn a_token_is_known_as_long_as_its_secret_holds_it() {
     let server = Server::start().await;
     let token = robot(&server).await;

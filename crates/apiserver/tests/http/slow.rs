@@ -122,8 +122,13 @@ async fn metrics_have_upstreams_names() {
     post(&client, MAPS, &json!({ "metadata": { "name": "a" } })).await;
     let metrics = get(&client, "/metrics").await.text();
     for line in [
-        r#"etcd_request_duration_seconds_count{operation="create",type="configmaps"} "#,
-        r#"etcd_requests_total{operation="list",type=""} "#,
+        r#"etcd_request_duration_seconds_count{group="",operation="create",resource="configmaps"} "#,
+        r#"etcd_requests_total{group="apiregistration.k8s.io",operation="create",resource="apiservices"} "#,
+        r#"etcd_requests_total{group="",operation="list",resource=""} "#,
+        "# HELP apiserver_request_total [STABLE] Counter of apiserver requests",
+        "# HELP apiserver_flowcontrol_nominal_limit_seats [BETA] Nominal number",
+        "# HELP kubernetes_build_info [BETA] A metric with",
+        r#"apiserver_resource_objects{group="",resource="configmaps"} "#,
         r#"apiserver_storage_objects{resource="configmaps"} "#,
         "process_cpu_seconds_total ",
         "process_resident_memory_bytes ",

@@ -6,31 +6,21 @@ use std::fmt::Write;
 
 use parking_lot::Mutex;
 
+use super::histogram::{Bounds, Histogram};
 use super::{Labels, count, head};
 
 /// The bounds of the sizes' histogram, in bytes (upstream's).
-const BOUNDS: [u64; 7] = [
-    1_000,
-    10_000,
-    100_000,
-    1_000_000,
-    10_000_000,
-    100_000_000,
-    1_000_000_000,
-];
+#[derive(Debug)]
+struct ResponseBytes;
 
-/// How large answers were, in bytes.
-#[derive(Debug, Default)]
-struct Sizes {
-    buckets: [u64; BOUNDS.len()],
-    count: u64,
-    sum: u64,
+impl Bounds for ResponseBytes {
+    const BOUNDS: &'static [f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 }
 
 /// The counts.
 #[derive(Debug, Default)]
 pub(crate) struct Responses {
-    sizes: Mutex<BTreeMap<Labels, Sizes>>,
+    sizes: Mutex<BTreeMap<Labels, Histogram<ResponseBytes>>>,
     terminations: Mutex<BTreeMap<(Labels, u16), u64>>,
     aborts: Mutex<BTreeMap<Labels, u64>>,
 }
@@ -41,13 +31,13 @@ impl Responses {
         if !matches!(labels.verb.as_str(), "GET" | "LIST") {
             return;
         }
-        count(&self.sizes, labels, |sizes| {
-            for (bucket, bound) in sizes.buckets.iter_mut().zip(BOUNDS) {
-                *bucket += u64::from(size <= bound);
-            }
-            sizes.count += 1;
-            sizes.sum += size;
-        });
+        count(&self.sizes, labels, |sizes| sizes.sized(size));
+    }
+
+    pub(super) fn reset(&self) {
+        self.sizes.lock().clear();
+        self.terminations.lock().clear();
+        self.aborts.lock().clear();
     }
 
     /// Counts a request that the server gave up.
@@ -66,32 +56,16 @@ impl Responses {
             text,
             name,
             "histogram",
-            "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
+            "[STABLE] Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
         )?;
         for (labels, sizes) in self.sizes.lock().iter() {
-            for (bound, count) in BOUNDS.iter().zip(sizes.buckets) {
-                writeln!(
-                    text,
-                    "{name}_bucket{{component=\"apiserver\",{labels},le=\"{bound}\"}} {count}"
-                )?;
-            }
-            let count = sizes.count;
-            writeln!(
-                text,
-                "{name}_bucket{{component=\"apiserver\",{labels},le=\"+Inf\"}} {count}"
-            )?;
-            writeln!(
-                text,
-                "{name}_sum{{component=\"apiserver\",{labels}}} {}",
-                sizes.sum
-            )?;
-            writeln!(text, "{name}_count{{component=\"apiserver\",{labels}}} {count}")?;
+            sizes.write(text, name, &format!("component=\"apiserver\",{labels}"), 0.0)?;
         }
         head(
             text,
             "apiserver_request_terminations_total",
             "counter",
-            "Number of requests which apiserver terminated in self-defense.",
+            "[ALPHA] Number of requests which apiserver terminated in self-defense.",
         )?;
         for ((labels, code), count) in self.terminations.lock().iter() {
             writeln!(
@@ -103,7 +77,7 @@ impl Responses {
             text,
             "apiserver_request_aborts_total",
             "counter",
-            "Number of requests which apiserver aborted possibly due to a timeout, for each group, version, verb, resource, subresource and scope",
+            "[ALPHA] Number of requests which apiserver aborted possibly due to a timeout, for each group, version, verb, resource, subresource and scope",
         )?;
         for (labels, count) in self.aborts.lock().iter() {
             writeln!(text, "apiserver_request_aborts_total{{{labels}}} {count}")?;

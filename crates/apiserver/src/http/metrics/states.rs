@@ -45,12 +45,17 @@ impl States {
         self.deprecated.lock().insert(key.map(String::clone));
     }
 
+    pub(super) fn reset(&self) {
+        self.checks.lock().clear();
+        self.deprecated.lock().clear();
+    }
+
     pub(super) fn write(&self, text: &mut String) -> std::fmt::Result {
         head(
             text,
             "apiserver_requested_deprecated_apis",
             "gauge",
-            "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
+            "[STABLE] Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
         )?;
         for [group, version, resource] in self.deprecated.lock().iter() {
             writeln!(
@@ -75,7 +80,7 @@ impl States {
             text,
             "kubernetes_healthcheck",
             "gauge",
-            "This metric records the result of a single healthcheck.",
+            "[STABLE] This metric records the result of a single healthcheck.",
         )?;
         for ((path, name), check) in checks.iter() {
             let passes = u8::from(check.passes);
@@ -88,7 +93,7 @@ impl States {
             text,
             "kubernetes_healthchecks_total",
             "counter",
-            "This metric records the results of all healthcheck.",
+            "[STABLE] This metric records the results of all healthcheck.",
         )?;
         for ((path, name), check) in checks.iter() {
             for (status, count) in [("error", check.errors), ("success", check.successes)] {
