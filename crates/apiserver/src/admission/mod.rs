@@ -167,12 +167,7 @@ impl Chain {
                 of("DefaultIngressClass", NEW, NEVER, Box::new(DefaultIngressClass)),
                 of("PodTopologyLabels", WRITTEN, NEVER, Box::new(PodTopologyLabels)),
                 of("", NEVER, WRITTEN, Box::new(DeviceAdminAccess)),
-                of(
-                    "ResourceQuota",
-                    NEVER,
-                    WRITTEN,
-                    Box::new(ResourceQuota::default()),
-                ),
+                of("ResourceQuota", NEVER, WRITTEN, Box::<ResourceQuota>::default()),
             ],
             times,
             addresses,
