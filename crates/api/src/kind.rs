@@ -359,6 +359,11 @@ pub trait Kind:
         Vec::new()
     }
 
+    /// The same for a write through [`Target::Subresource`], which does not look at the desired state again.
+    fn subresource_warnings(&self, _subresource: Subresource) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A cell for each column of [`KindInfo::columns`].
     fn cells(&self, now: Timestamp) -> Vec<Value> {
         let meta = k8s_openapi::Metadata::metadata(self);
@@ -474,6 +479,8 @@ pub trait Strategy: Debug + Send + Sync {
     fn check_name(&self, name: &str, prefix: bool) -> Vec<String>;
     /// See [`Kind::warnings`].
     fn warnings(&self, object: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// See [`Kind::subresource_warnings`].
+    fn subresource_warnings(&self, object: &dyn Object, subresource: Subresource) -> Vec<String>;
     /// See [`Kind::cells`].
     fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
     /// See [`Kind::list_rows`].
@@ -618,6 +625,12 @@ impl<K: Kind> Strategy for Typed<K> {
     fn warnings(&self, object: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
         typed::<K>(object)
             .map(|object| object.warnings(old.and_then(typed::<K>)))
+            .unwrap_or_default()
+    }
+
+    fn subresource_warnings(&self, object: &dyn Object, subresource: Subresource) -> Vec<String> {
+        typed::<K>(object)
+            .map(|object| object.subresource_warnings(subresource))
             .unwrap_or_default()
     }
 

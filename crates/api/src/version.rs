@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::field::Errors;
-use crate::kind::{Kind, KindInfo, Strategy, Target, Typed};
+use crate::kind::{Kind, KindInfo, Strategy, Subresource, Target, Typed};
 use crate::object::Object;
 
 /// A version of a kind that is not the stored one.
@@ -220,6 +220,10 @@ impl<V: Version> Strategy for Converted<V> {
 
     fn warnings(&self, object: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
         self.stored.warnings(object, old)
+    }
+
+    fn subresource_warnings(&self, object: &dyn Object, subresource: Subresource) -> Vec<String> {
+        self.stored.subresource_warnings(object, subresource)
     }
 
     fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value> {

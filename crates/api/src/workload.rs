@@ -78,15 +78,32 @@ pub(crate) fn validate_template(
     check_runs_for_ever(template, "ReplicaSet", path, errors);
 }
 
-/// The warnings about a template, if it is new or has changed.
+/// The warnings about a template, at the path where it stands: when its workload is new, and whenever what is desired of
+/// the workload has changed, be it in another place.
 pub(crate) fn template_warnings(
     template: Option<&PodTemplateSpec>,
-    old: Option<&PodTemplateSpec>,
+    path: &str,
+    meta: &ObjectMeta,
+    old: Option<&ObjectMeta>,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(template) = template.filter(|template| Some(*template) != old) {
-        pod_spec::warn_of_template(template, &Path::new("spec.template"), &mut warnings);
+    if let Some(template) = template
+        && old.is_none_or(|old| old.generation != meta.generation)
+    {
+        pod_spec::warn_of_template(template, &Path::new(path), &mut warnings);
     }
+    warnings
+}
+
+/// The warnings about what makes its pods under names that start with its own.
+pub(crate) fn warnings(
+    meta: &ObjectMeta,
+    template: Option<&PodTemplateSpec>,
+    old: Option<&ObjectMeta>,
+) -> Vec<String> {
+    let name = old.is_none().then(|| name_warning(meta)).flatten();
+    let mut warnings: Vec<String> = name.into_iter().collect();
+    warnings.extend(template_warnings(template, "spec.template", meta, old));
     warnings
 }
 
@@ -176,10 +193,11 @@ pub(crate) fn shown_strategy(
     type_: &str,
     rolling: Option<(&Option<IntOrString>, &Option<IntOrString>)>,
 ) -> Internal {
+    let or_none = |value: &Option<IntOrString>| value.clone().unwrap_or(IntOrString::Int(0));
     let rolling = rolling.map(|(unavailable, surge)| {
         Internal::fields([
-            ("MaxUnavailable", Internal::plain(unavailable)),
-            ("MaxSurge", Internal::plain(surge)),
+            ("MaxUnavailable", Internal::plain(&or_none(unavailable))),
+            ("MaxSurge", Internal::plain(&or_none(surge))),
         ])
     });
     Internal::fields([
@@ -188,11 +206,28 @@ pub(crate) fn shown_strategy(
     ])
 }
 
-/// The count, or the number of a percentage.
-pub(crate) fn amount(value: &IntOrString) -> Option<i64> {
+/// The number of a percentage; more than fits is the most there is.
+fn percentage(value: &IntOrString) -> Option<i64> {
     match value {
-        IntOrString::Int(count) => Some(i64::from(*count)),
-        IntOrString::String(text) => text.strip_suffix('%')?.parse().ok(),
+        IntOrString::String(text) if names::percent(text).is_empty() => {
+            Some(text.trim_end_matches('%').parse().unwrap_or(i64::MAX))
+        }
+        _ => None,
+    }
+}
+
+/// The count, or the number of a percentage. A text that is neither counts as none.
+pub(crate) fn amount(value: &IntOrString) -> i64 {
+    match value {
+        IntOrString::Int(count) => i64::from(*count),
+        IntOrString::String(text) => percentage(value).unwrap_or_else(|| text.parse().unwrap_or(0)),
+    }
+}
+
+/// Checks that a percentage is of no more than there are.
+pub(crate) fn check_not_more_than_all(value: &IntOrString, path: &Path, errors: &mut Errors) {
+    if percentage(value).is_some_and(|percent| percent > 100) {
+        errors.invalid(path, value, "must not be greater than 100%");
     }
 }
 
@@ -201,7 +236,7 @@ pub(crate) fn check_collisions(count: Option<i32>, before: Option<i32>, errors: 
     if before.is_some_and(|before| count.is_none_or(|count| count < before)) {
         errors.invalid(
             &Path::new("status.collisionCount"),
-            count,
+            count.unwrap_or(0),
             "cannot be decremented",
         );
     }

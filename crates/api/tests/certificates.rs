@@ -61,6 +61,19 @@ fn requests_are_checked() {
             ],
         ),
         (
+            json!({"signerName": "Example_.x/y..Z"}),
+            vec![
+                "spec.signerName: Invalid value: \"Example_.x\": validating label \"Example_\": a lowercase RFC 1123 \
+                 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
+                 alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+                 '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+                "spec.signerName: Invalid value: \"y..Z\": validating label \"\": a lowercase RFC 1123 subdomain must \
+                 consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric \
+                 character (e.g. 'example.com', regex used for validation is \
+                 '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+            ],
+        ),
+        (
             json!({"request": "bm90aGluZw=="}),
             vec!["spec.request: Invalid value: \"bm90aGluZw==\": PEM block type must be CERTIFICATE REQUEST"],
         ),
@@ -83,9 +96,26 @@ fn approval_and_status_each_change_their_own_part() {
     assert!(new["status"]["conditions"][0]["lastUpdateTime"].is_string());
     assert!(new["status"]["conditions"][0]["lastTransitionTime"].is_string());
 
-    let (new, errors) = update(CSR, csr(json!({})), with(approved.clone()), status);
+    let (_, errors) = update(CSR, csr(json!({})), with(approved.clone()), status);
+    assert_eq!(
+        errors,
+        ["status.conditions: Forbidden: updates may not add a condition of type \"Approved\""],
+        "who signs does not approve"
+    );
+    let otherwise = over(
+        with(
+            json!([{"type": "Approved", "status": "False", "reason": "x"}, {"type": "Other", "status": "Unknown"}]),
+        ),
+        json!({}),
+    );
+    let (new, errors) = update(CSR, with(approved.clone()), otherwise, status);
     assert_eq!(errors, Vec::<String>::new());
-    assert_eq!(new["status"], json!({}), "who signs does not approve");
+    let reasons = |index: usize| new["status"]["conditions"][index]["reason"].clone();
+    assert_eq!(
+        (reasons(0), reasons(1)),
+        (json!("r"), Value::Null),
+        "nor changes an approval"
+    );
 
     let (new, errors) = update(CSR, csr(json!({})), with(approved.clone()), Target::Main);
     assert_eq!(errors, Vec::<String>::new());
@@ -104,18 +134,97 @@ fn approval_and_status_each_change_their_own_part() {
             "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive"
         ]
     );
-    let pem = base64::engine::general_purpose::STANDARD.encode("-----BEGIN CERTIFICATE-----\n");
-    let issued = over(with(approved.clone()), json!({"status": {"certificate": pem}}));
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let pem = include_str!("../src/certificates/pairs/rsa.crt");
+    let issued = over(
+        with(approved.clone()),
+        json!({"status": {"certificate": encode(pem)}}),
+    );
     let (new, errors) = update(CSR, with(approved), issued.clone(), status);
     assert_eq!(errors, Vec::<String>::new());
     assert_eq!(new["status"]["conditions"][0]["type"], "Approved");
     assert_eq!(cells(CSR, new)[5], "Approved,Issued");
-    let other = over(issued.clone(), json!({"status": {"certificate": "b3RoZXI="}}));
+    let other = include_str!("../src/certificates/pairs/elliptic.crt");
+    let other = over(issued.clone(), json!({"status": {"certificate": encode(other)}}));
     let (_, errors) = update(CSR, issued, other, status);
     assert_eq!(
         errors,
-        ["status.certificate: Forbidden: updates may not set certificate content from one value to another"]
+        ["status.certificate: Forbidden: updates may not modify existing certificate content"]
     );
+    let key = include_str!("../src/certificates/pairs/rsa.key");
+    let headed = pem.replacen("-----\n", "-----\nA: b\n\n", 1);
+    for (text, message) in [
+        ("x", "must contain at least one CERTIFICATE PEM block"),
+        (
+            key,
+            "only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\"",
+        ),
+        (headed.as_str(), "no PEM block headers are permitted"),
+        (
+            "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+            "found CERTIFICATE PEM block containing 0 certificates",
+        ),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "x509: malformed certificate",
+        ),
+    ] {
+        let issued = over(csr(json!({})), json!({"status": {"certificate": encode(text)}}));
+        let (_, errors) = update(CSR, csr(json!({})), issued, status);
+        assert_eq!(
+            errors,
+            [format!(
+                "status.certificate: Invalid value: \"<certificate data>\": {message}"
+            )]
+        );
+    }
+}
+
+#[test]
+fn conditions_of_requests_are_checked() {
+    let approval = Target::Subresource(Subresource::Approval);
+    let cases = [
+        (
+            json!([{"type": "", "status": "True"}]),
+            vec!["status.conditions[0].type: Required value"],
+        ),
+        (
+            json!([{"type": "Approved", "status": ""}]),
+            vec!["status.conditions[0].status: Required value"],
+        ),
+        (
+            json!([{"type": "Failed", "status": "False"}, {"type": "Other", "status": "x"}]),
+            vec![
+                "status.conditions[0].status: Unsupported value: \"False\": supported values: \"True\"",
+                "status.conditions[1].status: Unsupported value: \"x\": supported values: \"False\", \"True\", \"Unknown\"",
+            ],
+        ),
+        (
+            json!([{"type": "Denied", "status": "True"}, {"type": "Approved", "status": "True"}, {"type": "Denied", "status": "True"}]),
+            vec![
+                "status.conditions: Invalid value: \"Approved\": Approved and Denied conditions are mutually exclusive",
+                "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
+                "status.conditions[2].type: Duplicate value: \"Denied\"",
+            ],
+        ),
+    ];
+    for (conditions, expected) in cases {
+        let (_, errors) = update(CSR, csr(json!({})), with(conditions.clone()), approval);
+        assert_eq!(errors, expected, "{conditions}");
+    }
+    // What was wrong before is not asked for again.
+    let old = over(
+        with(
+            json!([{"type": "Approved", "status": "True"}, {"type": "Denied", "status": "True"},
+            {"type": "", "status": "True"}, {"type": "", "status": "True"}]),
+        ),
+        json!({"spec": {"usages": ["any", "any", "x"], "signerName": "kubernetes.io/legacy-unknown"},
+            "status": {"certificate": "eA=="}}),
+    );
+    for target in [Target::Main, approval, Target::Subresource(Subresource::Status)] {
+        let (_, errors) = update(CSR, old.clone(), old.clone(), target);
+        assert_eq!(errors, Vec::<String>::new(), "{target:?}");
+    }
 }
 
 #[test]

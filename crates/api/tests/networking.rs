@@ -268,7 +268,7 @@ fn classes_addresses_and_ranges_are_checked() {
             ),
             vec![
                 "spec.controller: Invalid value: \"foo\": must be a domain-prefixed path (such as \"acme.io/foo\")",
-                "spec.parameters.kind: Required value",
+                "spec.parameters.kind: Required value: kind is required",
                 "spec.parameters.namespace: Required value: `parameters.scope` is set to 'Namespace'",
             ],
         ),

@@ -558,8 +558,13 @@ fn what_is_probably_not_meant_is_warned_of() {
         Vec::<String>::new()
     );
     let new = over(pod(json!({})), json!({"status": {"podIPs": [{"ip": "FD00::1"}]}}));
+    let new = defaulted("Pod", new);
     assert_eq!(
-        strategy.warnings(defaulted("Pod", new).as_ref(), Some(old.as_ref())),
+        strategy.subresource_warnings(new.as_ref(), Subresource::Resize),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        strategy.subresource_warnings(new.as_ref(), Subresource::Status),
         [
             "status.podIPs[0].ip: IPv6 address \"FD00::1\" should be in RFC 5952 canonical format (\"fd00::1\")"
         ]

@@ -182,7 +182,10 @@ impl Kind for DaemonSet {
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
-        workload::template_warnings(Some(&self.spec.template), old.map(|old| &old.spec.template))
+        // Here it is the template alone that counts.
+        let unchanged = old.is_some_and(|old| same(&old.spec.template, &self.spec.template));
+        let template = (!unchanged).then_some(&self.spec.template);
+        workload::template_warnings(template, "spec.template", &self.metadata, None)
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {
@@ -234,12 +237,9 @@ fn validate_rolling(update: &RollingUpdateDaemonSet, path: &Path, errors: &mut E
         check_count_or_percent(value, &path.child(field), errors);
     }
     for (field, value) in both {
-        let percent = matches!(value, IntOrString::String(_));
-        if percent && workload::amount(value).is_some_and(|percent| percent > 100) {
-            errors.invalid(&path.child(field), value, "must not be greater than 100%");
-        }
+        workload::check_not_more_than_all(value, &path.child(field), errors);
     }
-    let given = |value: &IntOrString| workload::amount(value).is_some_and(|amount| amount != 0);
+    let given = |value: &IntOrString| workload::amount(value) != 0;
     match (given(unavailable), given(surge)) {
         (true, true) => errors.invalid(
             &path.child("maxSurge"),

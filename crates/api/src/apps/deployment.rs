@@ -159,8 +159,11 @@ impl Kind for Deployment {
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
-        let template = Some(&self.spec.template);
-        workload::template_warnings(template, old.map(|old| &old.spec.template))
+        workload::warnings(
+            &self.metadata,
+            Some(&self.spec.template),
+            old.map(|old| &old.metadata),
+        )
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {
@@ -215,22 +218,14 @@ fn validate_rolling(update: &RollingUpdateDeployment, path: &Path, errors: &mut 
     let surge = update.max_surge.as_ref().unwrap_or(&zero);
     check_count_or_percent(unavailable, &path.child("maxUnavailable"), errors);
     check_count_or_percent(surge, &path.child("maxSurge"), errors);
-    if workload::amount(unavailable) == Some(0) && workload::amount(surge) == Some(0) {
+    if workload::amount(unavailable) == 0 && workload::amount(surge) == 0 {
         errors.invalid(
             &path.child("maxUnavailable"),
             unavailable,
             "may not be 0 when `maxSurge` is 0",
         );
     }
-    if matches!(unavailable, IntOrString::String(_))
-        && workload::amount(unavailable).is_some_and(|percent| percent > 100)
-    {
-        errors.invalid(
-            &path.child("maxUnavailable"),
-            unavailable,
-            "must not be greater than 100%",
-        );
-    }
+    workload::check_not_more_than_all(unavailable, &path.child("maxUnavailable"), errors);
 }
 
 /// The cell of the selector: of nothing where it selects everything.

@@ -103,8 +103,11 @@ impl Kind for ReplicaSet {
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
-        let template = self.spec.template.as_ref();
-        workload::template_warnings(template, old.and_then(|old| old.spec.template.as_ref()))
+        workload::warnings(
+            &self.metadata,
+            self.spec.template.as_ref(),
+            old.map(|old| &old.metadata),
+        )
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -122,8 +122,9 @@ impl Kind for StatefulSet {
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
-        let mut warnings =
-            workload::template_warnings(Some(&self.spec.template), old.map(|old| &old.spec.template));
+        let template = Some(&self.spec.template);
+        let before = old.map(|old| &old.metadata);
+        let mut warnings = workload::template_warnings(template, "spec.template", &self.metadata, before);
         let claims = self.spec.volume_claim_templates.iter().flatten().enumerate();
         for (index, claim) in claims {
             let path = Path::new("spec.volumeClaimTemplates").index(index);
@@ -197,13 +198,10 @@ fn validate_rolling(update: &RollingUpdateStatefulSetStrategy, path: &Path, erro
     };
     let path = path.child("maxUnavailable");
     workload::check_count_or_percent(unavailable, &path, errors);
-    if workload::amount(unavailable) == Some(0) {
+    if workload::amount(unavailable) == 0 {
         errors.invalid(&path, unavailable, "cannot be 0");
     }
-    let percent = matches!(unavailable, IntOrString::String(_));
-    if percent && workload::amount(unavailable).is_some_and(|percent| percent > 100) {
-        errors.invalid(&path, unavailable, "must not be greater than 100%");
-    }
+    workload::check_not_more_than_all(unavailable, &path, errors);
 }
 
 fn validate_spec(spec: &StatefulSetSpec, old: Option<&StatefulSetSpec>, errors: &mut Errors) {

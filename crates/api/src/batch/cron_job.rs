@@ -145,26 +145,17 @@ impl Kind for CronJob {
         if old.is_none() {
             warnings.extend(workload::name_warning(&self.metadata));
         }
+        if let Some(job) = &self.spec.job_template.spec
+            && old.is_none_or(|old| old.metadata.generation != self.metadata.generation)
+        {
+            job_spec::warn(job, &Path::new("spec.jobTemplate.spec"), &mut warnings);
+        }
         if old.is_some() && self.spec.schedule.contains(ZONE) {
             warnings.push(
                 "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
                  https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
                     .into(),
             );
-        }
-        let template = |cron: &Self| {
-            cron.spec
-                .job_template
-                .spec
-                .as_ref()
-                .map(|job| job.template.clone())
-        };
-        let (new, before) = (template(self), old.and_then(template));
-        if new != before
-            && let Some(template) = new
-        {
-            let path = Path::new("spec.jobTemplate.spec.template");
-            pod_spec::warn_of_template(&template, &path, &mut warnings);
         }
         warnings
     }

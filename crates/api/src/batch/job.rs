@@ -155,21 +155,11 @@ impl Kind for Job {
         if old.is_none() {
             warnings.extend(workload::name_warning(&self.metadata));
         }
-        let Some(spec) = &self.spec else { return warnings };
-        if spec.completions.is_some_and(|count| count > 100_000)
-            && spec.parallelism.is_some_and(|count| count > 10_000)
-            && spec.completion_mode.as_deref() == Some("Indexed")
+        if let Some(spec) = &self.spec
+            && old.is_none_or(|old| old.metadata.generation != self.metadata.generation)
         {
-            warnings.push(
-                "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
-                    .into(),
-            );
+            job_spec::warn(spec, &Path::new("spec"), &mut warnings);
         }
-        let before = old.and_then(|old| old.spec.as_ref());
-        warnings.extend(workload::template_warnings(
-            Some(&spec.template),
-            before.map(|before| &before.template),
-        ));
         warnings
     }
 

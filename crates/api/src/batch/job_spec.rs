@@ -163,3 +163,17 @@ fn validate_restarts(spec: &JobSpec, path: &Path, errors: &mut Errors) {
         _ => errors.not_supported(path, policy, &["OnFailure", "Never"]),
     }
 }
+
+/// Adds the warnings about what is desired of a job.
+pub(super) fn warn(spec: &JobSpec, path: &Path, warnings: &mut Vec<String>) {
+    if spec.completions.is_some_and(|count| count > 100_000)
+        && spec.parallelism.is_some_and(|count| count > 10_000)
+        && spec.completion_mode.as_deref() == Some("Indexed")
+    {
+        warnings.push(format!(
+            "{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
+             Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        ));
+    }
+    pod_spec::warn_of_template(&spec.template, &path.child("template"), warnings);
+}

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::api::certificates::v1::{
+    CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
+    CertificateSigningRequestStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::request;
-use super::signer;
+use super::{request, signer, x509};
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age, human_duration};
@@ -16,6 +18,11 @@ use crate::names;
 
 /// The shortest lifetime that can be asked for, in seconds.
 const SHORTEST: i32 = 600;
+/// What signed for everyone before signers had names.
+const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
+/// The conditions that approve or deny, and all those that are never taken back.
+const DECISIONS: [&str; 2] = ["Approved", "Denied"];
+const FINAL: [&str; 3] = ["Approved", "Denied", "Failed"];
 
 const USAGES: [&str; 23] = [
     "any",
@@ -96,12 +103,9 @@ impl Kind for CertificateSigningRequest {
             }
             Target::Subresource(_) => {
                 let mut status = after;
-                let mut conditions: Vec<_> = status.conditions.take().unwrap_or_default();
-                conditions.retain(|condition| !decides(condition));
-                let decided = before.conditions.clone().unwrap_or_default();
-                let decided = decided.into_iter().filter(decides);
-                let conditions: Vec<_> = decided.chain(conditions).collect();
-                status.conditions = (!conditions.is_empty()).then_some(conditions);
+                for type_ in DECISIONS {
+                    keep_decisions(type_, &before, &mut status);
+                }
                 status
             }
         });
@@ -111,89 +115,38 @@ impl Kind for CertificateSigningRequest {
     }
 
     fn validate(&self, errors: &mut Errors) {
-        let (spec, path) = (&self.spec, Path::new("spec"));
-        if let Err(message) = request::parse(&spec.request.0) {
-            errors.invalid(&path.child("request"), &spec.request, message);
-        }
-        let usages = spec.usages.as_deref().unwrap_or_default();
-        if usages.is_empty() {
-            errors.required(&path.child("usages"), "");
-        }
-        let mut seen = BTreeSet::new();
-        for (index, usage) in usages.iter().enumerate() {
-            let path = path.child("usages").index(index);
-            if !USAGES.contains(&usage.as_str()) {
-                errors.not_supported(&path, usage, &USAGES);
-            }
-            if !seen.insert(usage) {
-                errors.duplicate(&path, usage);
-            }
-        }
-        signer::check(&spec.signer_name, &path.child("signerName"), errors);
-        if spec.signer_name == "kubernetes.io/legacy-unknown" {
-            errors.invalid(
-                &path.child("signerName"),
-                &spec.signer_name,
-                "the legacy signerName is not allowed via this API version",
-            );
-        }
-        if let Some(seconds) = spec.expiration_seconds.filter(|&seconds| seconds < SHORTEST) {
-            errors.invalid(
-                &path.child("expirationSeconds"),
-                seconds,
-                "may not specify a duration less than 600 seconds (10 minutes)",
-            );
-        }
+        check(self, None, errors);
+    }
+
+    fn validate_changed(&self, old: &Self, errors: &mut Errors) {
+        check(self, Some(old), errors);
     }
 
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
+        if target != Target::Main {
+            check(self, Some(old), errors);
+        }
         let path = Path::new("status.conditions");
-        let (new, old_conditions) = (conditions(self), conditions(old));
-        let mut seen = BTreeSet::new();
-        for (index, condition) in new.iter().enumerate() {
-            let path = path.index(index);
-            match condition.status.as_str() {
-                _ if decides(condition) && condition.status != "True" => {
-                    errors.not_supported(&path.child("status"), &condition.status, &["True"]);
-                }
-                "True" | "False" | "Unknown" => {}
-                "" => errors.required(&path.child("status"), ""),
-                other => {
-                    errors.not_supported(&path.child("status"), other, &["False", "True", "Unknown"]);
-                }
-            }
-            if condition.type_.is_empty() {
-                errors.required(&path.child("type"), "");
-            } else if !seen.insert(&condition.type_) {
-                errors.duplicate(&path.child("type"), &condition.type_);
-            }
-        }
-        if seen.iter().any(|type_| *type_ == "Approved") && seen.iter().any(|type_| *type_ == "Denied") {
-            errors.invalid(
-                &path,
-                "Denied",
-                "Approved and Denied conditions are mutually exclusive",
-            );
-        }
+        let count = |object: &Self, type_: &str| of_type(conditions(object), type_).count();
         // What has been decided stays decided.
-        for type_ in ["Approved", "Denied", "Failed"] {
-            let find = |all: &[CertificateSigningRequestCondition]| {
-                all.iter().find(|condition| condition.type_ == type_).cloned()
-            };
-            match (find(old_conditions), find(new)) {
-                (Some(_), None) => errors.forbidden(
-                    &path,
-                    &format!("updates may not remove a condition of type {type_:?}"),
-                ),
-                (None, Some(_)) if target == Target::Main => errors.forbidden(
-                    &path,
-                    &format!("updates may not add a condition of type {type_:?}"),
-                ),
-                _ => {}
+        for type_ in FINAL {
+            if count(self, type_) < count(old, type_) {
+                let detail = format!("updates may not remove a condition of type {type_:?}");
+                errors.forbidden(&path, &detail);
             }
         }
-        if target == Target::Subresource(Subresource::Status) {
-            validate_certificate(self, old, errors);
+        // Who signs does not approve.
+        for type_ in DECISIONS {
+            let approves = target == Target::Subresource(Subresource::Approval);
+            if !approves && count(self, type_) > count(old, type_) {
+                let detail = format!("updates may not add a condition of type {type_:?}");
+                errors.forbidden(&path, &detail);
+            }
+        }
+        let before = certificate(old);
+        if !before.is_empty() && before != certificate(self) {
+            let detail = "updates may not modify existing certificate content";
+            errors.forbidden(&Path::new("status.certificate"), detail);
         }
     }
 
@@ -249,8 +202,38 @@ fn conditions(object: &CertificateSigningRequest) -> &[CertificateSigningRequest
         .unwrap_or_default()
 }
 
-fn decides(condition: &CertificateSigningRequestCondition) -> bool {
-    matches!(condition.type_.as_str(), "Approved" | "Denied")
+fn of_type<'c>(
+    conditions: &'c [CertificateSigningRequestCondition],
+    type_: &str,
+) -> impl Iterator<Item = &'c CertificateSigningRequestCondition> {
+    conditions
+        .iter()
+        .filter(move |condition| condition.type_ == type_)
+}
+
+fn certificate(object: &CertificateSigningRequest) -> &[u8] {
+    let status = object.status.as_ref();
+    let certificate = status.and_then(|status| status.certificate.as_ref());
+    certificate
+        .map(|certificate| certificate.0.as_slice())
+        .unwrap_or_default()
+}
+
+/// Puts decisions that were there in the place of those that are written, unless there are more or fewer: that is
+/// refused later.
+fn keep_decisions(
+    type_: &str,
+    before: &CertificateSigningRequestStatus,
+    after: &mut CertificateSigningRequestStatus,
+) {
+    let known = before.conditions.as_deref().unwrap_or_default();
+    let written = after.conditions.as_deref_mut().unwrap_or_default();
+    if of_type(known, type_).count() == of_type(written, type_).count() {
+        let places = written.iter_mut().filter(|condition| condition.type_ == type_);
+        for (place, known) in places.zip(of_type(known, type_)) {
+            place.clone_from(known);
+        }
+    }
 }
 
 /// Gives each condition its times, where the client left them out.
@@ -262,48 +245,113 @@ fn stamp(object: &mut CertificateSigningRequest, old: &CertificateSigningRequest
         .filter_map(|status| status.conditions.as_mut())
         .flatten()
     {
-        let before = conditions(old)
-            .iter()
-            .find(|before| before.type_ == condition.type_);
-        let turned = match before {
-            Some(before) if before.status == condition.status => {
-                before.last_transition_time.clone().or(Some(Time(now)))
-            }
-            _ => Some(Time(now)),
-        };
-        if condition.last_transition_time.is_none() {
-            condition.last_transition_time = turned;
-        }
+        let turned = of_type(conditions(old), &condition.type_)
+            .filter(|before| before.status == condition.status)
+            .find_map(|before| before.last_transition_time.clone());
         if condition.last_update_time.is_none() {
             condition.last_update_time = Some(Time(now));
+        }
+        if condition.last_transition_time.is_none() {
+            condition.last_transition_time = turned.or(Some(Time(now)));
         }
     }
 }
 
-fn validate_certificate(
-    new: &CertificateSigningRequest,
-    old: &CertificateSigningRequest,
+/// Checks the whole of a request. What was wrong with it before stays allowed.
+fn check(object: &CertificateSigningRequest, old: Option<&CertificateSigningRequest>, errors: &mut Errors) {
+    let (spec, path) = (&object.spec, Path::new("spec"));
+    let before = old.map(|old| &old.spec);
+    if let Err(message) = request::parse(&spec.request.0) {
+        errors.invalid(&path.child("request"), &spec.request, message);
+    }
+    check_usages(spec, before, &path.child("usages"), errors);
+    let at = path.child("signerName");
+    if spec.signer_name == LEGACY_SIGNER && before.is_none_or(|before| before.signer_name != LEGACY_SIGNER) {
+        errors.invalid(
+            &at,
+            &spec.signer_name,
+            "the legacy signerName is not allowed via this API version",
+        );
+    } else {
+        signer::check(&spec.signer_name, &at, errors);
+    }
+    if let Some(seconds) = spec.expiration_seconds.filter(|&seconds| seconds < SHORTEST) {
+        errors.invalid(
+            &path.child("expirationSeconds"),
+            seconds,
+            "may not specify a duration less than 600 seconds (10 minutes)",
+        );
+    }
+    check_conditions(object, old, errors);
+    let wrong = |object: &CertificateSigningRequest| x509::check_certificates(certificate(object)).err();
+    let kept = old.is_some_and(|old| certificate(old) == certificate(object) || wrong(old).is_some());
+    if let Some(message) = wrong(object).filter(|_| !kept) {
+        errors.invalid(&Path::new("status.certificate"), "<certificate data>", message);
+    }
+}
+
+fn check_usages(
+    spec: &CertificateSigningRequestSpec,
+    old: Option<&CertificateSigningRequestSpec>,
+    path: &Path,
     errors: &mut Errors,
 ) {
-    let path = Path::new("status.certificate");
-    let certificate = |object: &CertificateSigningRequest| {
-        let status = object.status.clone().unwrap_or_default();
-        status
-            .certificate
-            .map(|certificate| certificate.0)
-            .unwrap_or_default()
+    fn usages(spec: &CertificateSigningRequestSpec) -> &[String] {
+        spec.usages.as_deref().unwrap_or_default()
+    }
+    let unknown = |usage: &String| !USAGES.contains(&usage.as_str());
+    let repeated = |all: &[String], index: usize| {
+        let (before, rest) = all.split_at(index);
+        rest.first().is_some_and(|usage| before.contains(usage))
     };
-    let (new, old) = (certificate(new), certificate(old));
-    if !old.is_empty() && new != old {
-        errors.forbidden(
-            &path,
-            "updates may not set certificate content from one value to another",
-        );
-    } else if !new.is_empty() && !String::from_utf8_lossy(&new).contains("-----BEGIN CERTIFICATE-----") {
-        errors.invalid(
-            &path,
-            "<certificate data>",
-            "must contain at least one CERTIFICATE PEM block",
-        );
+    let (all, before) = (usages(spec), old.map(usages).unwrap_or_default());
+    if all.is_empty() {
+        errors.required(path, "");
+    }
+    if !before.iter().any(unknown) {
+        for (index, usage) in all.iter().enumerate().filter(|(_, usage)| unknown(usage)) {
+            errors.not_supported(&path.index(index), usage, &USAGES);
+        }
+    }
+    if !(0..before.len()).any(|index| repeated(before, index)) {
+        let again = all.iter().enumerate().filter(|(index, _)| repeated(all, *index));
+        for (index, usage) in again {
+            errors.duplicate(&path.index(index), usage);
+        }
+    }
+}
+
+fn check_conditions(
+    object: &CertificateSigningRequest,
+    old: Option<&CertificateSigningRequest>,
+    errors: &mut Errors,
+) {
+    let path = Path::new("status.conditions");
+    let before = old.map(conditions).unwrap_or_default();
+    let had = |type_: &str| of_type(before, type_).next().is_some();
+    let had_twice = before.iter().any(|one| of_type(before, &one.type_).count() > 1);
+    let had_both = DECISIONS.into_iter().all(had);
+    let mut seen = BTreeSet::new();
+    for (index, condition) in conditions(object).iter().enumerate() {
+        let (type_, at) = (condition.type_.as_str(), path.index(index));
+        if type_.is_empty() && !had("") {
+            errors.required(&at.child("type"), "");
+        }
+        let allowed: &[&str] = if FINAL.contains(&type_) {
+            &["True"]
+        } else {
+            &["False", "True", "Unknown"]
+        };
+        errors.one_of(&at.child("status"), Some(&condition.status), allowed);
+        let other = DECISIONS
+            .into_iter()
+            .find(|other| DECISIONS.contains(&type_) && *other != type_);
+        if !had_both && other.is_some_and(|other| seen.contains(other)) {
+            let detail = "Approved and Denied conditions are mutually exclusive";
+            errors.invalid(&path, type_, detail);
+        }
+        if !seen.insert(type_) && !had_twice {
+            errors.duplicate(&at.child("type"), type_);
+        }
     }
 }

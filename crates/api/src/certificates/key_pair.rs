@@ -13,6 +13,58 @@ const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 /// 1.3.101.112
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
+/// The curves that have names in Go, and whether keys on them are good enough.
+const CURVES: [(&[u8], &str, bool); 4] = [
+    (&[0x2b, 0x81, 0x04, 0x00, 0x21], "P-224", false),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07], "P-256", true),
+    (&[0x2b, 0x81, 0x04, 0x00, 0x22], "P-384", true),
+    (&[0x2b, 0x81, 0x04, 0x00, 0x23], "P-521", true),
+];
+/// How many bits the modulus of an RSA key may have.
+const MODULI: [usize; 2] = [3072, 4096];
+
+/// Why no certificate is given for a public key (a `SubjectPublicKeyInfo` without its outer tag), and what of it is
+/// shown, if not the whole.
+pub(super) fn unusable(key: &[u8]) -> Option<(Option<String>, &'static str)> {
+    let unknown = (
+        None,
+        "unknown public key type; supported types are Ed25519, ECDSA, and RSA",
+    );
+    let parts = || {
+        let (algorithm, bits) = take(key, SEQUENCE)?;
+        let (algorithm, parameters) = take(algorithm, OBJECT_IDENTIFIER)?;
+        Some((
+            algorithm,
+            parameters,
+            take(bits, BIT_STRING)?.0.strip_prefix(&[0])?,
+        ))
+    };
+    let Some((algorithm, parameters, bits)) = parts() else {
+        return Some(unknown);
+    };
+    match algorithm {
+        ED25519 => None,
+        ELLIPTIC => {
+            let curve = take(parameters, OBJECT_IDENTIFIER).map(|(curve, _)| curve);
+            match CURVES.iter().find(|(known, ..)| Some(*known) == curve) {
+                Some((.., true)) => None,
+                Some((_, name, false)) => Some((
+                    Some(format!("curve {name}")),
+                    "elliptic public keys must use curve P256 or P384",
+                )),
+                None => Some(unknown),
+            }
+        }
+        RSA => {
+            let modulus = || Some(number(take(bits, SEQUENCE)?.0)?.0);
+            let bits = modulus().unwrap_or_default().len() * 8;
+            let detail = "RSA keys must have modulus size 3072 or 4096";
+            (!MODULI.contains(&bits)).then(|| (Some(format!("{bits}-bit modulus")), detail))
+        }
+        _ => Some(unknown),
+    }
+}
+
 /// The public half of a key.
 #[derive(Debug, PartialEq, Eq)]
 enum Key<'a> {

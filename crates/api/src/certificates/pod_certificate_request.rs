@@ -1,12 +1,14 @@
 //! PodCertificateRequest: a kubelet asks a signer for a certificate for one of its pods.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::{
     PodCertificateRequest, PodCertificateRequestSpec, PodCertificateRequestStatus,
 };
 use serde_json::Value;
 
-use super::{issued, signer};
+use super::{issued, key_pair, signer, x509};
 use crate::cell;
 use crate::conditions;
 use crate::field::{Errors, Path};
@@ -23,6 +25,8 @@ const LEAST: i32 = 3_600;
 const MOST_BY_KUBERNETES: i32 = 86_400;
 const MOST: i32 = 91 * 86_400;
 const MAX_UID: usize = 128;
+/// Bytes.
+const MAX_REQUEST: usize = 10 << 10;
 const OUTCOMES: [&str; 3] = ["Issued", "Denied", "Failed"];
 
 impl Kind for PodCertificateRequest {
@@ -93,7 +97,7 @@ impl Kind for PodCertificateRequest {
         let (spec, path) = (&self.spec, Path::new("spec"));
         signer::check(&spec.signer_name, &path.child("signerName"), errors);
         let at = path.child("unverifiedUserAnnotations");
-        meta::validate_annotations(spec.unverified_user_annotations.as_ref(), &at, errors);
+        check_annotations(spec.unverified_user_annotations.as_ref(), &at, errors);
         for (name_field, name, uid_field, uid) in [
             ("podName", &spec.pod_name, "podUID", &spec.pod_uid),
             (
@@ -113,7 +117,7 @@ impl Kind for PodCertificateRequest {
                 errors.too_long(&at, MAX_UID);
             }
         }
-        let by_kubernetes = spec.signer_name.starts_with("kubernetes.io/");
+        let by_kubernetes = signer::is_kubernetes(&spec.signer_name);
         let most = if by_kubernetes { MOST_BY_KUBERNETES } else { MOST };
         let at = path.child("maxExpirationSeconds");
         match spec.max_expiration_seconds {
@@ -127,12 +131,18 @@ impl Kind for PodCertificateRequest {
         let request = &spec.stub_pkc_s10_request.0;
         if request.is_empty() {
             errors.required(&at, "");
-        } else if super::x509::signed(request).is_none() {
-            errors.invalid(
-                &at,
-                &spec.stub_pkc_s10_request,
-                "must be a valid PKCS#10 certificate signing request",
-            );
+        } else if request.len() > MAX_REQUEST {
+            errors.too_long(&at, MAX_REQUEST);
+        } else {
+            match x509::requested_key(request).map(key_pair::unusable) {
+                None => {
+                    let detail = "must be a valid PKCS#10 certificate signing request";
+                    errors.invalid(&at, &spec.stub_pkc_s10_request, detail);
+                }
+                Some(Some((Some(what), why))) => errors.invalid(&at, what, why),
+                Some(Some((None, why))) => errors.invalid(&at, &spec.stub_pkc_s10_request, why),
+                Some(None) => {}
+            }
         }
     }
 
@@ -170,6 +180,27 @@ impl Kind for PodCertificateRequest {
             "spec.signerName" => self.spec.signer_name.clone(),
             _ => String::new(),
         }
+    }
+}
+
+/// Checks annotations: each key has a domain in front, and case does not matter in it.
+fn check_annotations(annotations: Option<&BTreeMap<String, String>>, path: &Path, errors: &mut Errors) {
+    let mut size = 0;
+    for (key, value) in annotations.into_iter().flatten() {
+        size += key.len() + value.len();
+        let key = key.to_lowercase();
+        let wrong = names::qualified_name(&key);
+        if key.is_empty() {
+            errors.required(path, "");
+        } else if wrong.is_empty() && !key.contains('/') {
+            let detail = "must be a domain-prefixed key (such as \"acme.io/foo\")";
+            errors.invalid(path, &key, detail);
+        } else {
+            errors.invalid_each(path, &key, wrong);
+        }
+    }
+    if size > meta::MAX_ANNOTATIONS {
+        errors.too_long(path, meta::MAX_ANNOTATIONS);
     }
 }
 

@@ -58,6 +58,44 @@ pub(super) fn blocks(text: &str) -> Vec<Block> {
     found
 }
 
+/// Checks that a PEM text holds certificates and nothing else; of an empty one nothing is asked.
+///
+/// # Errors
+/// What is wrong, in upstream's words.
+pub(super) fn check_certificates(pem: &[u8]) -> Result<(), String> {
+    if pem.is_empty() {
+        return Ok(());
+    }
+    let blocks = blocks(&String::from_utf8_lossy(pem));
+    for block in &blocks {
+        if block.type_ != "CERTIFICATE" {
+            return Err(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {:?}",
+                block.type_
+            ));
+        }
+        if block.has_headers {
+            return Err("no PEM block headers are permitted".into());
+        }
+        let mut rest = block.der.as_slice();
+        if rest.is_empty() {
+            return Err("found CERTIFICATE PEM block containing 0 certificates".into());
+        }
+        while !rest.is_empty() {
+            let after = element(rest).map_or(0, |(_, _, after)| after.len());
+            let (certificate, after) = rest.split_at(rest.len() - after);
+            if public_key(certificate).is_none() {
+                return Err("x509: malformed certificate".into());
+            }
+            rest = after;
+        }
+    }
+    if blocks.is_empty() {
+        return Err("must contain at least one CERTIFICATE PEM block".into());
+    }
+    Ok(())
+}
+
 /// Whether a certificate is an authority's; `None` where the bytes are no certificate.
 pub(super) fn is_authority(der: &[u8]) -> Option<bool> {
     let body = signed(der)?;

@@ -147,7 +147,7 @@ fn host_port(host: &str, port: i32) -> String {
 }
 
 /// Checks the address of an endpoint: an IP address that another machine can mean.
-pub(crate) fn check_address(text: &str, path: &Path, errors: &mut Errors) {
+pub(super) fn check_address(text: &str, path: &Path, errors: &mut Errors) {
     if address::parse_sloppily(text).is_none() {
         return errors.invalid(path, text, names::NOT_AN_ADDRESS);
     }
@@ -155,7 +155,7 @@ pub(crate) fn check_address(text: &str, path: &Path, errors: &mut Errors) {
 }
 
 /// Checks that an address is in a range that another machine can mean (`ValidateEndpointIP`).
-fn check_range(text: &str, path: &Path, errors: &mut Errors) {
+pub(crate) fn check_range(text: &str, path: &Path, errors: &mut Errors) {
     let Some(address) = address::parse_sloppily(text) else {
         return errors.invalid(path, text, "must be a valid IP address");
     };

@@ -23,5 +23,5 @@ mod service;
 mod service_account;
 mod service_rules;
 
-pub(crate) use endpoints::check_address;
+pub(crate) use endpoints::check_range as check_endpoint_range;
 pub(crate) use service::check_protocol;

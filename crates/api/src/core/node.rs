@@ -127,6 +127,10 @@ impl Kind for Node {
         {
             spec.config_source = None;
         }
+        let used = |node: &Self| node.status.as_ref().is_some_and(|status| status.config.is_some());
+        if let Some(status) = self.status.as_mut().filter(|_| !used(old)) {
+            status.config = None;
+        }
     }
 
     fn validate(&self, errors: &mut Errors) {

@@ -172,8 +172,9 @@ impl Kind for Pod {
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Some(old) = old {
-            return pod_update::warnings(self, old);
+        // People rarely update pods, and kubelets often do.
+        if old.is_some() {
+            return warnings;
         }
         let wrong = names::dns_label(self.metadata.name.as_deref().unwrap_or_default(), false);
         if !wrong.is_empty() {
@@ -187,6 +188,14 @@ impl Kind for Pod {
             pod_spec::warn(&self.metadata, spec, &mut warnings);
         }
         warnings
+    }
+
+    fn subresource_warnings(&self, subresource: Subresource) -> Vec<String> {
+        if subresource == Subresource::Status {
+            pod_update::status_warnings(self)
+        } else {
+            Vec::new()
+        }
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -139,16 +139,10 @@ impl Kind for ReplicationController {
     }
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if old.is_none() {
-            warnings.extend(workload::name_warning(&self.metadata));
-        }
-        let template = |rc: &Self| rc.spec.as_ref().and_then(|spec| spec.template.clone());
-        warnings.extend(workload::template_warnings(
-            template(self).as_ref(),
-            old.and_then(template).as_ref(),
-        ));
-        warnings
+        // Upstream looks at the template that was, when there was one.
+        let spec = old.unwrap_or(self).spec.as_ref();
+        let template = spec.and_then(|spec| spec.template.as_ref());
+        workload::warnings(&self.metadata, template, old.map(|old| &old.metadata))
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ClientIPConfig, Service, ServicePort, ServiceSp
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use super::service_rules;
+use super::{address, service_rules};
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
@@ -287,6 +287,16 @@ impl Kind for Service {
 
     fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
         service_rules::warnings(self)
+    }
+
+    fn subresource_warnings(&self, _subresource: Subresource) -> Vec<String> {
+        let status = self.status.as_ref();
+        let points = status.and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+        let path = Path::new("status.loadBalancer.ingress");
+        let points = points.into_iter().flatten().enumerate();
+        points
+            .filter_map(|(index, point)| address::warning(&path.index(index), point.ip.as_deref()?))
+            .collect()
     }
 
     fn check_name(name: &str, prefix: bool) -> Vec<String> {

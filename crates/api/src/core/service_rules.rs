@@ -68,7 +68,7 @@ pub(super) fn validate(service: &Service, old: Option<&Service>, errors: &mut Er
         let found = errors.iter().len();
         address::check(ip, slice(&before.external_ips), &path, errors);
         if errors.iter().len() == found {
-            super::check_address(ip, &path, errors);
+            super::endpoints::check_address(ip, &path, errors);
         }
     }
     match kind {

@@ -1,13 +1,13 @@
 //! EndpointSlice: some of the addresses behind a service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use serde_json::Value;
 
 use crate::cell;
-use crate::core::{address, check_address};
+use crate::core::{address, check_endpoint_range};
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Target, age};
 use crate::meta;
@@ -17,6 +17,7 @@ const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_ZONE_HINTS: usize = 8;
+const MAX_TOPOLOGY_LABELS: usize = 16;
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// Kubernetes' own controllers write addresses as they are to be written.
@@ -187,20 +188,16 @@ fn validate_endpoint(endpoint: &Endpoint, address_type: &str, path: &Path, error
     }
     for (index, address) in endpoint.addresses.iter().enumerate() {
         let path = addresses.index(index);
-        let parsed = address.parse::<std::net::IpAddr>();
         match address_type {
-            "IPv4" if !parsed.as_ref().is_ok_and(|address| address.is_ipv4()) => {
-                errors.invalid(&path, address, "must be a valid IPv4 address");
-            }
-            "IPv6" if !parsed.as_ref().is_ok_and(|address| address.is_ipv6()) => {
-                errors.invalid(&path, address, "must be a valid IPv6 address");
-            }
-            "IPv4" | "IPv6" => check_address(address, &path, errors),
-            "FQDN" => {
-                for message in names::dns_subdomain(address.trim_end_matches('.'), false) {
-                    errors.invalid(&path, address, message);
+            "IPv4" | "IPv6" => {
+                let parsed = address::parse_sloppily(address).map(|address| address.to_canonical());
+                if parsed.is_none_or(|parsed| parsed.is_ipv4() != (address_type == "IPv4")) {
+                    let detail = format!("must be a valid {address_type} address");
+                    errors.invalid(&path, address, detail);
                 }
+                check_endpoint_range(address, &path, errors);
             }
+            "FQDN" => check_domain(address, &path, errors),
             _ => {}
         }
     }
@@ -210,6 +207,10 @@ fn validate_endpoint(endpoint: &Endpoint, address_type: &str, path: &Path, error
         }
     }
     let topology = path.child("deprecatedTopology");
+    let count = endpoint.deprecated_topology.as_ref().map_or(0, BTreeMap::len);
+    if count > MAX_TOPOLOGY_LABELS {
+        errors.too_many(&topology, count, MAX_TOPOLOGY_LABELS);
+    }
     meta::validate_labels(endpoint.deprecated_topology.as_ref(), &topology, errors);
     if let Some(hostname) = &endpoint.hostname {
         for message in names::dns_label(hostname, false) {
@@ -254,6 +255,28 @@ fn validate_endpoint(endpoint: &Endpoint, address_type: &str, path: &Path, error
     }
 }
 
+/// Checks a domain name of two parts or more (`IsFullyQualifiedDomainName`).
+fn check_domain(name: &str, path: &Path, errors: &mut Errors) {
+    if name.is_empty() {
+        return errors.required(path, "");
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let wrong = names::dns_subdomain(name, false);
+    if !wrong.is_empty() {
+        return errors.invalid(path, name, wrong.join(","));
+    }
+    if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        return errors.invalid(path, name, detail);
+    }
+    let mut labels = name
+        .split('.')
+        .map(|label| (label, names::dns_label(label, false)));
+    if let Some((label, wrong)) = labels.find(|(_, wrong)| !wrong.is_empty()) {
+        errors.invalid(path, label, wrong.join(","));
+    }
+}
+
 fn validate_ports(ports: &[EndpointPort], path: &Path, errors: &mut Errors) {
     if ports.len() > MAX_PORTS {
         return errors.too_many(path, ports.len(), MAX_PORTS);
@@ -274,11 +297,6 @@ fn validate_ports(ports: &[EndpointPort], path: &Path, errors: &mut Errors) {
         if let Some(protocol) = &port.app_protocol {
             for message in names::qualified_name(protocol) {
                 errors.invalid(&path.child("appProtocol"), protocol, message);
-            }
-        }
-        if let Some(port) = port.port {
-            for message in names::port_number(port) {
-                errors.invalid(&path.child("port"), port, message);
             }
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressRule, IngressStatus};
 use serde_json::Value;
 
-use super::ingress_rules;
+use super::ingress_rules::{self, Allowed};
 use crate::cell;
 use crate::field::{Errors, Path};
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
@@ -70,7 +70,15 @@ impl Kind for Ingress {
 
     fn validate(&self, errors: &mut Errors) {
         let spec = self.spec.clone().unwrap_or_default();
-        ingress_rules::validate(&spec, &Path::new("spec"), errors);
+        ingress_rules::validate(&spec, Allowed::default(), &Path::new("spec"), errors);
+    }
+
+    fn validate_changed(&self, old: &Self, errors: &mut Errors) {
+        let (spec, before) = (
+            self.spec.clone().unwrap_or_default(),
+            old.spec.clone().unwrap_or_default(),
+        );
+        ingress_rules::validate(&spec, Allowed::to(&before), &Path::new("spec"), errors);
     }
 
     fn validate_create(&self, errors: &mut Errors) {
@@ -87,14 +95,14 @@ impl Kind for Ingress {
         }
     }
 
-    fn validate_update(&self, _old: &Self, target: Target, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
         if target == Target::Subresource(Subresource::Status) {
-            let status = self.status.clone().unwrap_or_default();
-            ingress_rules::validate_status(
-                &status.load_balancer.unwrap_or_default(),
-                &Path::new("status.loadBalancer"),
-                errors,
-            );
+            let points = |ingress: &Self| {
+                let status = ingress.status.clone().unwrap_or_default();
+                status.load_balancer.unwrap_or_default()
+            };
+            let path = Path::new("status.loadBalancer");
+            ingress_rules::validate_status(&points(self), &points(old), &path, errors);
         }
     }
 

@@ -96,7 +96,7 @@ impl Kind for IngressClass {
         }
     }
 
-    fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
+    fn validate_changed(&self, old: &Self, errors: &mut Errors) {
         let controller = |class: &Self| {
             class
                 .spec
@@ -111,6 +111,7 @@ impl Kind for IngressClass {
             &Path::new("spec.controller"),
             errors,
         );
+        self.validate(errors);
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {

@@ -1,19 +1,53 @@
 //! What a valid ingress is (`ValidateIngressSpec`).
 
-use std::net::IpAddr;
-
 use k8s_openapi::api::core::v1::TypedLocalObjectReference;
 use k8s_openapi::api::networking::v1::{
-    HTTPIngressPath, IngressBackend, IngressLoadBalancerStatus, IngressServiceBackend, IngressSpec,
+    HTTPIngressPath, IngressBackend, IngressLoadBalancerStatus, IngressRule, IngressServiceBackend,
+    IngressSpec,
 };
 
+use crate::core::address;
 use crate::field::{Errors, Path};
 use crate::names;
 
 const NOT_A_NAME: &str = "must be a DNS name, not an IP address";
 
+/// What has once been allowed, and stays so where it was used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Allowed {
+    /// Names that no secret can have.
+    secrets: bool,
+    /// Rules of a wildcard that have not been looked at.
+    wildcards: bool,
+}
+
+impl Allowed {
+    /// What an ingress was allowed that is changed now.
+    pub(super) fn to(spec: &IngressSpec) -> Self {
+        let secrets = spec.tls.iter().flatten();
+        let mut secrets = secrets.filter_map(|tls| given(&tls.secret_name));
+        let mut rules = spec.rules.iter().flatten();
+        Self {
+            secrets: secrets.any(|name| !names::dns_subdomain(name, false).is_empty()),
+            wildcards: rules.any(|rule| {
+                let mut errors = Errors::new();
+                validate_http(rule, &Path::default(), &mut errors);
+                is_wildcard(rule) && !errors.is_empty()
+            }),
+        }
+    }
+}
+
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+fn is_wildcard(rule: &IngressRule) -> bool {
+    given(&rule.host).is_some_and(|host| host.contains('*'))
+}
+
 /// Checks the desired state.
-pub(super) fn validate(spec: &IngressSpec, path: &Path, errors: &mut Errors) {
+pub(super) fn validate(spec: &IngressSpec, allowed: Allowed, path: &Path, errors: &mut Errors) {
     let rules = spec.rules.as_deref().unwrap_or_default();
     if rules.is_empty() && spec.default_backend.is_none() {
         errors.invalid(
@@ -27,20 +61,14 @@ pub(super) fn validate(spec: &IngressSpec, path: &Path, errors: &mut Errors) {
     }
     for (index, rule) in rules.iter().enumerate() {
         let path = path.child("rules").index(index);
-        let host = rule.host.as_deref().unwrap_or_default();
-        if !host.is_empty() {
-            if host.parse::<IpAddr>().is_ok() {
+        if let Some(host) = given(&rule.host) {
+            if address::parse_sloppily(host).is_some() {
                 errors.invalid(&path.child("host"), host, NOT_A_NAME);
             }
             check_host(host, &path.child("host"), errors);
         }
-        let Some(http) = &rule.http else { continue };
-        let path = path.child("http.paths");
-        if http.paths.is_empty() {
-            errors.required(&path, "");
-        }
-        for (index, rule) in http.paths.iter().enumerate() {
-            validate_path(rule, &path.index(index), errors);
+        if !is_wildcard(rule) || !allowed.wildcards {
+            validate_http(rule, &path, errors);
         }
     }
     for (index, tls) in spec.tls.iter().flatten().enumerate() {
@@ -48,7 +76,7 @@ pub(super) fn validate(spec: &IngressSpec, path: &Path, errors: &mut Errors) {
         for (index, host) in tls.hosts.iter().flatten().enumerate() {
             check_host(host, &path.child("hosts").index(index), errors);
         }
-        if let Some(name) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) {
+        if let Some(name) = given(&tls.secret_name).filter(|_| !allowed.secrets) {
             for message in names::dns_subdomain(name, false) {
                 errors.invalid(&path.child("secretName"), name, message);
             }
@@ -58,6 +86,17 @@ pub(super) fn validate(spec: &IngressSpec, path: &Path, errors: &mut Errors) {
         for message in names::dns_subdomain(class, false) {
             errors.invalid(&path.child("ingressClassName"), class, message);
         }
+    }
+}
+
+fn validate_http(rule: &IngressRule, path: &Path, errors: &mut Errors) {
+    let Some(http) = &rule.http else { return };
+    let path = path.child("http.paths");
+    if http.paths.is_empty() {
+        errors.required(&path, "");
+    }
+    for (index, rule) in http.paths.iter().enumerate() {
+        validate_path(rule, &path.index(index), errors);
     }
 }
 
@@ -162,7 +201,7 @@ pub(super) fn validate_named(group: Option<&str>, kind: &str, name: &str, path: 
     }
     for (field, value) in [("kind", kind), ("name", name)] {
         if value.is_empty() {
-            errors.required(&path.child(field), "");
+            errors.required(&path.child(field), &format!("{field} is required"));
         }
         for message in names::path_segment(value, false) {
             errors.invalid(&path.child(field), value, message);
@@ -171,19 +210,28 @@ pub(super) fn validate_named(group: Option<&str>, kind: &str, name: &str, path: 
 }
 
 /// Checks where the ingress can be reached.
-pub(super) fn validate_status(status: &IngressLoadBalancerStatus, path: &Path, errors: &mut Errors) {
+pub(super) fn validate_status(
+    status: &IngressLoadBalancerStatus,
+    old: &IngressLoadBalancerStatus,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let kept: Vec<String> = old
+        .ingress
+        .iter()
+        .flatten()
+        .filter_map(|point| point.ip.clone())
+        .collect();
     for (index, point) in status.ingress.iter().flatten().enumerate() {
         let path = path.child("ingress").index(index);
-        if let Some(ip) = point.ip.as_deref().filter(|ip| !ip.is_empty())
-            && ip.parse::<IpAddr>().is_err()
-        {
-            errors.invalid(&path.child("ip"), ip, names::NOT_AN_ADDRESS);
+        if let Some(ip) = given(&point.ip) {
+            address::check(ip, &kept, &path.child("ip"), errors);
         }
-        if let Some(host) = point.hostname.as_deref().filter(|host| !host.is_empty()) {
+        if let Some(host) = given(&point.hostname) {
             for message in names::dns_subdomain(host, false) {
                 errors.invalid(&path.child("hostname"), host, message);
             }
-            if host.parse::<IpAddr>().is_ok() {
+            if address::parse_sloppily(host).is_some() {
                 errors.invalid(&path.child("hostname"), host, NOT_A_NAME);
             }
         }

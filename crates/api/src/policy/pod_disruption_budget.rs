@@ -136,10 +136,7 @@ fn validate_spec(spec: &PodDisruptionBudgetSpec, path: &Path, errors: &mut Error
         let Some(amount) = amount else { continue };
         let at = path.child(field);
         workload::check_count_or_percent(amount, &at, errors);
-        let percent = matches!(amount, IntOrString::String(_));
-        if percent && workload::amount(amount).is_some_and(|percent| percent > 100) {
-            errors.invalid(&at, amount, "must not be greater than 100%");
-        }
+        workload::check_not_more_than_all(amount, &at, errors);
     }
     if let Some(selector) = &spec.selector {
         selector::validate(selector, &path.child("selector"), errors);

@@ -64,19 +64,13 @@ impl Kind for PriorityClass {
     fn validate_create(&self, errors: &mut Errors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let value = self.value.unwrap_or(0);
-        let known = SYSTEM_CLASSES.iter().any(|(its, number, description)| {
-            *its == name
-                && *number == value
-                && self.global_default != Some(true)
-                && self.description.as_deref() == Some(description)
-        });
-        if name.starts_with(SYSTEM_PREFIX) && !known {
-            errors.forbidden(
-                &Path::new("metadata.name"),
-                "priority class names with 'system-' prefix are reserved for system use only. error: it is not a known system priority class",
-            );
-        }
-        if value > HIGHEST && !name.starts_with(SYSTEM_PREFIX) {
+        if name.starts_with(SYSTEM_PREFIX) {
+            if let Some(why) = not_of_the_system(name, value, self.global_default == Some(true)) {
+                let detail =
+                    "priority class names with 'system-' prefix are reserved for system use only. error: ";
+                errors.forbidden(&Path::new("metadata.name"), &format!("{detail}{why}"));
+            }
+        } else if value > HIGHEST {
             errors.forbidden(
                 &Path::new("value"),
                 &format!("maximum allowed value of a user defined priority is {HIGHEST}"),
@@ -109,5 +103,17 @@ impl Kind for PriorityClass {
             age(&self.metadata, now),
             self.preemption_policy.clone().unwrap_or_default().into(),
         ]
+    }
+}
+
+/// Why a class is none of the system's own, in upstream's words; `None` if it is one.
+fn not_of_the_system(name: &str, value: i32, is_default: bool) -> Option<String> {
+    match SYSTEM_CLASSES.iter().find(|(known, ..)| *known == name) {
+        None => Some(format!("{name} is not a known system priority class")),
+        Some((_, number, _)) if *number != value => {
+            Some(format!("value of {name} PriorityClass must be {number}"))
+        }
+        Some(_) if is_default => Some(format!("globalDefault of {name} PriorityClass must be false")),
+        Some(_) => None,
     }
 }

@@ -197,29 +197,40 @@ pub(super) fn validate_parameters(
     }
 }
 
+/// What a term selects: the values of each key.
+type Selected<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
 fn validate_topologies(terms: &[TopologySelectorTerm], path: &Path, errors: &mut Errors) {
+    // Upstream compares with as many empty terms besides: one that selects nothing repeats each of them.
+    let mut earlier: Vec<Selected<'_>> = vec![Selected::new(); terms.len()];
     for (index, term) in terms.iter().enumerate() {
         let at = path.index(index).child("matchLabelExpressions");
-        let expressions = term.match_label_expressions.as_deref().unwrap_or_default();
-        if terms.iter().take(index).any(|earlier| earlier == term) {
+        let selected = validate_topology(term, &at, errors);
+        for _ in earlier.iter().filter(|other| **other == selected) {
             errors.duplicate(&at, "");
         }
-        let mut keys = BTreeSet::new();
-        for (index, expression) in expressions.iter().enumerate() {
-            let at = at.index(index);
-            if expression.values.is_empty() {
-                errors.required(&at.child("values"), "");
-            }
-            let mut values = BTreeSet::new();
-            for (index, value) in expression.values.iter().enumerate() {
-                if !values.insert(value) {
-                    errors.duplicate(&at.child("values").index(index), value);
-                }
-            }
-            meta::validate_label_name(&expression.key, &at.child("key"), errors);
-            if !keys.insert(&expression.key) {
-                errors.duplicate(&at.child("key"), &expression.key);
+        earlier.push(selected);
+    }
+}
+
+fn validate_topology<'a>(term: &'a TopologySelectorTerm, path: &Path, errors: &mut Errors) -> Selected<'a> {
+    let mut selected = Selected::new();
+    let expressions = term.match_label_expressions.iter().flatten().enumerate();
+    for (index, expression) in expressions {
+        let path = path.index(index);
+        if expression.values.is_empty() {
+            errors.required(&path.child("values"), "");
+        }
+        let mut values = BTreeSet::new();
+        for (index, value) in expression.values.iter().enumerate() {
+            if !values.insert(value.as_str()) {
+                errors.duplicate(&path.child("values").index(index), value);
             }
         }
+        meta::validate_label_name(&expression.key, &path.child("key"), errors);
+        if selected.insert(expression.key.as_str(), values).is_some() {
+            errors.duplicate(&path.child("key"), &expression.key);
+        }
     }
+    selected
 }

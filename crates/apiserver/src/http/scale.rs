@@ -71,6 +71,7 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
         .patch(&namespace, &name, Target::Main, type_, &body, &options)
         .boxed()
         .await?;
+    call.warnings.lock().extend(written.warnings);
     respond::json(200, &read(written.entry.json())?)
 }
 

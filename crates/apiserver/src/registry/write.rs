@@ -510,7 +510,10 @@ impl Resource {
         self.check_version(request.name, new.metadata_mut(), entry.revision())?;
         self.prepare_update(new.as_mut(), old.as_ref(), request)?;
         warnings.extend(self.admission.validate(&admission, new.as_ref()).await?);
-        warnings.extend(strategy.warnings(new.as_ref(), Some(old.as_ref())));
+        warnings.extend(match request.target {
+            Target::Main => strategy.warnings(new.as_ref(), Some(old.as_ref())),
+            Target::Subresource(subresource) => strategy.subresource_warnings(new.as_ref(), subresource),
+        });
 
         let facts = self.facts(new.as_ref());
         let done = |entry| {

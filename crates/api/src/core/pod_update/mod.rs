@@ -16,6 +16,8 @@ use crate::meta;
 use crate::pod;
 use crate::same::same;
 
+pub(super) use status::warnings as status_warnings;
+
 fn slice<T>(list: &Option<Vec<T>>) -> &[T] {
     list.as_deref().unwrap_or_default()
 }
@@ -152,19 +154,6 @@ pub(super) fn validate(new: &Pod, old: &Pod, target: Target, errors: &mut Errors
             status::validate(new, old, errors);
         }
     }
-}
-
-/// What the writer is told though the update is accepted.
-pub(super) fn warnings(new: &Pod, old: &Pod) -> Vec<String> {
-    // People rarely update pods, and kubelets often do: only new addresses are looked at.
-    let addresses = |pod: &Pod| {
-        let status = pod.status.as_ref();
-        status.map(|status| (status.pod_ips.clone(), status.host_ips.clone()))
-    };
-    if addresses(new) == addresses(old) {
-        return Vec::new();
-    }
-    status::warnings(new)
 }
 
 fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p String> {

@@ -110,7 +110,7 @@ fn validate_host_ips(status: &PodStatus, before: &PodStatus, path: &Path, errors
 }
 
 /// What the writer of a status is told: of addresses that nobody else writes that way.
-pub(super) fn warnings(pod: &Pod) -> Vec<String> {
+pub(in crate::core) fn warnings(pod: &Pod) -> Vec<String> {
     let none = PodStatus::default();
     let status = pod.status.as_ref().unwrap_or(&none);
     let pods = slice(&status.pod_ips).iter().map(|ip| ip.ip.as_str());
