@@ -184,20 +184,15 @@ impl Cache {
     fn select_in(&self, state: &State, selection: &Selection, page: Page<'_>, past: &Past) -> Snapshot {
         let limit = page.limit.unwrap_or(usize::MAX);
         let range = range_of(selection, page.after);
-        let mut found = past.over(self.candidates(state, selection, &range), &range);
-        let (mut items, mut more) = (Vec::new(), None);
-        if selection.is_plain() {
-            items.extend(found.by_ref().take(limit).cloned());
-            more = Some(found.count()).filter(|&left| left > 0).map(Some);
+        let matched = |entry: &Entry| selection.matches(entry.facts());
+        let mut found = past.over(self.matching(state, selection, &range), &range, matched);
+        let items = found.by_ref().take(limit).cloned().collect();
+        // How many are left is known without asking each only when all match.
+        let more = if selection.is_plain() {
+            Some(found.count()).filter(|&left| left > 0).map(Some)
         } else {
-            for entry in found.filter(|entry| selection.matches(entry.facts())) {
-                if items.len() == limit {
-                    more = Some(None);
-                    break;
-                }
-                items.push(entry.clone());
-            }
-        }
+            found.next().map(|_| None)
+        };
         Snapshot {
             items,
             revision: state.revision,
@@ -205,14 +200,15 @@ impl Cache {
         }
     }
 
-    /// The objects in a range of keys that may match, in the order of their keys.
-    fn candidates<'a>(
+    /// The objects in a range of keys that match, in the order of their keys.
+    fn matching<'a>(
         &self,
         state: &'a State,
         selection: &'a Selection,
         range: &'a KeyRange,
     ) -> Box<dyn Iterator<Item = Keyed<'a>> + 'a> {
         let namespace = namespace_of(selection);
+        let matches = |(_, entry): &Keyed<'a>| selection.matches(entry.facts());
         if empty(range) {
             Box::new(std::iter::empty())
         } else if let Some(name) = selection.name()
@@ -221,11 +217,16 @@ impl Cache {
             let key = self.key(namespace.unwrap_or_default(), name);
             let below = key.strip_prefix(&self.prefix).unwrap_or_default();
             let within = RangeBounds::<str>::contains(&borrowed(range), below);
-            Box::new(state.entries.get(below).filter(|_| within).into_iter())
-        } else if let Some(found) = state.index.candidates(selection, range) {
-            Box::new(found.filter_map(|(key, place)| Some((key, state.entries.at(place)?))))
+            let found = state.entries.get(below).filter(|_| within);
+            Box::new(found.into_iter().filter(matches))
+        } else if let Some(candidates) = state.index.candidates(selection, range) {
+            let all = candidates.all_match;
+            let found = candidates.found;
+            let found = found.filter_map(|(key, place)| Some((key, state.entries.at(place)?)));
+            Box::new(found.filter(move |found| all || matches(found)))
         } else {
-            Box::new(state.entries.range(range))
+            let all = selection.is_plain();
+            Box::new(state.entries.range(range).filter(move |found| all || matches(found)))
         }
     }
 

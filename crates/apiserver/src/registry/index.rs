@@ -16,12 +16,19 @@ enum Term {
     Field(&'static str, String),
 }
 
-/// Keys of objects by label and by indexed field, and where the objects are. Says who *may* match; the selector is still
-/// asked.
+/// Keys of objects by label and by indexed field, and where the objects are.
 #[derive(Debug)]
 pub(super) struct Index {
     fields: &'static [&'static str],
     keys: HashMap<Term, BTreeMap<Arc<str>, Place>>,
+}
+
+/// Who may match a selector.
+pub(super) struct Candidates<I> {
+    /// Keys and places, in the order of their keys.
+    pub(super) found: I,
+    /// Whether the selector says no more than what they were found by, so that it need not be asked.
+    pub(super) all_match: bool,
 }
 
 impl Index {
@@ -49,12 +56,13 @@ impl Index {
         }
     }
 
-    /// The objects in a range, which is not empty, that may match, in the order of their keys; `None` when any object may.
+    /// The objects in a range, which is not empty and within the selection's namespace, that may match; `None` when any
+    /// object may.
     pub(super) fn candidates(
         &self,
         selection: &Selection,
         range: &KeyRange,
-    ) -> Option<impl Iterator<Item = (&str, Place)>> {
+    ) -> Option<Candidates<impl Iterator<Item = (&str, Place)>>> {
         let labels =
             selection
                 .labels
@@ -77,7 +85,11 @@ impl Index {
             .map(|term| self.keys.get(&term))
             .min_by_key(|keys| keys.map_or(0, BTreeMap::len))?;
         let within = fewest.map(|keys| keys.range::<str, _>(borrowed(range)));
-        Some(within.into_iter().flatten().map(|(key, place)| (&**key, *place)))
+        let terms = selection.labels.requirements().len() + selection.fields.terms().len();
+        Some(Candidates {
+            found: within.into_iter().flatten().map(|(key, place)| (&**key, *place)),
+            all_match: terms == 1,
+        })
     }
 }
 
@@ -117,7 +129,9 @@ mod tests {
         };
         let selection = Selection::parse(&info, None, labels, fields).unwrap();
         let keys = index.candidates(&selection, &(Bound::Unbounded, Bound::Unbounded))?;
-        Some(keys.map(|(key, _)| key.to_string()).collect())
+        let term = labels.is_empty() || fields.is_empty();
+        assert_eq!(keys.all_match, term, "{labels} {fields}");
+        Some(keys.found.map(|(key, _)| key.to_string()).collect())
     }
 
     #[test]

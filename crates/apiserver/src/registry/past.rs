@@ -49,11 +49,12 @@ impl Past {
         Ok(Self(past))
     }
 
-    /// The objects of a range as they were, given the present ones of it that may match.
+    /// The objects of a range that matched, given the present ones that do.
     pub(super) fn over<'a>(
         &'a self,
         present: impl Iterator<Item = Keyed<'a>> + 'a,
         range: &KeyRange,
+        matched: impl Fn(&Entry) -> bool + 'a,
     ) -> Box<dyn Iterator<Item = &'a Arc<Entry>> + 'a> {
         if self.0.is_empty() || empty(range) {
             return Box::new(present.map(|(_, entry)| entry));
@@ -62,6 +63,7 @@ impl Past {
             .0
             .range::<str, _>(borrowed(range))
             .filter_map(|(key, entry)| Some((key.as_str(), entry.as_ref()?)))
+            .filter(move |(_, entry)| matched(entry))
             .peekable();
         let mut now = present.filter(|(key, _)| !self.0.contains_key(*key)).peekable();
         Box::new(std::iter::from_fn(move || {
