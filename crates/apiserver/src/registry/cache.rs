@@ -226,7 +226,12 @@ impl Cache {
             Box::new(found.filter(move |found| all || matches(found)))
         } else {
             let all = selection.is_plain();
-            Box::new(state.entries.range(range).filter(move |found| all || matches(found)))
+            Box::new(
+                state
+                    .entries
+                    .range(range)
+                    .filter(move |found| all || matches(found)),
+            )
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 
 use k8s_openapi::api::core::v1::{
     ContainerPort, EnvVar, NodeSelectorTerm, PodAffinityTerm, PodSpec, PodTemplateSpec, Volume,
-    WeightedPodAffinityTerm,
+    VolumeProjection, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -238,12 +238,17 @@ impl Looked<'_> {
 
     /// A token at the place of another file hides it.
     fn warn_of_token_paths(&self, path: &Path, warnings: &mut Vec<String>) {
-        let projected = |volume: &'_ Volume| volume.projected.clone().unwrap_or_default();
+        fn sources(volume: &Volume) -> impl Iterator<Item = &VolumeProjection> {
+            volume
+                .projected
+                .iter()
+                .flat_map(|own| own.sources.iter().flatten())
+        }
         let volumes = slice(&self.spec.volumes);
-        let tokens: BTreeSet<String> = volumes
+        let tokens: BTreeSet<&str> = volumes
             .iter()
-            .flat_map(|volume| projected(volume).sources.unwrap_or_default())
-            .filter_map(|source| Some(source.service_account_token?.path))
+            .flat_map(sources)
+            .filter_map(|source| Some(source.service_account_token.as_ref()?.path.as_str()))
             .collect();
         let mut warn = |index: usize, source: &str, item: usize, file: &str| {
             if tokens.contains(file) {
@@ -258,17 +263,17 @@ impl Looked<'_> {
             }
         };
         for (index, volume) in volumes.iter().enumerate() {
-            for source in projected(volume).sources.unwrap_or_default() {
-                let maps = source.config_map.and_then(|source| source.items);
-                for (item, file) in maps.iter().flatten().enumerate() {
+            for source in sources(volume) {
+                let maps = source.config_map.iter().flat_map(|source| slice(&source.items));
+                for (item, file) in maps.enumerate() {
                     warn(index, "configMap", item, &file.path);
                 }
-                let secrets = source.secret.and_then(|source| source.items);
-                for (item, file) in secrets.iter().flatten().enumerate() {
+                let secrets = source.secret.iter().flat_map(|source| slice(&source.items));
+                for (item, file) in secrets.enumerate() {
                     warn(index, "secrets", item, &file.path);
                 }
-                let fields = source.downward_api.and_then(|source| source.items);
-                for (item, file) in fields.iter().flatten().enumerate() {
+                let fields = source.downward_api.iter().flat_map(|source| slice(&source.items));
+                for (item, file) in fields.enumerate() {
                     warn(index, "downwardAPI", item, &file.path);
                 }
             }

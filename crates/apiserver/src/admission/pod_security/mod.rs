@@ -174,10 +174,12 @@ fn is_significant(request: &AdmissionRequest<'_>, object: &dyn Object, is_pod: b
         request.subresource,
         Some(Subresource::Status | Subresource::Binding | Subresource::Eviction)
     );
-    let pod = |object: &dyn Object| object.as_any().downcast_ref::<Pod>().cloned();
+    fn pod(object: &dyn Object) -> Option<&Pod> {
+        object.as_any().downcast_ref()
+    }
     match (ignored, request.old.and_then(pod), pod(object)) {
         (true, ..) => false,
-        (false, Some(old), Some(new)) => changes_containers(&new, &old),
+        (false, Some(old), Some(new)) => changes_containers(new, old),
         _ => true,
     }
 }
@@ -188,21 +190,20 @@ fn changes_containers(new: &Pod, old: &Pod) -> bool {
         new.spec.as_ref().unwrap_or(&empty),
         old.spec.as_ref().unwrap_or(&empty),
     );
-    let images = |containers: &[Container]| -> Vec<Option<String>> {
-        containers
-            .iter()
-            .map(|container| container.image.clone())
-            .collect()
-    };
-    let starting = |spec: &PodSpec| images(spec.init_containers.as_deref().unwrap_or_default());
-    let added = |spec: &PodSpec| -> BTreeMap<String, Option<String>> {
+    fn images(containers: &[Container]) -> impl Iterator<Item = Option<&str>> {
+        containers.iter().map(|container| container.image.as_deref())
+    }
+    fn starting(spec: &PodSpec) -> impl Iterator<Item = Option<&str>> {
+        images(spec.init_containers.as_deref().unwrap_or_default())
+    }
+    fn added(spec: &PodSpec) -> BTreeMap<&str, Option<&str>> {
         let added = spec.ephemeral_containers.iter().flatten();
         added
-            .map(|container| (container.name.clone(), container.image.clone()))
+            .map(|container| (container.name.as_str(), container.image.as_deref()))
             .collect()
-    };
-    images(&new.containers) != images(&old.containers)
-        || starting(new) != starting(old)
+    }
+    images(&new.containers).ne(images(&old.containers))
+        || starting(new).ne(starting(old))
         || added(new) != added(old)
 }
 

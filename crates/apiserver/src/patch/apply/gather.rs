@@ -126,13 +126,13 @@ impl<'de> Visitor<'de> for Fields {
         }
         items.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut children = FieldSet::default();
-        for same in items.chunk_by(|(one, _), (other, _)| one == other) {
-            match same {
-                [(element, node)] => children.add(element.clone(), node.clone()),
-                // Items that stand twice are one thing.
-                [(element, _), ..] => children.add(element.clone(), whole()),
-                [] => {}
+        let mut items = items.into_iter().peekable();
+        while let Some((element, mut node)) = items.next() {
+            // Items that stand twice are one thing.
+            while items.next_if(|(other, _)| *other == element).is_some() {
+                node = whole();
             }
+            children.add(element, node);
         }
         Ok(self.of(children, is_void))
     }
