@@ -27,8 +27,8 @@ pub(crate) fn delete(directories: &Directories) -> anyhow::Result<()> {
         progress::line("* There is no cluster here");
         return Ok(());
     };
-    if cluster::running(directories)?.is_some() {
-        start::stop(directories)?;
+    if let Some(pid) = cluster::running(directories)? {
+        start::end(pid, directories, "The cluster is stopped")?;
     }
     let step = Step::begin("Deleting the cluster");
     let lock = cluster::RunLock::take(directories)?;

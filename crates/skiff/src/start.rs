@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::flags::{ClusterFlags, Directories};
 use crate::progress::{self, Step};
@@ -135,13 +136,24 @@ fn on_path(program: &str) -> Option<PathBuf> {
 
 /// Stops the server; the containers keep running.
 pub(crate) fn stop(directories: &Directories) -> anyhow::Result<()> {
-    let Some(pid) = cluster::running(directories)? else {
-        progress::line("* The cluster is not running");
-        return Ok(());
-    };
+    match cluster::running(directories)? {
+        Some(pid) => end(
+            pid,
+            directories,
+            "The cluster is stopped; its containers keep running",
+        ),
+        None => {
+            progress::line("* The cluster is not running");
+            Ok(())
+        }
+    }
+}
+
+/// Stops the server with this process id, and says so.
+pub(crate) fn end(pid: Pid, directories: &Directories, done: &str) -> anyhow::Result<()> {
     let step = Step::begin("Stopping the cluster");
     kill(pid, Signal::SIGTERM).context("cannot signal the server")?;
     cluster::wait_stopped(directories)?;
-    step.done(Some("The cluster is stopped; its containers keep running"));
+    step.done(Some(done));
     Ok(())
 }
