@@ -359,7 +359,12 @@ pub trait Kind:
         Vec::new()
     }
 
-    /// The same for a write through [`Target::Subresource`], which does not look at the desired state again.
+    /// Warnings about a new object as it was sent, before [`Kind::prepare_for_create`].
+    fn warnings_as_sent(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Warnings about a write through [`Target::Subresource`], which does not look at the desired state again.
     fn subresource_warnings(&self, _subresource: Subresource) -> Vec<String> {
         Vec::new()
     }
@@ -479,6 +484,8 @@ pub trait Strategy: Debug + Send + Sync {
     fn check_name(&self, name: &str, prefix: bool) -> Vec<String>;
     /// See [`Kind::warnings`].
     fn warnings(&self, object: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// See [`Kind::warnings_as_sent`].
+    fn warnings_as_sent(&self, object: &dyn Object) -> Vec<String>;
     /// See [`Kind::subresource_warnings`].
     fn subresource_warnings(&self, object: &dyn Object, subresource: Subresource) -> Vec<String>;
     /// See [`Kind::cells`].
@@ -626,6 +633,10 @@ impl<K: Kind> Strategy for Typed<K> {
         typed::<K>(object)
             .map(|object| object.warnings(old.and_then(typed::<K>)))
             .unwrap_or_default()
+    }
+
+    fn warnings_as_sent(&self, object: &dyn Object) -> Vec<String> {
+        typed::<K>(object).map(Kind::warnings_as_sent).unwrap_or_default()
     }
 
     fn subresource_warnings(&self, object: &dyn Object, subresource: Subresource) -> Vec<String> {

@@ -222,6 +222,10 @@ impl<V: Version> Strategy for Converted<V> {
         self.stored.warnings(object, old)
     }
 
+    fn warnings_as_sent(&self, object: &dyn Object) -> Vec<String> {
+        self.stored.warnings_as_sent(object)
+    }
+
     fn subresource_warnings(&self, object: &dyn Object, subresource: Subresource) -> Vec<String> {
         self.stored.subresource_warnings(object, subresource)
     }

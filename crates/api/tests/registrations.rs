@@ -136,11 +136,28 @@ fn flow_schemas_are_checked_and_shown() {
     assert_eq!(row, ["a", "low", "5", "ByUser", "5h", "?"]);
     let mut exempt = schema(json!({"matchingPrecedence": 1}));
     exempt["metadata"]["name"] = json!("exempt");
-    let errors = create_errors(SCHEMA, exempt);
-    assert_eq!(errors.len(), 1);
-    assert!(
-        errors[0].ends_with("spec of 'exempt' must equal the fixed value"),
-        "{errors:?}"
+    let rules = json!([{"subjects": [{"kind": "Group", "group": {"name": "g"}}],
+        "resourceRules": [{"verbs": ["get"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true}]}]);
+    exempt["spec"]["rules"] = rules;
+    assert_eq!(
+        create_errors(SCHEMA, exempt),
+        [
+            "spec: Invalid value: {\"PriorityLevelConfiguration\":{\"Name\":\"low\"},\"MatchingPrecedence\":1,\
+             \"DistinguisherMethod\":null,\"Rules\":[{\"Subjects\":[{\"Kind\":\"Group\",\"User\":null,\"Group\":{\"Name\":\"g\"},\
+             \"ServiceAccount\":null}],\"ResourceRules\":[{\"Verbs\":[\"get\"],\"APIGroups\":[\"*\"],\"Resources\":[\"*\"],\
+             \"ClusterScope\":true,\"Namespaces\":null}],\"NonResourceRules\":null}]}: spec of 'exempt' must equal the fixed \
+             value"
+        ]
+    );
+    let limited = json!({"nominalConcurrencyShares": 6, "limitResponse": {"type": "Reject"}});
+    let catch_all = named("catch-all", json!({"type": "Limited", "limited": limited}));
+    assert_eq!(
+        create_errors(LEVEL, catch_all),
+        [
+            "spec: Invalid value: {\"Type\":\"Limited\",\"Limited\":{\"NominalConcurrencyShares\":6,\"LimitResponse\":{\
+             \"Type\":\"Reject\",\"Queuing\":null},\"LendablePercent\":0,\"BorrowingLimitPercent\":null},\"Exempt\":null}: spec \
+             of 'catch-all' must equal the fixed value"
+        ]
     );
 }
 

@@ -536,3 +536,38 @@ fn an_ingress_class_says_first_that_its_controller_is_another() {
         "{new}"
     );
 }
+
+#[test]
+fn app_armor_annotations_of_pods_are_warned_of_where_no_field_says_the_same() {
+    let pod = |spec: Value| {
+        let key = |name: &str| format!("container.apparmor.security.beta.kubernetes.io/{name}");
+        let annotations = json!({key("a"): "unconfined", key("b"): "runtime/default", key("c"): "mine"});
+        let containers = ["a", "b", "c", "d"].map(|name| json!({"name": name, "image": "x"}));
+        let spec = over(json!({"containers": containers}), spec);
+        json!({"metadata": over(metadata("p"), json!({"annotations": annotations})), "spec": spec})
+    };
+    let told = |names: &[&str]| -> Vec<String> {
+        let told = |name: &&str| {
+            format!(
+                "metadata.annotations[container.apparmor.security.beta.kubernetes.io/{name}]: deprecated since v1.30; \
+                 use the \"appArmorProfile\" field instead"
+            )
+        };
+        names.iter().map(told).collect()
+    };
+    let profile = json!({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}});
+    let own = over(json!({"name": "b", "image": "x"}), profile.clone());
+    for (spec, expected) in [
+        (json!({}), told(&["a", "b", "c"])),
+        (profile, told(&["b", "c"])),
+        (json!({"containers": [own]}), told(&[])),
+        (json!({"os": {"name": "windows"}}), told(&[])),
+    ] {
+        let object = defaulted("Pod", pod(spec.clone()));
+        assert_eq!(
+            strategy("Pod").warnings_as_sent(object.as_ref()),
+            expected,
+            "{spec}"
+        );
+    }
+}

@@ -49,19 +49,15 @@ const TIME: &str = r"([0-9]{2}):([0-9]{2}):([0-9]{2})(.[0-9]+)?(z|([+-][0-9]{2}:
 /// A number and the beginning of a unit's name.
 const DURATION: &str = r"(?i)(\d+)\s*(nano|ns|micro|us|µs|milli|ms|sec|s|min|m|hour|hr|h|day|d|week|wk|w)";
 
-/// The other formats that are known, by their names without dashes: those that are looked at below, and those of numbers.
-const OTHERS: [&str; 20] = [
+/// The other formats that are known, by their names without dashes: those that are looked at below.
+const OTHERS: [&str; 16] = [
     "cidr",
     "creditcard",
     "date",
     "datetime",
-    "double",
     "duration",
     "email",
-    "float",
     "hostname",
-    "int32",
-    "int64",
     "ipv4",
     "ipv6",
     "isbn",
@@ -73,13 +69,20 @@ const OTHERS: [&str; 20] = [
     "uri",
 ];
 
-/// The formats in a schema that nobody knows, in order, each once.
+/// The formats of texts in a schema that nobody knows, in order, each once.
 pub(super) fn unknown(schema: &JSONSchemaProps, found: &mut Vec<String>) {
     let format = schema.format.as_deref().unwrap_or_default();
     let name = format.replace('-', "");
     let is_known = OTHERS.contains(&name.as_str()) || PATTERNS.iter().any(|(known, _)| *known == name);
-    if !format.is_empty() && !is_known && !found.iter().any(|known| known == format) {
+    let is_text = schema.type_.as_deref() == Some("string");
+    if is_text && !format.is_empty() && !is_known && !found.iter().any(|known| known == format) {
         found.push(format.into());
+    }
+    if let Some(items) = &schema.items {
+        match items {
+            JSONSchemaPropsOrArray::Schema(items) => unknown(items, found),
+            JSONSchemaPropsOrArray::Schemas(all) => all.iter().for_each(|items| unknown(items, found)),
+        }
     }
     let conditions = [&schema.all_of, &schema.any_of, &schema.one_of];
     let below = conditions.into_iter().flat_map(|list| list.iter().flatten());
@@ -88,9 +91,6 @@ pub(super) fn unknown(schema: &JSONSchemaProps, found: &mut Vec<String>) {
         .chain(schema.not.as_deref())
         .chain(properties)
         .for_each(|below| unknown(below, found));
-    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
-        unknown(items, found);
-    }
     if let Some(JSONSchemaPropsOrBool::Schema(additional)) = &schema.additional_properties {
         unknown(additional, found);
     }

@@ -190,6 +190,13 @@ impl Kind for Pod {
         warnings
     }
 
+    fn warnings_as_sent(&self) -> Vec<String> {
+        self.spec
+            .as_ref()
+            .map(|spec| annotations::app_armor_warnings(&self.metadata, spec))
+            .unwrap_or_default()
+    }
+
     fn subresource_warnings(&self, subresource: Subresource) -> Vec<String> {
         if subresource == Subresource::Status {
             pod_update::status_warnings(self)

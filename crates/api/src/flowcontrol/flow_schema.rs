@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{NONE, check_conditions};
 use crate::field::{Errors, Internal, Path};
 use crate::halves;
+use crate::internal;
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 use crate::names;
 
@@ -126,11 +127,9 @@ impl Kind for FlowSchema {
             validate_rule(rule, &path.child("rules").index(index), errors);
         }
         if mandatory(name).is_some_and(|mandatory| *spec != mandatory) {
-            errors.invalid(
-                &path,
-                spec,
-                format!("spec of '{name}' must equal the fixed value"),
-            );
+            let shown = internal::of("flowcontrol.v1.FlowSchemaSpec", spec);
+            let detail = format!("spec of '{name}' must equal the fixed value");
+            errors.invalid(&path, shown, detail);
         }
         validate_status(self, errors);
     }

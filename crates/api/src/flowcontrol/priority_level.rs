@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{NONE, check_conditions};
 use crate::field::{Errors, Path};
 use crate::halves;
+use crate::internal;
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
 
 const MAX_QUEUES: i32 = 10_000_000;
@@ -134,11 +135,9 @@ impl Kind for PriorityLevelConfiguration {
             other => errors.not_supported(&path.child("type"), other, &["Exempt", "Limited"]),
         }
         if name == "catch-all" && mandatory().is_some_and(|mandatory| *spec != mandatory) {
-            errors.invalid(
-                &path,
-                spec,
-                format!("spec of '{name}' must equal the fixed value"),
-            );
+            let shown = internal::of("flowcontrol.v1.PriorityLevelConfigurationSpec", spec);
+            let detail = format!("spec of '{name}' must equal the fixed value");
+            errors.invalid(&path, shown, detail);
         }
         validate_status(self, errors);
     }

@@ -173,7 +173,14 @@ mod tests {
             if type_ == "PersistentVolumeSource" {
                 continue;
             }
-            let groups = ["core", "batch", "networking", "storage", "resource"];
+            let groups = [
+                "core",
+                "batch",
+                "networking",
+                "storage",
+                "resource",
+                "flowcontrol",
+            ];
             let definition = groups
                 .iter()
                 .find_map(|group| schema::definition(&format!("io.k8s.api.{group}.v1.{type_}")))

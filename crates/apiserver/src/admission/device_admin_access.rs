@@ -1,55 +1,45 @@
 //! Admin access to devices, which are then shared with whoever uses them: only in namespaces that are meant for it
 //! (`pkg/registry/resource`, where upstream asks it beside the validation of claims).
 
-use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::resource::v1::{
     DeviceRequest, DeviceRequestAllocationResult, ResourceClaim, ResourceClaimTemplate,
 };
 use skiff_api::{Errors, Object, Path};
 
-use super::{Plugin, shown_name};
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::objects::look_up;
 use crate::registry::{AdmissionRequest, Registry};
 
 /// The label of those namespaces, whose value is `true`.
 const LABEL: &str = "resource.kubernetes.io/admin-access";
 
-pub(super) struct DeviceAdminAccess;
-
-#[async_trait]
-impl Plugin for DeviceAdminAccess {
-    async fn validate(
-        &self,
-        request: &AdmissionRequest<'_>,
-        object: &dyn Object,
-        registry: &Registry,
-        _warnings: &mut Vec<String>,
-    ) -> ApiResult<()> {
-        let Some(path) = asked(request, object) else {
-            return Ok(());
-        };
-        let namespace = look_up::<Namespace>(registry, "", request.namespace).await?;
-        let labels = namespace
-            .as_ref()
-            .and_then(|namespace| namespace.metadata.labels.as_ref());
-        if labels
-            .and_then(|labels| labels.get(LABEL))
-            .is_some_and(|value| value == "true")
-        {
-            return Ok(());
-        }
-        let mut errors = Errors::new();
+/// Refuses admin access in other namespaces, beside what else is wrong.
+pub(super) async fn examine(
+    request: &AdmissionRequest<'_>,
+    object: &dyn Object,
+    registry: &Registry,
+    errors: &mut Errors,
+) -> ApiResult<()> {
+    let Some(path) = asked(request, object) else {
+        return Ok(());
+    };
+    let namespace = look_up::<Namespace>(registry, "", request.namespace).await?;
+    let labels = namespace
+        .as_ref()
+        .and_then(|namespace| namespace.metadata.labels.as_ref());
+    if labels
+        .and_then(|labels| labels.get(LABEL))
+        .is_none_or(|value| value != "true")
+    {
         errors.forbidden(
             &path,
             &format!(
                 "admin access to devices requires the `{LABEL}: true` label on the containing namespace"
             ),
         );
-        let name = shown_name(request, object.metadata());
-        Err(ApiError::invalid(request.info, &name, &errors))
     }
+    Ok(())
 }
 
 /// Where an object asks for admin access.

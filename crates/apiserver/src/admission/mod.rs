@@ -15,6 +15,7 @@ mod persistent_volume_claim_resize;
 mod pod_security;
 mod pod_topology_labels;
 mod priority;
+mod request_signature;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
@@ -27,14 +28,13 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use skiff_api::{KindInfo, Object};
+use skiff_api::{Errors, KindInfo, Object};
 
 use crate::admission::certificate_requester::CertificateRequester;
 use crate::admission::certificate_signers::CertificateSigners;
 use crate::admission::default_ingress_class::DefaultIngressClass;
 use crate::admission::default_storage_class::DefaultStorageClass;
 use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
-use crate::admission::device_admin_access::DeviceAdminAccess;
 use crate::admission::escalation::Escalation;
 use crate::admission::limit_ranger::LimitRanger;
 use crate::admission::namespace_lifecycle::NamespaceLifecycle;
@@ -166,7 +166,6 @@ impl Chain {
                 of("", WRITTEN, NEVER, Box::new(Escalation(authorizer))),
                 of("DefaultIngressClass", NEW, NEVER, Box::new(DefaultIngressClass)),
                 of("PodTopologyLabels", WRITTEN, NEVER, Box::new(PodTopologyLabels)),
-                of("", NEVER, WRITTEN, Box::new(DeviceAdminAccess)),
                 of("ResourceQuota", NEVER, WRITTEN, Box::<ResourceQuota>::default()),
             ],
             times,
@@ -250,6 +249,17 @@ impl Admission for Chain {
         }
         watch.stop(&self.times, false);
         self.addresses.admit(request, object, &registry).await
+    }
+
+    async fn examine(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &dyn Object,
+        errors: &mut Errors,
+    ) -> ApiResult<()> {
+        let registry = self.registry()?;
+        request_signature::examine(request, object, errors);
+        device_admin_access::examine(request, object, &registry, errors).await
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>, object: &dyn Object) -> ApiResult<Vec<String>> {

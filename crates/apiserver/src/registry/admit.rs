@@ -1,7 +1,7 @@
 //! The door that every write passes: admission, which the registry calls and [`crate::admission`] implements.
 
 use async_trait::async_trait;
-use skiff_api::{KindInfo, Object, Subresource};
+use skiff_api::{Errors, KindInfo, Object, Subresource};
 
 use crate::error::ApiResult;
 use crate::user::UserInfo;
@@ -47,6 +47,19 @@ pub trait Admission: Send + Sync + 'static {
     /// # Errors
     /// The refusal.
     async fn admit(&self, request: &AdmissionRequest<'_>, object: &mut dyn Object) -> ApiResult<()>;
+
+    /// Adds what is wrong with an object that has been prepared, and is validated next, for the sake of other objects.
+    ///
+    /// # Errors
+    /// When the others cannot be read.
+    async fn examine(
+        &self,
+        _request: &AdmissionRequest<'_>,
+        _object: &dyn Object,
+        _errors: &mut Errors,
+    ) -> ApiResult<()> {
+        Ok(())
+    }
 
     /// Refuses an object that has been prepared and validated and is about to be written; what the client should be
     /// warned of. Called again when the write has to be tried again.

@@ -239,8 +239,10 @@ impl Resource {
         if generated {
             meta.name = Some(names::generate(generate));
         }
+        let mut warnings = strategy.warnings_as_sent(object);
         strategy.prepare_for_create(object);
         let mut errors = Errors::new();
+        self.admission.examine(admission, object, &mut errors).await?;
         meta::validate(
             info,
             |name, prefix| strategy.check_name(name, prefix),
@@ -255,7 +257,7 @@ impl Resource {
                 &errors,
             ));
         }
-        let warnings = self.admission.validate(admission, object).await?;
+        warnings.extend(self.admission.validate(admission, object).await?);
         for _ in 0..NAME_ATTEMPTS {
             let name = text(&object.metadata().name).to_string();
             let key = self.cache.key(namespace, &name);
@@ -508,7 +510,13 @@ impl Resource {
         };
         self.admission.admit(&admission, new.as_mut()).await?;
         self.check_version(request.name, new.metadata_mut(), entry.revision())?;
-        self.prepare_update(new.as_mut(), old.as_ref(), request)?;
+        carry_over(new.metadata_mut(), old.metadata());
+        strategy.prepare_for_update(new.as_mut(), old.as_ref(), request.target);
+        let mut errors = Errors::new();
+        self.admission
+            .examine(&admission, new.as_ref(), &mut errors)
+            .await?;
+        self.check_update(new.as_ref(), old.as_ref(), request, errors)?;
         warnings.extend(self.admission.validate(&admission, new.as_ref()).await?);
         warnings.extend(match request.target {
             Target::Main => strategy.warnings(new.as_ref(), Some(old.as_ref())),
@@ -577,11 +585,15 @@ impl Resource {
     }
 
     /// Upstream's `rest.BeforeUpdate`.
-    fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object, request: &Request<'_>) -> ApiResult<()> {
+    /// Checks what an update makes of an object, beside the errors that are known already.
+    fn check_update(
+        &self,
+        new: &dyn Object,
+        old: &dyn Object,
+        request: &Request<'_>,
+        mut errors: Errors,
+    ) -> ApiResult<()> {
         let strategy = self.strategy();
-        carry_over(new.metadata_mut(), old.metadata());
-        strategy.prepare_for_update(new, old, request.target);
-        let mut errors = Errors::new();
         meta::validate_update(strategy.info(), new.metadata(), old.metadata(), &mut errors);
         if request.target == Target::Main {
             strategy.validate_changed(new, old, &mut errors);

@@ -544,6 +544,19 @@ async fn admin_access_to_devices_is_only_for_namespaces_that_are_meant_for_it() 
         let message = refused.json()["message"].as_str().unwrap().to_string();
         assert!(message.ends_with(refusal), "{message}");
     }
+    let refused = post(&client, claims, &claim("_", true)).await;
+    let causes = refused.json()["details"]["causes"].clone();
+    let fields: Vec<&str> = causes
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cause| cause["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        fields,
+        ["spec.devices.requests[1].adminAccess", "metadata.name"],
+        "beside what else is wrong"
+    );
     assert_eq!(post(&client, claims, &claim("plain", false)).await.status, 201);
 
     let labels = json!({ "metadata": { "labels": { "resource.kubernetes.io/admin-access": "true" } } });

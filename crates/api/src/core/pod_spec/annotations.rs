@@ -13,6 +13,7 @@ pub(super) const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 pub(super) const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
 /// Before the name of a container: its AppArmor profile.
 pub(in crate::core) const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub(super) const NO_APP_ARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const LOCALHOST: &str = "localhost/";
 const UNCONFINED: &str = "unconfined";
 const RUNTIME_DEFAULT: &str = "runtime/default";
@@ -169,6 +170,34 @@ fn profile_of(annotation: &str) -> Option<AppArmorProfile> {
         type_: type_.into(),
         localhost_profile: file.map(Into::into),
     })
+}
+
+/// The warnings about AppArmor annotations of a new pod that say something of their own: what no field says, or what is
+/// no profile.
+pub(in crate::core) fn app_armor_warnings(metadata: &ObjectMeta, spec: &PodSpec) -> Vec<String> {
+    if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+        return Vec::new();
+    }
+    let pod = spec
+        .security_context
+        .as_ref()
+        .and_then(|pod| pod.app_armor_profile.as_ref());
+    let containers = visit::all(spec, &Path::default());
+    let without_field = containers.iter().filter(|container| {
+        container
+            .security
+            .is_none_or(|own| own.app_armor_profile.is_none())
+    });
+    without_field
+        .filter_map(|container| {
+            let key = format!("{APP_ARMOR}{}", container.name);
+            let profile = profile_of(of(metadata, &key)?);
+            (profile.is_none() || profile.as_ref() != pod).then(|| {
+                let path = Path::new("metadata.annotations").key(key);
+                format!("{path}: {NO_APP_ARMOR}")
+            })
+        })
+        .collect()
 }
 
 /// What AppArmor annotations of a new pod say is written into the fields, where the fields say nothing.

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::annotations::{APP_ARMOR, SECCOMP_CONTAINER, SECCOMP_POD};
+use super::annotations::{APP_ARMOR, NO_APP_ARMOR, SECCOMP_CONTAINER, SECCOMP_POD};
 use super::visit::{self, Visited};
 use super::{address, given, slice};
 use crate::core::persistent_volume_claim;
@@ -316,8 +316,7 @@ impl Looked<'_> {
             || own.is_some_and(|own| own.app_armor_profile.is_some());
         if self.is_template && !has_profile {
             let key = format!("{APP_ARMOR}{}", container.name);
-            let message = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
-            self.warn_of_annotation(&key, message, warnings);
+            self.warn_of_annotation(&key, NO_APP_ARMOR, warnings);
         }
         let sides = [
             ("limits", container.resources.and_then(|own| own.limits.as_ref())),
