@@ -5,6 +5,7 @@
 
 mod builtin;
 mod counters;
+mod drops;
 mod keep;
 mod schema;
 mod seats;
@@ -20,6 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::http::request_info::RequestInfo;
 use crate::user::UserInfo;
 use counters::{Counted, Counters, Rejection};
+use drops::Drops;
 use schema::Schema;
 use seats::{LevelConfig, Outcome, Seats};
 
@@ -29,11 +31,13 @@ pub(crate) use seats::Seat;
 /// How long a request waits for its turn, at most: a quarter of the time that it may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
+/// The uid of a request's schema, and that of its level, as the response's headers tell.
+pub(crate) type Uids = (Arc<str>, Arc<str>);
+
 /// Where a request belongs.
 #[derive(Clone, Debug)]
 pub(crate) struct Turn {
-    /// The uid of its schema, and that of its level, as the response's headers tell.
-    pub(crate) uids: (Arc<str>, Arc<str>),
+    pub(crate) uids: Uids,
     /// The seat, `None` where the level is exempt, and the request's part in the counts: given back when the last clone
     /// is dropped.
     _held: Arc<(Option<Seat>, Counted)>,
@@ -46,6 +50,7 @@ pub(crate) struct Flow {
     seats: Arc<Mutex<Seats>>,
     /// By schema; the counts outlive a change of its object.
     counters: Arc<Mutex<BTreeMap<String, Arc<Counters>>>>,
+    drops: Drops,
     longest_wait: Duration,
 }
 
@@ -65,6 +70,7 @@ impl Flow {
             rules: Arc::default(),
             seats: Arc::new(Mutex::new(Seats::new(seats))),
             counters: Arc::default(),
+            drops: Drops::default(),
             longest_wait: LONGEST_WAIT,
         };
         flow.configure(&[], &[]);
@@ -121,6 +127,7 @@ impl Flow {
         self.counters
             .lock()
             .retain(|name, _| compiled.iter().any(|schema| schema.name == *name));
+        self.drops.retain(|name| known.contains_key(name));
         compiled.sort_by(|a, b| (a.precedence, &a.name).cmp(&(b.precedence, &b.name)));
         self.seats
             .lock()
@@ -138,23 +145,30 @@ impl Flow {
     pub(crate) async fn turn(&self, info: &RequestInfo, user: &UserInfo) -> Result<Turn, Busy> {
         let rules = self.rules.read().clone();
         let found = rules.schemas.iter().find(|schema| schema.matches(info, user));
-        // The last schema takes everybody; nobody gets here without it.
-        let Some(schema) = found else { return Err(Busy) };
-        let (level_uid, limited) = match rules.levels.get(&schema.level) {
-            Some((uid, limited)) => (uid.clone(), *limited),
-            None => return Err(Busy),
+        // The last schema takes everybody, and no schema is without its level; nobody gets here without them.
+        let level = found.and_then(|schema| Some((schema, rules.levels.get(&schema.level)?)));
+        let Some((schema, (level_uid, limited))) = level else {
+            return Err(Busy::default());
         };
-        let seat = if limited {
+        let uids = (schema.uid.clone(), level_uid.clone());
+        let seat = if *limited {
             let seat = self.seat(schema, schema.flow(info, user)).await;
-            Some(seat.map_err(|why| {
-                schema.counters.reject(why);
-                Busy
-            })?)
+            match seat {
+                Ok(seat) => Some(seat),
+                Err(why) => {
+                    schema.counters.reject(why);
+                    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+                    return Err(Busy {
+                        uids,
+                        wait: self.drops.record(&schema.level, now),
+                    });
+                }
+            }
         } else {
             None
         };
         Ok(Turn {
-            uids: (schema.uid.clone(), level_uid),
+            uids,
             _held: Arc::new((seat, Counted::executing(&schema.counters))),
         })
     }
@@ -202,12 +216,11 @@ impl Flow {
 }
 
 /// There is no turn for a request now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Busy;
-
-impl Busy {
-    /// How long its client should wait before it tries again.
-    pub(crate) const WAIT: Duration = Duration::from_secs(1);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Busy {
+    pub(crate) uids: Uids,
+    /// After how many seconds its client should try again.
+    pub(crate) wait: u64,
 }
 
 #[cfg(test)]
@@ -305,7 +318,7 @@ mod tests {
         };
         // More than its own five, for nobody else needs theirs now, and yet not all.
         assert!((6..60).contains(&held.len()), "{}", held.len());
-        assert_eq!(refusal, Busy);
+        assert_eq!(refusal.wait, 1);
         let lease = info(
             &Method::PUT,
             "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n",

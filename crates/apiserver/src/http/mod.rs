@@ -47,7 +47,6 @@ use tower::{ServiceBuilder, service_fn};
 use crate::auth::authorize::{Attributes, Authorizer, Decision, forbidden};
 use crate::auth::{Caller, PeerIdentity, authenticate};
 use crate::error::{ApiError, ApiResult};
-use crate::flow::Turn;
 use crate::http::around::AroundLayer;
 use crate::http::deadline::Deadline;
 use crate::http::observe::Observe;
@@ -191,21 +190,7 @@ async fn permit(shared: Arc<Shared>, request: Request) -> ApiResult<Request> {
     }
 }
 
-/// Tells the client by which schema and level its request was handled.
-fn name_turn(response: &mut Response, turn: &Turn) {
-    let headers = [
-        ("x-kubernetes-pf-flowschema-uid", &turn.uids.0),
-        ("x-kubernetes-pf-prioritylevel-uid", &turn.uids.1),
-    ];
-    for (name, uid) in headers {
-        if let Ok(uid) = ::http::HeaderValue::from_str(uid) {
-            response.headers_mut().insert(name, uid);
-        }
-    }
-}
-
 async fn handle(shared: Arc<Shared>, request: Request) -> Response {
-    let turn = request.extensions().get::<Turn>().cloned();
     let WarnedOf(warning) = request.extensions().get().copied().unwrap_or_default();
     let answer = async {
         let Caller(user) = found(&request)?;
@@ -234,10 +219,6 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
     let mut response = answer.await.unwrap_or_else(|error| respond::error(&error));
     if let Some(warning) = warning {
         respond::warn(&mut response, &[warning.to_string()]);
-    }
-    if let Some(turn) = turn {
-        name_turn(&mut response, &turn);
-        response.body_mut().hold(turn);
     }
     response
 }

@@ -170,12 +170,12 @@ pub(crate) fn list(query: &Query, namespace: &str) -> ApiResult<ListOptions> {
 /// 400 for a value that cannot be read.
 pub(crate) fn watch(query: &Query, namespace: &str) -> ApiResult<WatchOptions> {
     number(query, "limit")?;
-    let timeout = number(query, "timeoutSeconds")?
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .filter(|seconds| *seconds > 0)
-        .map(Duration::from_secs)
+    let timeout = match number(query, "timeoutSeconds")?.unwrap_or_default() {
         // Spread, so that the watches that a restart began together do not end together.
-        .unwrap_or_else(|| SHORTEST_WATCH.mul_f64(1.0 + rand::rng().random::<f64>()));
+        0 => SHORTEST_WATCH.mul_f64(1.0 + rand::rng().random::<f64>()),
+        // One that is over before it begins.
+        seconds => Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+    };
     Ok(WatchOptions {
         namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
         label_selector: query.text("labelSelector").unwrap_or_default(),

@@ -6,7 +6,7 @@ use http::HeaderValue;
 use http::header::{RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 
 use crate::auth::Caller;
-use crate::flow::Busy;
+use crate::flow::{Busy, Uids};
 use crate::http::around::{Around, Next};
 use crate::http::request_info::RequestInfo;
 use crate::http::{Request, Response, ResponseFuture, found, respond};
@@ -17,7 +17,7 @@ use crate::server::Shared;
 pub(super) struct InTurn;
 
 impl Around for InTurn {
-    fn around(&self, shared: Arc<Shared>, mut request: Request, next: Next) -> ResponseFuture {
+    fn around(&self, shared: Arc<Shared>, request: Request, next: Next) -> ResponseFuture {
         Box::pin(async move {
             let asked = found::<Caller>(&request)
                 .and_then(|caller| Ok((caller, found::<Arc<RequestInfo>>(&request)?)));
@@ -25,26 +25,45 @@ impl Around for InTurn {
                 Ok(asked) => asked,
                 Err(error) => return Ok(respond::error(&error)),
             };
-            // What lasts as long as the client likes would keep its seat as long.
-            if info.is_long_running() {
+            let watches = info.verb == "watch";
+            // What lasts as long as the client likes would keep its seat as long; a watch has one until it has begun.
+            if info.is_long_running() && !watches {
                 return next(request).await;
             }
             match shared.flow.turn(&info, &user).await {
                 Ok(turn) => {
-                    request.extensions_mut().insert(turn);
-                    next(request).await
+                    let mut response = next(request).await?;
+                    name(&mut response, &turn.uids);
+                    if !watches {
+                        response.body_mut().hold(turn);
+                    }
+                    Ok(response)
                 }
-                Err(Busy) => Ok(busy()),
+                Err(busy) => Ok(refuse(&busy)),
             }
         })
     }
 }
 
+/// Tells the client by which schema and level its request was handled.
+fn name(response: &mut Response, (schema, level): &Uids) {
+    let headers = [
+        ("x-kubernetes-pf-flowschema-uid", schema),
+        ("x-kubernetes-pf-prioritylevel-uid", level),
+    ];
+    for (name, uid) in headers {
+        if let Ok(uid) = HeaderValue::from_str(uid) {
+            response.headers_mut().insert(name, uid);
+        }
+    }
+}
+
 /// As Go's servers refuse in few words.
-fn busy() -> Response {
+fn refuse(busy: &Busy) -> Response {
     let mut response = respond::text(429, "Too many requests, please try again later.\n");
+    name(&mut response, &busy.uids);
     let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from(Busy::WAIT.as_secs()));
+    headers.insert(RETRY_AFTER, HeaderValue::from(busy.wait));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -1,10 +1,12 @@
 //! Continue tokens: where a page of a list ended, and which revision the list shows (upstream's
 //! `storage.EncodeContinue`).
 
-use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{DecodeError, Engine, alphabet};
 use serde::{Deserialize, Serialize};
 
+use super::syntax;
 use crate::error::{ApiError, ApiResult};
 
 const VERSION: &str = "meta.k8s.io/v1";
@@ -16,6 +18,25 @@ pub(super) struct Continuation {
     pub(super) revision: Option<i64>,
     /// The key of the page's last object, below the list's prefix.
     pub(super) after: String,
+}
+
+/// As Go reads it: the last character may hold more bits than are needed.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// What Go says of a text that is not base64.
+fn corrupt(error: &DecodeError) -> String {
+    let at = match error {
+        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => *at,
+        DecodeError::InvalidLength(length) => length.saturating_sub(1),
+        DecodeError::InvalidPadding => 0,
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,14 +61,17 @@ impl Continuation {
     }
 
     pub(super) fn decode(token: &str) -> ApiResult<Self> {
-        let invalid = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD
-            .decode(token)
-            .map_err(|error| invalid(&error.to_string()))?;
-        let token: Token = serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))?;
+        let invalid = |why: &str| {
+            ApiError::bad_request(format!(
+                "invalid continue token: continue key is not valid: {why}"
+            ))
+        };
+        let bytes = LENIENT.decode(token).map_err(|error| invalid(&corrupt(&error)))?;
+        let token: Token =
+            serde_json::from_slice(&bytes).map_err(|error| invalid(&syntax::message(&bytes, &error)))?;
         if token.v != VERSION {
             return Err(invalid(&format!(
-                "server does not recognize this encoded version {:?}",
+                "server does not recognize this encoded version {}",
                 token.v
             )));
         }
@@ -106,25 +130,32 @@ mod tests {
         let cases = [
             (
                 token(r#"{"v":"v9","rv":1,"start":"a"}"#),
-                r#"continue key is not valid: server does not recognize this encoded version "v9""#,
+                "server does not recognize this encoded version v9",
             ),
             (
                 token(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#),
-                "continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
             ),
             (
                 token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":""}"#),
-                "continue key is not valid: encoded start key empty (version meta.k8s.io/v1)",
+                "encoded start key empty (version meta.k8s.io/v1)",
             ),
             (
                 token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../secrets/x"}"#),
-                "continue key is not valid: ../secrets/x",
+                "../secrets/x",
             ),
+            ("ab%d".into(), "illegal base64 data at input byte 2"),
+            ("x".into(), "illegal base64 data at input byte 0"),
+            (
+                token("nothing"),
+                "invalid character 'o' in literal null (expecting 'u')",
+            ),
+            (token("{"), "unexpected end of JSON input"),
         ];
         for (token, expected) in cases {
             let error = Continuation::decode(&token).unwrap_err();
-            assert_eq!((error.code(), error.to_string().as_str()), (400, expected));
+            let expected = format!("invalid continue token: continue key is not valid: {expected}");
+            assert_eq!((error.code(), error.to_string()), (400, expected));
         }
-        assert_eq!(Continuation::decode("%").unwrap_err().code(), 400);
     }
 }

@@ -101,13 +101,17 @@ fn list_as_of(options: &ListOptions) -> ApiResult<AsOf> {
         return Err(ApiError::invalid_options("ListOptions", &errors));
     }
     let limited = options.limit.is_some_and(|limit| limit > 0);
-    Ok(match parse_version(Some(version))? {
+    if continues && !matches!(version, "" | "0") {
+        // What the token says comes first.
+        Continuation::decode(options.continue_.as_deref().unwrap_or_default())?;
+        return Err(ApiError::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
+    }
+    let parsed = parse_version(Some(version))
+        .map_err(|error| ApiError::bad_request(format!("invalid resource version: {error}")))?;
+    Ok(match parsed {
         None => AsOf::Now,
-        Some(_) if continues && version != "0" => {
-            return Err(ApiError::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
-        }
         Some(0) => AsOf::Any,
         Some(version) if match_ == "Exact" => AsOf::Exactly(version),
         Some(version) if match_.is_empty() && limited => AsOf::Exactly(version),
@@ -429,6 +433,12 @@ mod tests {
             ))
         };
         let bad = |text: &str| Err((400, text.to_string()));
+        let after = "ns/name".to_string();
+        let good = Continuation {
+            revision: Some(3),
+            after,
+        }
+        .encode();
         let cases = [
             ("", "", 0, "", Ok(AsOf::Now)),
             ("0", "", 0, "", Ok(AsOf::Any)),
@@ -442,8 +452,15 @@ mod tests {
                 "7",
                 "",
                 5,
-                "token",
+                good.as_str(),
                 bad("specifying resource version is not allowed when using continue"),
+            ),
+            (
+                "7",
+                "",
+                5,
+                "x",
+                bad("invalid continue token: continue key is not valid: illegal base64 data at input byte 0"),
             ),
             (
                 "",
@@ -479,7 +496,7 @@ mod tests {
                 0,
                 "",
                 bad(
-                    r#"resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax"#,
+                    r#"invalid resource version: resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax"#,
                 ),
             ),
         ];

@@ -18,7 +18,7 @@ pub(crate) fn message(text: &[u8], error: &serde_json::Error) -> String {
         "invalid escape" => "in string escape code",
         "invalid number" => "in numeric literal",
         "control character (\\u0000-\\u001F) found while parsing a string" => "in string literal",
-        "expected ident" => "in literal",
+        "expected ident" => &in_literal(text, error),
         _ => return shown,
     };
     match offending(text, error) {
@@ -27,15 +27,35 @@ pub(crate) fn message(text: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
-/// The character at which the reader stopped, as Go quotes it.
-fn offending(text: &[u8], error: &serde_json::Error) -> Option<String> {
+/// Which of the three words was begun, and what should have come.
+fn in_literal(text: &[u8], error: &serde_json::Error) -> String {
+    let before = place(text, error)
+        .and_then(|at| text.get(..at))
+        .unwrap_or_default();
+    for word in ["null", "true", "false"] {
+        for (length, expected) in word.char_indices().collect::<Vec<_>>().into_iter().skip(1).rev() {
+            let part = word.get(..length).unwrap_or_default();
+            if before.ends_with(part.as_bytes()) {
+                return format!("in literal {word} (expecting {expected:?})");
+            }
+        }
+    }
+    "in literal".into()
+}
+
+/// Where the reader stopped.
+fn place(text: &[u8], error: &serde_json::Error) -> Option<usize> {
     let before: usize = text
         .split_inclusive(|&byte| byte == b'\n')
         .take(error.line().checked_sub(1)?)
         .map(<[u8]>::len)
         .sum();
-    let at = before + error.column().checked_sub(1)?;
-    let character = char::from(*text.get(at)?);
+    Some(before + error.column().checked_sub(1)?)
+}
+
+/// The character at which the reader stopped, as Go quotes it.
+fn offending(text: &[u8], error: &serde_json::Error) -> Option<String> {
+    let character = char::from(*text.get(place(text, error)?)?);
     Some(match character {
         '\'' => r"'\''".into(),
         '"' => r#"'"'"#.into(),
@@ -78,6 +98,11 @@ mod tests {
                 "invalid character 'a' looking for beginning of object key string",
             ),
             ("{} x", "invalid character 'x' after top-level value"),
+            ("nothing", "invalid character 'o' in literal null (expecting 'u')"),
+            (
+                r#"{"a":fals3}"#,
+                "invalid character '3' in literal false (expecting 'e')",
+            ),
             (
                 "{\n\"a\": x}",
                 "invalid character 'x' looking for beginning of value",

@@ -199,7 +199,12 @@ async fn clients_that_never_finish_do_not_keep_a_node_from_renewing_its_lease() 
         }
     };
     let answer = tokio::time::timeout(DEADLINE, wait).await.unwrap();
-    assert_eq!(answer.headers["retry-after"], "1");
+    let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=32).contains(&wait), "{wait}");
+    assert_eq!(
+        answer.headers["x-kubernetes-pf-flowschema-uid"],
+        *schema["metadata"]["uid"].as_str().unwrap()
+    );
     assert_eq!(answer.headers["content-type"], "text/plain; charset=utf-8");
     assert_eq!(answer.text(), "Too many requests, please try again later.\n");
 
@@ -235,4 +240,80 @@ async fn clients_that_never_finish_do_not_keep_a_node_from_renewing_its_lease() 
     // The crowd goes, and its seats are free again.
     crowd.shutdown().await;
     becomes(&outside, CONFIG_MAPS, "served", |_| true).await;
+}
+
+#[tokio::test]
+async fn every_answer_says_by_which_schema_and_level_it_was_handled() {
+    let server = Server::start().await;
+    let admin = server.local();
+    let uid = async |path: String| {
+        get(&admin, &path).await.json()["metadata"]["uid"]
+            .as_str()
+            .unwrap()
+            .to_string()
+    };
+    let client = |user: UserInfo| Client::new(server.api.local(user), "default");
+    let node = UserInfo::new("system:node:n", ["system:nodes"]);
+    let jane = UserInfo::new("jane", ["system:authenticated"]);
+    let watch = format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1");
+    let cases = [
+        (
+            UserInfo::master("admin"),
+            "/version".to_string(),
+            200,
+            Some(("exempt", "exempt")),
+        ),
+        (
+            UserInfo::master("admin"),
+            watch.clone(),
+            200,
+            Some(("exempt", "exempt")),
+        ),
+        (
+            node,
+            "/api/v1/nodes/none".into(),
+            403,
+            Some(("system-node-high", "node-high")),
+        ),
+        (
+            jane.clone(),
+            CONFIG_MAPS.into(),
+            403,
+            Some(("global-default", "global-default")),
+        ),
+        (
+            jane.clone(),
+            watch,
+            403,
+            Some(("global-default", "global-default")),
+        ),
+        (
+            UserInfo::anonymous(),
+            "/readyz".into(),
+            200,
+            Some(("probes", "exempt")),
+        ),
+        // What lasts as long as the client likes has no turn.
+        (jane, "/api/v1/namespaces/default/pods/none/log".into(), 403, None),
+    ];
+    for (user, path, code, handled) in cases {
+        let name = user.name.clone();
+        let answer = get(&client(user), &path).await;
+        assert_eq!(answer.status, code, "{name} {path}");
+        let header = |name: &str| {
+            answer
+                .headers
+                .get(name)
+                .map(|uid| uid.to_str().unwrap().to_string())
+        };
+        let found = header("x-kubernetes-pf-flowschema-uid").zip(header("x-kubernetes-pf-prioritylevel-uid"));
+        let expected = match handled {
+            Some((schema, level)) => Some((
+                uid(format!("{SCHEMAS}/{schema}")).await,
+                uid(format!("{LEVELS}/{level}")).await,
+            )),
+            None => None,
+        };
+        assert_eq!(found, expected, "{name} {path}");
+    }
 }

@@ -28,6 +28,7 @@ mod objects;
 mod paths;
 mod pods;
 mod proxy;
+mod revisions;
 mod rights;
 mod secret_tokens;
 mod servers;
