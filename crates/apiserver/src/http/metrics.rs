@@ -24,6 +24,7 @@ pub(crate) use admission::{AdmissionTimes, Passed, PluginTimes, Step};
 pub(crate) use clients::{Clients, Exchange};
 pub(crate) use credentials::{Impersonations, TokenUses, tick};
 use histogram::{Bounds, Histogram};
+pub(crate) use process::process_start;
 use responses::Responses;
 use states::States;
 pub(crate) use store::Measured;

@@ -33,6 +33,7 @@ mod tunnel;
 mod turn;
 mod watch;
 mod websocket;
+mod zpages;
 
 use std::convert::Infallible;
 use std::future::Future;

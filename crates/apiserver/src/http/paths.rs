@@ -19,7 +19,7 @@ use crate::discovery::{self, registered};
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{Encoding, encoding_of, negotiate, ranges};
 use crate::http::resources::{Call, not_allowed};
-use crate::http::{Response, respond};
+use crate::http::{Response, respond, zpages};
 use crate::objects;
 use crate::openapi::{Document, GNOSTIC, GNOSTIC_V3};
 use crate::registry::{ListOptions, Resource};
@@ -77,6 +77,8 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             Ok(respond::text(200, "metrics reset\n"))
         }
         ["metrics"] => metrics(&call).await,
+        ["statusz"] => zpages::status(&call, &root(&call)),
+        ["flagz"] => zpages::flags(&call),
         ["metrics", "slis"] => Ok(respond::typed(
             200,
             METRICS,
@@ -126,6 +128,7 @@ fn root(call: &Call) -> Vec<String> {
         "/api/v1",
         "/apis",
         "/apis/",
+        "/flagz",
         "/healthz",
         "/livez",
         "/metrics",
@@ -135,6 +138,7 @@ fn root(call: &Call) -> Vec<String> {
         "/openapi/v3/",
         "/openid/v1/jwks",
         "/readyz",
+        "/statusz",
         "/version",
     ]
     .map(str::to_string)

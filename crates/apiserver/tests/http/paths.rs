@@ -145,7 +145,7 @@ async fn each_document_has_the_types_that_clients_accept() {
     ];
     for (path, accept, expected) in cases {
         let answer = match accept {
-            "" => get(&client, path).await,
+            "" => send(&client, request(Method::GET, path, &[], "")).await,
             accept => get_as(&client, path, accept).await,
         };
         let type_ = answer
@@ -170,6 +170,84 @@ async fn each_document_has_the_types_that_clients_accept() {
         let none = get(&client, path).await;
         assert_eq!((none.status.as_u16(), none.body.len()), (404, 0), "{path}");
         assert!(!none.headers.contains_key("content-type"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_tells_what_it_is_and_how_it_was_started() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let listed = get(&client, "/").await.json();
+    for path in ["/statusz", "/flagz"] {
+        assert!(
+            listed["paths"].as_array().unwrap().contains(&json!(path)),
+            "{path}"
+        );
+        let page = &path[1..];
+        let answer = send(&client, request(Method::GET, path, &[], "")).await;
+        assert_eq!(
+            answer.headers["content-type"], "text/plain; charset=utf-8",
+            "{path}"
+        );
+        let expected =
+            format!("\nkube-apiserver {page}\nWarning: This endpoint is not meant to be machine parseable");
+        assert!(answer.text().starts_with(&expected), "{}", answer.text());
+        let refused = get_as(&client, path, "application/json").await;
+        assert_eq!(
+            refused.failure(),
+            (406, "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf, text/plain".to_string())
+        );
+        let nobody = server.client(Credential::Nothing).await;
+        assert_eq!(get_as(&nobody, path, "*/*").await.status, 403, "{path}");
+        let pair = server.authority.client("prometheus", &["system:monitoring"]);
+        let monitoring = server.client(Credential::Certificate(&pair)).await;
+        assert_eq!(get_as(&monitoring, path, "*/*").await.status, 200, "{path}");
+    }
+    assert_eq!(
+        get_as(&client, "/statusz", "*/*").await.headers["content-type"],
+        "text/plain"
+    );
+    let text = get_as(&client, "/statusz", "*/*").await.text();
+    assert!(
+        text.contains("Binary version")
+            && text.contains(" /flagz /healthz /livez /metrics /readyz /statusz /version\n"),
+        "{text}"
+    );
+    let named = "application/json;v=v1beta1;g=config.k8s.io;as=Statusz";
+    let status = get_as(&client, "/statusz", named).await;
+    assert_eq!(
+        status.headers["content-type"],
+        "application/json;g=config.k8s.io;v=v1beta1;as=Statusz"
+    );
+    let mut status = status.json();
+    let started: jiff::Timestamp = status["startTime"].take().as_str().unwrap().parse().unwrap();
+    assert!(started <= jiff::Timestamp::now());
+    assert!(status["uptimeSeconds"].take().as_i64().unwrap() >= 0);
+    assert_eq!(
+        status,
+        json!({
+            "kind": "Statusz",
+            "apiVersion": "config.k8s.io/v1beta1",
+            "metadata": { "name": "kube-apiserver" },
+            "startTime": null,
+            "uptimeSeconds": null,
+            "goVersion": "",
+            "binaryVersion": "1.37.0",
+            "emulationVersion": "1.37",
+            "paths": ["/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version"],
+        })
+    );
+    let named = "application/json;v=v1alpha1;g=config.k8s.io;as=Flagz";
+    let flags = get_as(&client, "/flagz", named).await.json();
+    assert_eq!(
+        (&flags["kind"], &flags["apiVersion"]),
+        (&json!("Flagz"), &json!("config.k8s.io/v1alpha1"))
+    );
+    assert_eq!(flags["flags"]["service-node-port-range"], "30000-32767");
+    assert_eq!(flags["flags"]["max-requests-inflight"], "400");
+    // As by default: these belong to other programs, or are switched off.
+    for path in ["/configz", "/logs", "/logs/", "/debug/nothing"] {
+        assert_eq!(get(&client, path).await.text(), "404 page not found\n", "{path}");
     }
 }
 

@@ -9,22 +9,41 @@ const TICKS: f64 = 100.0;
 /// The size of a page, in bytes.
 const PAGE: u64 = 4096;
 
+/// The fields of `/proc/self/stat` behind the program's name.
+struct Stat(String);
+
+impl Stat {
+    fn read() -> Option<Self> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The name of the program may hold anything, spaces and brackets too; the rest are numbers.
+        let (_, rest) = stat.rsplit_once(')')?;
+        Some(Self(rest.to_string()))
+    }
+
+    /// A field by its number in the manual.
+    fn field(&self, number: usize) -> u64 {
+        let mut fields = self.0.split_whitespace();
+        let field = fields.nth(number - 3).and_then(|field| field.parse().ok());
+        field.unwrap_or_default()
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a metric is a float")]
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / TICKS
+}
+
+/// When the process began, in seconds since 1970.
+pub(crate) fn process_start() -> Option<f64> {
+    Some(boot_time()? + seconds(Stat::read()?.field(22)))
+}
+
 /// Writes what `/proc` tells; nothing where there is none.
 pub(super) fn write(text: &mut String) -> std::fmt::Result {
-    let Some(stat) = std::fs::read_to_string("/proc/self/stat").ok() else {
+    let Some(stat) = Stat::read() else {
         return Ok(());
     };
-    // The name of the program may hold anything, spaces and brackets too; the rest are numbers.
-    let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let field = |number: usize| -> u64 {
-        let mut fields = rest.split_whitespace();
-        fields
-            .nth(number - 3)
-            .and_then(|field| field.parse().ok())
-            .unwrap_or_default()
-    };
-    #[allow(clippy::cast_precision_loss, reason = "a metric is a float")]
-    let seconds = |ticks: u64| ticks as f64 / TICKS;
+    let field = |number| stat.field(number);
     let mut gauge = |name: &str, type_: &str, about: &str, value: f64| {
         head(text, name, type_, about)?;
         writeln!(text, "{name} {value}")
@@ -64,8 +83,8 @@ pub(super) fn write(text: &mut String) -> std::fmt::Result {
     gauge(
         "process_start_time_seconds",
         "gauge",
-        "Start time of the process since unix epoch in seconds.",
-        boot_time().unwrap_or_default() + seconds(field(22)),
+        "[ALPHA] Start time of the process since unix epoch in seconds.",
+        process_start().unwrap_or_default(),
     )
 }
 

@@ -1,0 +1,295 @@
+//! `/statusz` and `/flagz`: what this server is and how it was started, for people who look for what is wrong.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use jiff::Timestamp;
+use rand::seq::IndexedRandom;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::error::{ApiError, ApiResult};
+use crate::http::accept::{Encoding, MediaRange, ranges};
+use crate::http::metrics::process_start;
+use crate::http::resources::Call;
+use crate::http::{Response, respond};
+
+/// The name under which the server tells of itself.
+const COMPONENT: &str = "kube-apiserver";
+const GROUP: &str = "config.k8s.io";
+/// What can be had, as a refusal lists it.
+const TYPES: [&str; 4] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+    "text/plain",
+];
+/// What stands between a name and its value, each time another: nobody should read the text by a program.
+const DELIMITERS: [&str; 4] = [":", ": ", "=", " "];
+/// The paths that are told of nothing that helps to find what is wrong.
+const OTHERS: [&str; 5] = ["api", "apis", "openid", "openapi", ".well-known"];
+
+/// How a page is wanted.
+#[derive(Debug, PartialEq)]
+enum Form {
+    Text,
+    Object(Encoding, &'static str),
+}
+
+/// The first form that the client accepts; `kind` is that of the object.
+fn negotiate(headers: &HeaderMap, kind: &str) -> ApiResult<Form> {
+    let object = |range: &MediaRange, encoding| {
+        let version = match range.parameter("v") {
+            Some("v1alpha1") => "v1alpha1",
+            Some("v1beta1") => "v1beta1",
+            _ => return None,
+        };
+        let is_wanted = range.parameter("g") == Some(GROUP) && range.parameter("as") == Some(kind);
+        is_wanted.then_some(Form::Object(encoding, version))
+    };
+    let found = ranges(headers).into_iter().find_map(|range| {
+        let plain = || {
+            ["as", "g", "v"]
+                .iter()
+                .all(|name| range.parameter(name).is_none())
+        };
+        if range.matches("application", "json")
+            && let Some(form) = object(&range, Encoding::Json)
+        {
+            return Some(form);
+        }
+        if range.matches("application", "yaml")
+            && let Some(form) = object(&range, Encoding::Yaml)
+        {
+            return Some(form);
+        }
+        (range.matches("text", "plain") && plain()).then_some(Form::Text)
+    });
+    found.ok_or_else(|| ApiError::not_acceptable(&TYPES))
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    name: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Object<T> {
+    kind: &'static str,
+    api_version: String,
+    metadata: Metadata,
+    #[serde(flatten)]
+    told: T,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    start_time: String,
+    uptime_seconds: i64,
+    go_version: String,
+    binary_version: String,
+    emulation_version: String,
+    paths: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Flags {
+    flags: BTreeMap<&'static str, String>,
+}
+
+/// Writes an object in the form that is wanted.
+fn answer<T: Serialize>(call: &Call, kind: &'static str, told: T, text: String) -> ApiResult<Response> {
+    let (encoding, version) = match negotiate(&call.headers, kind)? {
+        Form::Text => return Ok(respond::text(200, text)),
+        Form::Object(encoding, version) => (encoding, version),
+    };
+    let object = Object {
+        kind,
+        api_version: format!("{GROUP}/{version}"),
+        metadata: Metadata { name: COMPONENT },
+        told,
+    };
+    let json = serde_json::to_vec(&object).map_err(ApiError::internal)?;
+    let mut response = respond::encoded(200, encoding, json.into())?;
+    let type_ = format!("{};g={GROUP};v={version};as={kind}", encoding.content_type());
+    let type_ = HeaderValue::from_str(&type_).map_err(ApiError::internal)?;
+    response.headers_mut().insert(CONTENT_TYPE, type_);
+    Ok(response)
+}
+
+fn delimiter() -> &'static str {
+    DELIMITERS.choose(&mut rand::rng()).copied().unwrap_or(":")
+}
+
+fn head(page: &str) -> String {
+    format!(
+        "\n{COMPONENT} {page}\nWarning: This endpoint is not meant to be machine parseable, has no formatting \
+         compatibility guarantees and is for debugging purposes only.\n"
+    )
+}
+
+/// `/statusz`. `listed`: all paths that the server tells of.
+pub(super) fn status(call: &Call, listed: &[String]) -> ApiResult<Response> {
+    let version = &call.shared.config.version;
+    let now = Timestamp::now();
+    #[allow(clippy::cast_possible_truncation, reason = "a time in whole seconds")]
+    let started = process_start().and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
+    let started = started.unwrap_or(now);
+    let status = Status {
+        start_time: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        uptime_seconds: (now.as_second() - started.as_second()).max(0),
+        go_version: version.go_version.clone(),
+        binary_version: version.git_version.trim_start_matches('v').to_string(),
+        emulation_version: format!("{}.{}", version.major, version.minor),
+        paths: folders(listed),
+    };
+    let up = status.uptime_seconds;
+    let is = delimiter();
+    let text = format!(
+        "{}\nStarted{is} {}\nUp{is} {} hr {:02} min {:02} sec\nGo version{is} {}\nBinary version{is} {}\n\
+         Emulation version{is} {}\nPaths{is} {}\n",
+        head("statusz"),
+        started.strftime("%a %b %e %H:%M:%S UTC %Y"),
+        up / 3600,
+        up / 60 % 60,
+        up % 60,
+        status.go_version,
+        status.binary_version,
+        status.emulation_version,
+        status.paths.join(" "),
+    );
+    let mut response = answer(call, "Statusz", status, text)?;
+    // Where the text was asked for by name, its encoding is not told.
+    let is_text = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|type_| type_.as_bytes().starts_with(b"text/"));
+    if is_text && call.headers.contains_key(ACCEPT) {
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    Ok(response)
+}
+
+/// What paths begin with, of those that are worth a look.
+fn folders(listed: &[String]) -> Vec<String> {
+    let mut folders: Vec<String> = listed
+        .iter()
+        .filter_map(|path| path.split('/').nth(1))
+        .filter(|folder| !folder.is_empty() && !OTHERS.contains(folder))
+        .map(|folder| format!("/{folder}"))
+        .collect();
+    folders.sort();
+    folders.dedup();
+    folders
+}
+
+/// `/flagz`
+pub(super) fn flags(call: &Call) -> ApiResult<Response> {
+    let flags = as_flags(&call.shared.config);
+    let mut text = head("flagz");
+    let is = delimiter();
+    for (name, value) in &flags {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{name}{is}{value}");
+    }
+    answer(call, "Flagz", Flags { flags }, text)
+}
+
+/// What the server was started with, as upstream's flags would say it.
+fn as_flags(config: &Config) -> BTreeMap<&'static str, String> {
+    let (address, prefix) = config.service_cidr;
+    let (first, last) = (config.node_port_range.start(), config.node_port_range.end());
+    // A third of the seats is for writes, as of upstream's 600.
+    let mutating = config.max_requests_in_flight / 3;
+    let list = |texts: &[String]| format!("[{}]", texts.join(","));
+    [
+        ("advertise-address", config.advertise_address.to_string()),
+        ("allow-privileged", true.to_string()),
+        ("anonymous-auth", true.to_string()),
+        ("api-audiences", list(&config.service_account.audiences)),
+        ("authorization-mode", "[Node,RBAC]".into()),
+        ("enable-bootstrap-token-auth", true.to_string()),
+        ("enable-logs-handler", false.to_string()),
+        ("enable-priority-and-fairness", true.to_string()),
+        ("max-mutating-requests-inflight", mutating.to_string()),
+        (
+            "max-requests-inflight",
+            (config.max_requests_in_flight - mutating).to_string(),
+        ),
+        ("min-request-timeout", "1800".into()),
+        ("profiling", false.to_string()),
+        ("request-timeout", "1m0s".into()),
+        ("secure-port", config.port.to_string()),
+        (
+            "service-account-issuer",
+            list(std::slice::from_ref(&config.service_account.issuer)),
+        ),
+        ("service-cluster-ip-range", format!("{address}/{prefix}")),
+        ("service-node-port-range", format!("{first}-{last}")),
+    ]
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_for_those_who_name_it() {
+        let of = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            if !accept.is_empty() {
+                headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            }
+            negotiate(&headers, "Statusz").ok()
+        };
+        let object = |encoding, version| Some(Form::Object(encoding, version));
+        for (accept, expected) in [
+            ("", Some(Form::Text)),
+            ("*/*", Some(Form::Text)),
+            ("text/plain", Some(Form::Text)),
+            ("text/plain;as=Statusz;g=config.k8s.io;v=v1beta1", None),
+            ("application/json", None),
+            ("application/json, text/plain;q=0.2", Some(Form::Text)),
+            (
+                "application/json;v=v1alpha1;g=config.k8s.io;as=Statusz",
+                object(Encoding::Json, "v1alpha1"),
+            ),
+            (
+                "application/yaml;v=v1beta1;g=config.k8s.io;as=Statusz",
+                object(Encoding::Yaml, "v1beta1"),
+            ),
+            (
+                "application/json;v=foo;g=config.k8s.io;as=Statusz,*/*",
+                Some(Form::Text),
+            ),
+            ("application/json;v=v1beta1;g=config.k8s.io;as=Flagz", None),
+            (
+                "application/vnd.kubernetes.protobuf;v=v1beta1;g=config.k8s.io;as=Statusz",
+                None,
+            ),
+        ] {
+            assert_eq!(of(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn paths_are_told_by_what_they_begin_with() {
+        let listed = [
+            "/",
+            "/api/v1",
+            "/livez/ping",
+            "/livez",
+            "/.well-known/x",
+            "/version",
+        ]
+        .map(str::to_string);
+        assert_eq!(folders(&listed), ["/livez", "/version"]);
+    }
+}
