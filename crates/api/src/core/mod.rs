@@ -17,7 +17,7 @@ pub mod pod_spec;
 mod pod_template;
 mod pod_update;
 mod replication_controller;
-mod resource_quota;
+pub mod resource_quota;
 mod secret;
 mod service;
 mod service_account;

@@ -13,7 +13,7 @@ use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::quantity;
 
 /// The scopes that a quota may have. Only pods have them, but for the last, which is of claims.
-const SCOPES: [&str; 7] = [
+pub const SCOPES: [&str; 7] = [
     "BestEffort",
     "CrossNamespacePodAffinity",
     "NotBestEffort",
@@ -22,7 +22,8 @@ const SCOPES: [&str; 7] = [
     "Terminating",
     "VolumeAttributesClass",
 ];
-const OPERATORS: [&str; 4] = ["DoesNotExist", "Exists", "In", "NotIn"];
+/// How a selector of scopes may compare.
+pub const OPERATORS: [&str; 4] = ["DoesNotExist", "Exists", "In", "NotIn"];
 
 impl Kind for ResourceQuota {
     fn info() -> KindInfo {

@@ -2,6 +2,8 @@
 //! made from the published documents, do not tell them.
 
 use serde_json::{Map, Value, json};
+use skiff_api::core::pod_spec::HOST_PATH_TYPES;
+use skiff_api::core::resource_quota;
 
 /// The same in several fields.
 mod sets {
@@ -156,20 +158,7 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         MESSAGE_POLICIES,
     ),
     ("core.v1.HTTPGetAction", "scheme", &["HTTP", "HTTPS"]),
-    (
-        "core.v1.HostPathVolumeSource",
-        "type",
-        &[
-            "",
-            "BlockDevice",
-            "CharDevice",
-            "Directory",
-            "DirectoryOrCreate",
-            "File",
-            "FileOrCreate",
-            "Socket",
-        ],
-    ),
+    ("core.v1.HostPathVolumeSource", "type", HOST_PATH_TYPES),
     ("core.v1.ImageVolumeSource", "pullPolicy", PULL_POLICIES),
     (
         "core.v1.ModifyVolumeStatus",
@@ -239,20 +228,12 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
     (
         "core.v1.ScopedResourceSelectorRequirement",
         "operator",
-        &["DoesNotExist", "Exists", "In", "NotIn"],
+        &resource_quota::OPERATORS,
     ),
     (
         "core.v1.ScopedResourceSelectorRequirement",
         "scopeName",
-        &[
-            "BestEffort",
-            "CrossNamespacePodAffinity",
-            "NotBestEffort",
-            "NotTerminating",
-            "PriorityClass",
-            "Terminating",
-            "VolumeAttributesClass",
-        ],
+        &resource_quota::SCOPES,
     ),
     ("core.v1.SeccompProfile", "type", PROFILES),
     ("core.v1.SecurityContext", "procMount", &["Default", "Unmasked"]),

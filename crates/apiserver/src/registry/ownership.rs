@@ -10,7 +10,7 @@ use super::options::{FieldValidation, WriteOptions, Written};
 use super::resource::{Live, Resource};
 use super::write::{Request, encode, ensure_name, ensure_namespace, now, single_owners};
 use crate::error::{ApiError, ApiResult};
-use crate::patch::apply::{Managed, Refusal, Rules, same_but_times};
+use crate::patch::apply::{Applying, Managed, Refusal, Rules, same_but_times};
 use crate::patch::{Config, Text};
 use crate::twice;
 
@@ -163,17 +163,14 @@ impl Resource {
             }
             None => (Cow::Borrowed(&b"{}"[..]), Managed::default()),
         };
-        let manager = options.field_manager.as_deref().unwrap_or_default();
+        let applying = Applying {
+            config: &config.wanted,
+            name: options.field_manager.as_deref().unwrap_or_default(),
+            now: &now(),
+        };
         let applied = self
             .rules(request.target, options)
-            .apply(
-                Text::of(&live),
-                &config.wanted,
-                managed,
-                manager,
-                options.force,
-                &now(),
-            )
+            .apply(Text::of(&live), applying, managed, options.force)
             .map_err(|refusal| match refusal {
                 // Upstream answers 500 without a reason here, which clients take for its own fault and try again (its issue
                 // 139253).

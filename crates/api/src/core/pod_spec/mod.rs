@@ -33,6 +33,7 @@ pub(super) use placement::validate_only_added_tolerations;
 pub(crate) use placement::validate_tolerations;
 pub(crate) use placement::{check_effect, validate_node_selector};
 pub(super) use placement::{select_by_label_keys, spread_by_label_keys};
+pub use volumes::HOST_PATH_TYPES;
 pub(crate) use volumes::check_driver;
 pub(crate) use volumes::{check_storage_os, is_iqn, validate_shared_source};
 pub(crate) use warnings::{renamed, warn, warn_of_fraction, warn_of_template, warn_of_term};

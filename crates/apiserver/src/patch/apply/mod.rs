@@ -189,12 +189,11 @@ impl Rules {
     pub(crate) fn apply(
         &self,
         live: Text<'_>,
-        config: &Value,
+        applying: Applying<'_>,
         managed: Managed,
-        name: &str,
         force: bool,
-        now: &Time,
     ) -> Result<Applied, Refusal> {
+        let Applying { config, name, now } = applying;
         let mut errors = Vec::new();
         let wanted = merge::fields_of(config, self.shape, &mut errors);
         if !errors.is_empty() {
@@ -205,7 +204,7 @@ impl Rules {
         } else {
             managed
         };
-        let attempt = |managed, force| self.apply_fields(live, config, &wanted, managed, name, force, now);
+        let attempt = |managed, force| self.apply_fields(live, applying, &wanted, managed, force);
         if name != KUBECTL {
             return attempt(managed, force);
         }
@@ -226,16 +225,14 @@ impl Rules {
         Ok(applied)
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// `wanted`: the fields of the configuration.
     fn apply_fields(
         &self,
         live: Text<'_>,
-        config: &Value,
+        Applying { config, name, now }: Applying<'_>,
         wanted: &FieldSet,
         mut managed: Managed,
-        name: &str,
         force: bool,
-        now: &Time,
     ) -> Result<Applied, Refusal> {
         let manager = self.manager(name, Operation::Apply);
         // What was owned in a version that is not served cannot be told.
@@ -409,6 +406,15 @@ fn refresh_last_applied(object: &mut Value, config: &Value) -> bool {
         annotations.insert(LAST_APPLIED.into(), text.into());
     }
     true
+}
+
+/// A configuration on its way into an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Applying<'a> {
+    pub(crate) config: &'a Value,
+    /// Who applies it.
+    pub(crate) name: &'a str,
+    pub(crate) now: &'a Time,
 }
 
 /// What an apply makes of an object.

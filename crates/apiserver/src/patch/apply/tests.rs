@@ -56,14 +56,9 @@ fn apply_to(
     second: i64,
 ) -> Result<Applied, Refusal> {
     let live = live.to_string();
-    let applied = rules.apply(
-        Text::of(live.as_bytes()),
-        config,
-        managed,
-        name,
-        force,
-        &at(second),
-    )?;
+    let now = &at(second);
+    let applying = Applying { config, name, now };
+    let applied = rules.apply(Text::of(live.as_bytes()), applying, managed, force)?;
     assert_eq!(applied.json, applied.object.to_string());
     Ok(applied)
 }

@@ -441,24 +441,26 @@ fn validate_template_metadata(metadata: &ObjectMeta, path: &Path, errors: &mut E
     }
 }
 
+/// What a path of the host may have to be.
+pub const HOST_PATH_TYPES: &[&str] = &[
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+];
+
 fn validate_host_path(source: &HostPathVolumeSource, path: &Path, errors: &mut Errors) {
-    const TYPES: &[&str] = &[
-        "",
-        "BlockDevice",
-        "CharDevice",
-        "Directory",
-        "DirectoryOrCreate",
-        "File",
-        "FileOrCreate",
-        "Socket",
-    ];
     if source.path.is_empty() {
         return errors.required(&path.child("path"), "");
     }
     check_backsteps(&source.path, &path.child("path"), errors);
     if let Some(type_) = source.type_.as_deref()
-        && !TYPES.contains(&type_)
+        && !HOST_PATH_TYPES.contains(&type_)
     {
-        errors.not_supported(&path.child("type"), type_, TYPES);
+        errors.not_supported(&path.child("type"), type_, HOST_PATH_TYPES);
     }
 }
