@@ -111,6 +111,6 @@ pub(crate) async fn start(registry: Arc<Registry>, shutdown: CancellationToken) 
         field_selector: format!("metadata.name={NAME}"),
         ..WatchOptions::default()
     };
-    keep::keep(tracking, resource, watched, shutdown);
+    keep::keep(tracking, vec![(resource, watched)], shutdown);
     Ok(())
 }

@@ -215,7 +215,7 @@ pub(crate) async fn start(registry: Arc<Registry>, shutdown: CancellationToken) 
     keeper.at_start = keeper.names().await?;
     keeper.check_all().await?;
     let resource = keeper.resource.clone();
-    keep::keep(keeper, resource, WatchOptions::default(), shutdown);
+    keep::keep(keeper, vec![(resource, WatchOptions::default())], shutdown);
     Ok(())
 }
 

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::{
     ConfigMap, EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort,
@@ -23,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::ApiResult;
+use crate::keep::{self, Keeper};
 use crate::members::{Members, SPEAKS_EVERY};
-use crate::registry::{Frame, Registry, Resource, WatchOptions, WriteOptions};
+use crate::registry::{Entry, Registry, WatchOptions, WriteOptions};
 use crate::user::UserInfo;
 
 /// The namespaces of every cluster.
@@ -236,66 +235,69 @@ impl OwnService {
 
     /// Brings the three objects back whenever somebody deletes or changes one, until `shutdown`.
     pub(crate) fn keep(self, registry: Arc<Registry>, shutdown: CancellationToken) {
-        let resources: Vec<Arc<Resource>> = [
+        let own = Arc::new(self);
+        let watched = [
             ("", "services"),
             ("", "endpoints"),
             ("discovery.k8s.io", "endpointslices"),
         ]
         .iter()
-        .filter_map(|(group, plural)| registry.resource(group, "v1", plural).cloned())
-        .collect();
-        tokio::spawn(async move {
-            let mut speaks = tokio::time::interval(SPEAKS_EVERY);
-            while !shutdown.is_cancelled() {
-                let mut watches = Vec::new();
-                for resource in &resources {
-                    let options = WatchOptions {
-                        namespace: Some("default".into()),
-                        field_selector: format!("metadata.name={OWN}"),
-                        ..WatchOptions::default()
-                    };
-                    match resource.watch(options).await {
-                        Ok(frames) => watches.push(frames),
-                        Err(error) => tracing::warn!(%error, "watching the server's own service"),
-                    }
-                }
-                let mut frames = futures::stream::select_all(watches)
-                    .take_until(shutdown.clone().cancelled_owned())
-                    .boxed();
-                // Nothing told what happened before the watches began.
-                let mut kept = self.ensure(&registry).await;
-                while kept.is_ok() {
-                    let frame = tokio::select! {
-                        frame = frames.next() => frame,
-                        // Leases end by the clock, one's own and those of servers that were killed.
-                        _ = speaks.tick(), if self.members.may_be_several() => {
-                            if let Err(error) = self.announce(&registry).await {
-                                tracing::warn!(%error, "announcing this server");
-                            }
-                            continue;
-                        }
-                    };
-                    match frame {
-                        Some(Frame::Deleted(_) | Frame::Modified(_)) => kept = self.ensure(&registry).await,
-                        None | Some(Frame::Error(_)) => break,
-                        Some(_) => {}
-                    }
-                }
-                if let Err(error) = kept {
-                    tracing::warn!(%error, "bringing the server's own service back");
-                }
-                if !shutdown.is_cancelled() {
-                    // The watches ended, or the store is gone, and then nothing tells when it is back.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-            self.members.leave().await;
+        .filter_map(|(group, plural)| {
+            let options = WatchOptions {
+                namespace: Some("default".into()),
+                field_selector: format!("metadata.name={OWN}"),
+                // What is there when the watch begins is looked at anyway.
+                send_initial_events: Some(false),
+                resource_version_match: Some("NotOlderThan".into()),
+                ..WatchOptions::default()
+            };
+            Some((registry.resource(group, "v1", plural)?.clone(), options))
         });
+        let kept = Kept {
+            own: own.clone(),
+            registry: registry.clone(),
+        };
+        keep::keep(kept, watched.collect(), shutdown.clone());
+        if own.members.may_be_several() {
+            tokio::spawn(async move { own.go_on_announcing(&registry, &shutdown).await });
+        }
     }
 
     async fn announce(&self, registry: &Registry) -> ApiResult<()> {
         self.members.announce().await?;
         self.ensure(registry).await
+    }
+
+    /// Says again and again that this server is there, and looks which others are: leases end by the clock, one's own and
+    /// those of servers that were killed.
+    async fn go_on_announcing(&self, registry: &Registry, shutdown: &CancellationToken) {
+        let mut speaks = tokio::time::interval(SPEAKS_EVERY);
+        loop {
+            tokio::select! {
+                _ = speaks.tick() => {}
+                () = shutdown.cancelled() => break,
+            }
+            if let Err(error) = self.announce(registry).await {
+                tracing::warn!(%error, "announcing this server");
+            }
+        }
+        self.members.leave().await;
+    }
+}
+
+/// Keeps the three objects.
+struct Kept {
+    own: Arc<OwnService>,
+    registry: Arc<Registry>,
+}
+
+impl Keeper for Kept {
+    async fn check_all(&mut self) -> ApiResult<()> {
+        self.own.ensure(&self.registry).await
+    }
+
+    async fn check(&mut self, _changed: &Entry) -> ApiResult<()> {
+        self.check_all().await
     }
 }
 
