@@ -91,10 +91,30 @@ fn a_cluster_lives_in_etcd_under_upstreams_keys() {
         assert!(keys.contains(key), "{key} in {keys}");
     }
     assert!(!cluster.path("state/db").exists());
+    // Other servers may be on the same etcd: one of them runs the controllers, one the scheduler.
+    let holder = |lease: &str| {
+        let lease = cluster.get(&["-n", "kube-system", "lease", lease]);
+        lease["spec"]["holderIdentity"].as_str().unwrap().to_string()
+    };
+    let leases = ["kube-controller-manager", "kube-scheduler"];
+    let first = leases.map(holder);
+    assert!(
+        first.iter().all(|holder| holder.starts_with("node-1_")),
+        "{first:?}"
+    );
 
-    // The next start finds everything there.
+    // The next start finds everything there, and need not wait until the leases have run out.
     cluster.skiff(&["stop"]).success();
     cluster.skiff(&["start"]).success();
+    eventually(
+        "the leases have their next holder",
+        Duration::from_secs(10),
+        || {
+            let next = leases.map(holder);
+            let changed = next.iter().zip(&first).all(|(next, first)| next != first);
+            if changed { Ok(()) } else { Err(format!("{next:?}")) }
+        },
+    );
     let pods = cluster.get(&["pods"]);
     assert_eq!(pods["items"].as_array().unwrap().len(), 2);
     cluster.kubectl(&["delete", "deployment", "web"]).success();

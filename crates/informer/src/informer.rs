@@ -310,6 +310,19 @@ impl Informers {
         }
     }
 
+    /// Informers of their own that read through the same client and leave out the same, until another `shutdown`. Their
+    /// queues are told with the others.
+    #[must_use]
+    pub fn afresh(&self, shutdown: CancellationToken) -> Self {
+        Self {
+            client: self.client.clone(),
+            shutdown,
+            started: Arc::default(),
+            queues: self.queues.clone(),
+            trims: self.trims.clone(),
+        }
+    }
+
     /// The work queues behind the informers.
     pub fn queues(&self) -> &Queues {
         &self.queues

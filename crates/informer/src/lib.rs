@@ -7,6 +7,7 @@
 //!
 //! *Architecture invariant:* nobody opens a watch of his own for a kind that is already in [`Informers`].
 
+pub mod election;
 pub mod events;
 mod figures;
 mod index;
@@ -14,6 +15,7 @@ mod informer;
 mod queue;
 mod unowned;
 
+pub use election::Candidate;
 pub use events::{EventRecorder, EventType};
 pub use figures::Queues;
 pub use index::Index;

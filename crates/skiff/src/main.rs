@@ -8,6 +8,7 @@ mod flags;
 mod image;
 mod kept;
 mod kubeconfig;
+mod loops;
 mod node_network;
 mod pki;
 mod preflight;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flags::{ClusterFlags, Directories, Settings, StoreKind};
 use crate::kubeconfig::{self, Entry};
+use crate::loops::Loops;
 use crate::node_network::NodeNetwork;
 use crate::pki::{Names, Pki};
 use crate::status::is_ready;
@@ -244,14 +245,30 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
         )),
         ..skiff_controllers::Config::default()
     };
+    let loops = Loops {
+        // Nobody else can open the database in a file.
+        alone: settings.store == StoreKind::Sqlite,
+        identity: format!("{node_name}_{}", uuid::Uuid::new_v4()),
+        informers,
+        shutdown: shutdown.clone(),
+    };
     parts.spawn(
         "controllers",
-        skiff_controllers::run(controllers, informers.clone(), shutdown.clone()),
+        loops.clone().run(
+            "kube-controller-manager",
+            "kube-controller-manager",
+            component("system:kube-controller-manager", &[]),
+            move |informers, term| skiff_controllers::run(controllers.clone(), informers, term),
+        ),
     );
-    let scheduler = skiff_scheduler::Config::default();
     parts.spawn(
         "scheduler",
-        skiff_scheduler::run(scheduler, informers, shutdown.clone()),
+        loops.run(
+            "kube-scheduler",
+            "default-scheduler",
+            component("system:kube-scheduler", &[]),
+            move |informers, term| skiff_scheduler::run(skiff_scheduler::Config::default(), informers, term),
+        ),
     );
 
     let kubelet = kubelet_config(

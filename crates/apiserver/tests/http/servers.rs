@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, WatchEvent, WatchParams};
 use serde_json::{Value, json};
+use skiff_informer::election::{Candidate, Timing};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::etcd_server::{Member, alone, connect};
 use crate::harness::*;
@@ -209,4 +214,105 @@ async fn the_service_of_the_api_leads_to_every_server() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert_eq!(told(&client).await, BTreeSet::from(["192.0.2.2".to_string()]));
+}
+
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/loops";
+
+/// Candidates for one lease, of which at most one may work.
+struct Contest {
+    working: Arc<AtomicUsize>,
+    began: mpsc::UnboundedSender<&'static str>,
+}
+
+impl Contest {
+    /// Stands for election through a server, until the token is cancelled or the task aborted.
+    fn enter(
+        &self,
+        client: kube::Client,
+        identity: &'static str,
+    ) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+        /// Counts as working while it lives.
+        struct Working(Arc<AtomicUsize>);
+        impl Drop for Working {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let candidate = Candidate {
+            namespace: "kube-system",
+            lease: "loops",
+            identity: identity.into(),
+            component: "tester",
+            timing: Timing {
+                lease: Duration::from_secs(6),
+                renew: Duration::from_secs(5),
+                retry: Duration::from_millis(100),
+            },
+        };
+        let (working, began) = (self.working.clone(), self.began.clone());
+        let end = CancellationToken::new();
+        let standing = candidate.lead(client, end.clone(), move |term| {
+            let (working, began) = (working.clone(), began.clone());
+            async move {
+                let others = working.fetch_add(1, Ordering::SeqCst);
+                let _working = Working(working);
+                assert_eq!(others, 0, "two do the work");
+                began.send(identity).unwrap();
+                term.cancelled().await;
+                Ok::<(), std::convert::Infallible>(())
+            }
+        });
+        let task = tokio::spawn(async move { standing.await.unwrap() });
+        (end, task)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_leads_and_another_takes_over() {
+    let etcd = alone();
+    let (one, other) = two(&etcd).await;
+    let (began, mut turns) = mpsc::unbounded_channel();
+    let contest = Contest {
+        working: Arc::default(),
+        began,
+    };
+    let mut next = async || {
+        tokio::time::timeout(DEADLINE, turns.recv())
+            .await
+            .expect("somebody leads in time")
+            .unwrap()
+    };
+    let (end, first) = contest.enter(one.local(), "a");
+    assert_eq!(next().await, "a");
+    let (_stays, second) = contest.enter(other.local(), "b");
+    // Who ends gives the lease back.
+    end.cancel();
+    first.await.unwrap();
+    assert_eq!(next().await, "b");
+    let lease = get(&one.local(), LEASE).await.json();
+    assert_eq!(lease["spec"]["holderIdentity"], "b");
+    assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 6);
+    // Who dies does not, and its lease must run out.
+    let (_stays, third) = contest.enter(one.local(), "c");
+    second.abort();
+    assert_eq!(next().await, "c");
+    // Who finds another's name in the lease stops.
+    let stolen = json!({ "spec": { "holderIdentity": "d", "leaseDurationSeconds": 1 } });
+    let answer = patch(&other.local(), LEASE, "merge-patch", &stolen).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(next().await, "c", "again, when the thief's lease has run out");
+    let lease = get(&other.local(), LEASE).await.json();
+    assert_eq!(lease["spec"]["leaseTransitions"], 3);
+    let events = "/api/v1/namespaces/kube-system/events";
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let told = get(&one.local(), events).await.text();
+        if told.contains("c stopped leading") && told.contains("b became leader") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{told}");
+        tokio::task::yield_now().await;
+    }
+    third.abort();
 }
