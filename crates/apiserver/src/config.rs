@@ -13,6 +13,8 @@ pub struct Config {
     pub advertise_address: IpAddr,
     /// The port that they name.
     pub port: u16,
+    /// The host's name, by which servers of one cluster are told apart.
+    pub host_name: String,
     /// The serving certificate and its chain.
     pub tls_certificate_pem: Vec<u8>,
     /// The serving certificate's key.

@@ -13,6 +13,7 @@ pub mod error;
 mod flow;
 mod follow;
 pub mod http;
+mod identity;
 mod keep;
 mod legacy_tracking;
 mod local_apis;

@@ -49,7 +49,7 @@ use crate::openapi::Documents;
 use crate::registry::Registry;
 use crate::startup::{self, OwnService};
 use crate::user::UserInfo;
-use crate::{legacy_tracking, local_apis};
+use crate::{identity, legacy_tracking, local_apis};
 
 /// How long a client may take for the TLS handshake, and then for the head of its first request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -240,10 +240,17 @@ impl ApiServer {
             .await
             .map_err(StartError::State)?;
         own.keep(registry.clone(), shutdown.clone());
-        let (apis_made, tracking_made) = tokio::join!(
+        let (apis_made, tracking_made, identity_made) = tokio::join!(
             local_apis::start(registry.clone(), shutdown.clone()),
             legacy_tracking::start(registry.clone(), shutdown.clone()),
+            identity::start(
+                registry.clone(),
+                &config.host_name,
+                store.is_shared(),
+                shutdown.clone()
+            ),
         );
+        identity_made.map_err(made("this server's lease"))?;
         apis_made.map_err(made("APIServices"))?;
         tracking_made.map_err(made("the tracking of tokens in Secrets"))?;
 

@@ -415,6 +415,10 @@ fn api_config(settings: &Settings, pki: &Pki, node_ip: std::net::IpAddr) -> skif
     skiff_apiserver::Config {
         advertise_address: node_ip,
         port: settings.port,
+        host_name: nix::unistd::gethostname()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         tls_certificate_pem: pki.apiserver.certificate.clone().into_bytes(),
         tls_key_pem: pki.apiserver.key.clone().into_bytes(),
         client_ca_pem: pki.ca.clone().into_bytes(),

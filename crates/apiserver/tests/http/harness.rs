@@ -130,6 +130,7 @@ pub(crate) fn config(authority: &Authority, port: u16) -> Config {
     Config {
         advertise_address: "192.0.2.1".parse().unwrap(),
         port,
+        host_name: "server-1".into(),
         tls_certificate_pem: serving.certificate.into_bytes(),
         tls_key_pem: serving.key.into_bytes(),
         client_ca_pem: authority.pem.clone().into_bytes(),

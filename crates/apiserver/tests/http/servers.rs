@@ -316,3 +316,39 @@ async fn one_of_several_leads_and_another_takes_over() {
     }
     third.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_server_has_a_lease_and_clears_away_those_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let store: Arc<dyn skiff_store::Store> = open(directory.path());
+    let first = Server::on(store.clone(), tempfile::tempdir().unwrap(), |_| {}).await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    let servers = async |client: &kube::Client| -> Vec<String> {
+        let selected = format!("{leases}?labelSelector=apiserver.kubernetes.io/identity%3Dkube-apiserver");
+        let found = get(client, &selected).await.json();
+        let items = found["items"].as_array().unwrap().iter();
+        items
+            .map(|lease| {
+                lease["metadata"]["labels"]["kubernetes.io/hostname"]
+                    .as_str()
+                    .unwrap()
+                    .to_string()
+            })
+            .collect()
+    };
+    let client = first.local();
+    assert_eq!(servers(&client).await, ["server-1"]);
+    let gone = json!({ "metadata": { "name": "apiserver-x", "labels": {
+        "apiserver.kubernetes.io/identity": "kube-apiserver", "kubernetes.io/hostname": "server-0" } },
+        "spec": { "holderIdentity": "x", "leaseDurationSeconds": 3600, "renewTime": "2020-01-01T00:00:00.000000Z" } });
+    assert_eq!(post(&client, leases, &gone).await.status, 201);
+    assert_eq!(servers(&client).await.len(), 2);
+    drop(first);
+    let second = Server::on(store, tempfile::tempdir().unwrap(), |_| {}).await;
+    let client = second.local();
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while servers(&client).await != ["server-1"] {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+}
