@@ -10,13 +10,13 @@ use support::{cells, create_errors, over, update};
 
 const CSR: &str = "certificates.k8s.io/CertificateSigningRequest";
 
-/// A request in PEM, in base64: it has the shape of one, and no meaning.
+/// A request in PEM, in base64.
 fn request() -> String {
-    let shape = [0x30, 0x07, 0x30, 0x00, 0x30, 0x00, 0x03, 0x01, 0x00];
+    let request = include_bytes!("../src/certificates/pairs/request.der").as_slice();
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let pem = format!(
         "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
-        encode(&shape)
+        encode(request)
     );
     encode(pem.as_bytes())
 }
@@ -31,6 +31,21 @@ fn csr(spec: Value) -> Value {
 
 fn with(conditions: Value) -> Value {
     over(csr(json!({})), json!({"status": {"conditions": conditions}}))
+}
+
+#[test]
+fn what_only_has_the_shape_of_a_request_is_none() {
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let shape = encode(&[0x30, 0x07, 0x30, 0x00, 0x30, 0x00, 0x03, 0x01, 0x00]);
+    let pem = format!("-----BEGIN CERTIFICATE REQUEST-----\n{shape}\n-----END CERTIFICATE REQUEST-----\n");
+    let request = encode(pem.as_bytes());
+    let errors = create_errors(CSR, csr(json!({"request": request})));
+    assert_eq!(
+        errors,
+        [format!(
+            "spec.request: Invalid value: {request:?}: asn1: structure error: tags don't match"
+        )]
+    );
 }
 
 #[test]

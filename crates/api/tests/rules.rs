@@ -444,15 +444,19 @@ fn pods_ask_for_certificates_with_annotations_that_have_a_domain_and_with_good_k
     /// A DER element.
     fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
         let contents = parts.concat();
-        let length = u16::try_from(contents.len()).unwrap().to_be_bytes();
-        [&[tag, 0x82], length.as_slice(), &contents].concat()
+        let length = contents.len().to_be_bytes();
+        let length: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
+        let many = contents.len() > 0x7f;
+        let count = many.then(|| 0x80 | u8::try_from(length.len()).unwrap());
+        let length = if contents.is_empty() { vec![0] } else { length };
+        [&[tag], count.as_slice(), &length, &contents].concat()
     }
     let request = |algorithm: &[u8], parameters: &[u8], bits: &[u8]| {
         let algorithm = der(0x30, &[&der(0x06, &[algorithm]), parameters]);
         let key = der(0x30, &[&algorithm, &der(0x03, &[&[0], bits])]);
         let name = der(0x30, &[]);
-        let body = der(0x30, &[&[0x02, 1, 0], &name, &key]);
-        encode(&der(0x30, &[&body, &name, &der(0x03, &[&[0]])]))
+        let body = der(0x30, &[&[0x02, 1, 0], &name, &key, &der(0xa0, &[])]);
+        encode(&der(0x30, &[&body, &algorithm, &der(0x03, &[&[0]])]))
     };
     let curve = |last: u8| der(0x06, &[&[0x2b, 0x81, 0x04, 0x00, last]]);
     let elliptic = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];

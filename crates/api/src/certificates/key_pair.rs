@@ -1,52 +1,42 @@
 //! Whether a certificate and a private key belong together, as Go's `tls.X509KeyPair` asks and words it.
 
-use super::x509::{
-    self, BIT_STRING, Block, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, take,
+use x509_parser::der_parser::ber::{BerObject, BerObjectContent};
+use x509_parser::der_parser::der::{Tag, parse_der};
+use x509_parser::der_parser::oid::Oid;
+use x509_parser::oid_registry::{
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
+    OID_SIG_ED25519,
 };
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// `[1]`: the public half in an elliptic private key.
-const PUBLIC: u8 = 0xa1;
-/// 1.2.840.113549.1.1.1
-const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-/// 1.2.840.10045.2.1
-const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-/// 1.3.101.112
-const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+use super::x509::{self, Block};
+
+/// 1.3.132.0.33, a curve that no registry of the library has.
+const P224: Oid<'static> = Oid::new(std::borrow::Cow::Borrowed(&[0x2b, 0x81, 0x04, 0x00, 0x21]));
 
 /// The curves that have names in Go, and whether keys on them are good enough.
-const CURVES: [(&[u8], &str, bool); 4] = [
-    (&[0x2b, 0x81, 0x04, 0x00, 0x21], "P-224", false),
-    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07], "P-256", true),
-    (&[0x2b, 0x81, 0x04, 0x00, 0x22], "P-384", true),
-    (&[0x2b, 0x81, 0x04, 0x00, 0x23], "P-521", true),
+const CURVES: [(Oid<'static>, &str, bool); 4] = [
+    (P224, "P-224", false),
+    (OID_EC_P256, "P-256", true),
+    (OID_NIST_EC_P384, "P-384", true),
+    (OID_NIST_EC_P521, "P-521", true),
 ];
 /// How many bits the modulus of an RSA key may have.
 const MODULI: [usize; 2] = [3072, 4096];
 
-/// Why no certificate is given for a public key (a `SubjectPublicKeyInfo` without its outer tag), and what of it is
-/// shown, if not the whole.
-pub(super) fn unusable(key: &[u8]) -> Option<(Option<String>, &'static str)> {
+/// Why no certificate is given for a public key, and what of it is shown, if not the whole.
+pub(super) fn unusable(key: &SubjectPublicKeyInfo<'_>) -> Option<(Option<String>, &'static str)> {
     let unknown = (
         None,
         "unknown public key type; supported types are Ed25519, ECDSA, and RSA",
     );
-    let parts = || {
-        let (algorithm, bits) = take(key, SEQUENCE)?;
-        let (algorithm, parameters) = take(algorithm, OBJECT_IDENTIFIER)?;
-        Some((
-            algorithm,
-            parameters,
-            take(bits, BIT_STRING)?.0.strip_prefix(&[0])?,
-        ))
-    };
-    let Some((algorithm, parameters, bits)) = parts() else {
-        return Some(unknown);
-    };
-    match algorithm {
-        ED25519 => None,
-        ELLIPTIC => {
-            let curve = take(parameters, OBJECT_IDENTIFIER).map(|(curve, _)| curve);
-            match CURVES.iter().find(|(known, ..)| Some(*known) == curve) {
+    match public_key(key) {
+        Some(Key::Ed25519(_)) => None,
+        Some(Key::Elliptic(_)) => {
+            let parameters = key.algorithm.parameters.as_ref();
+            let curve = parameters.and_then(|parameters| parameters.as_oid().ok());
+            match CURVES.iter().find(|(known, ..)| Some(known) == curve.as_ref()) {
                 Some((.., true)) => None,
                 Some((_, name, false)) => Some((
                     Some(format!("curve {name}")),
@@ -55,25 +45,24 @@ pub(super) fn unusable(key: &[u8]) -> Option<(Option<String>, &'static str)> {
                 None => Some(unknown),
             }
         }
-        RSA => {
-            let modulus = || Some(number(take(bits, SEQUENCE)?.0)?.0);
-            let bits = modulus().unwrap_or_default().len() * 8;
+        Some(Key::Rsa(modulus)) => {
+            let bits = modulus.len() * 8;
             let detail = "RSA keys must have modulus size 3072 or 4096";
             (!MODULI.contains(&bits)).then(|| (Some(format!("{bits}-bit modulus")), detail))
         }
-        _ => Some(unknown),
+        None => Some(unknown),
     }
 }
 
 /// The public half of a key.
 #[derive(Debug, PartialEq, Eq)]
-enum Key<'a> {
+enum Key {
     /// The modulus.
-    Rsa(&'a [u8]),
+    Rsa(Vec<u8>),
     /// The point, where it is told.
-    Elliptic(Option<&'a [u8]>),
+    Elliptic(Option<Vec<u8>>),
     /// The point, where it is told.
-    Ed25519(Option<&'a [u8]>),
+    Ed25519(Option<Vec<u8>>),
 }
 
 /// What is wrong with a certificate, in PEM, and its key.
@@ -114,7 +103,7 @@ pub(crate) fn mismatch(certificate: &[u8], key: &[u8]) -> Option<String> {
             ),
         });
     };
-    let Some(published) = public_key(&first.der) else {
+    let Some(published) = x509::public_key(&first.der).and_then(|key| public_key(&key)) else {
         return Some("x509: malformed certificate".into());
     };
     let Some(own) = private_key(&key.der) else {
@@ -135,54 +124,57 @@ pub(crate) fn mismatch(certificate: &[u8], key: &[u8]) -> Option<String> {
 }
 
 /// A whole number without the zero that keeps it positive.
-fn number(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (contents, rest) = take(der, INTEGER)?;
-    Some((contents.strip_prefix(&[0]).unwrap_or(contents), rest))
+fn unsigned(number: &[u8]) -> Vec<u8> {
+    number.strip_prefix(&[0]).unwrap_or(number).to_vec()
 }
 
-fn public_key(certificate: &[u8]) -> Option<Key<'_>> {
-    let key = x509::public_key(certificate)?;
-    let (algorithm, bits) = take(key, SEQUENCE)?;
-    let (algorithm, _) = take(algorithm, OBJECT_IDENTIFIER)?;
-    let bits = take(bits, BIT_STRING)?.0.strip_prefix(&[0])?;
-    match algorithm {
-        RSA => Some(Key::Rsa(number(take(bits, SEQUENCE)?.0)?.0)),
-        ELLIPTIC => Some(Key::Elliptic(Some(bits))),
-        ED25519 => Some(Key::Ed25519(Some(bits))),
+/// `None` where the algorithm is none that is known, or the key is none of its keys.
+fn public_key(key: &SubjectPublicKeyInfo<'_>) -> Option<Key> {
+    if key.algorithm.algorithm == OID_SIG_ED25519 {
+        return Some(Key::Ed25519(Some(key.subject_public_key.data.to_vec())));
+    }
+    match key.parsed().ok()? {
+        PublicKey::RSA(rsa) => Some(Key::Rsa(unsigned(rsa.modulus))),
+        PublicKey::EC(point) => Some(Key::Elliptic(Some(point.data().to_vec()))),
         _ => None,
     }
 }
 
 /// A private key in any of its forms: PKCS #1, PKCS #8, SEC 1.
-fn private_key(der: &[u8]) -> Option<Key<'_>> {
-    let (whole, _) = take(der, SEQUENCE)?;
-    let (_, rest) = number(whole)?;
-    if let Some((modulus, _)) = number(rest) {
-        return Some(Key::Rsa(modulus));
-    }
-    if let Some((_, rest)) = take(rest, OCTET_STRING) {
-        return Some(Key::Elliptic(point(rest)));
-    }
-    let (algorithm, rest) = take(rest, SEQUENCE)?;
-    let (algorithm, _) = take(algorithm, OBJECT_IDENTIFIER)?;
-    let (inner, _) = take(rest, OCTET_STRING)?;
-    match algorithm {
-        RSA => private_key(inner).filter(|key| matches!(key, Key::Rsa(_))),
-        ELLIPTIC => private_key(inner).filter(|key| matches!(key, Key::Elliptic(_))),
-        ED25519 => Some(Key::Ed25519(None)),
+fn private_key(der: &[u8]) -> Option<Key> {
+    let (_, whole) = parse_der(der).ok()?;
+    let parts = whole.as_sequence().ok()?;
+    // The version comes first.
+    let second = parts.get(1)?;
+    match &second.content {
+        BerObjectContent::Integer(modulus) => Some(Key::Rsa(unsigned(modulus))),
+        BerObjectContent::OctetString(_) => Some(Key::Elliptic(point(parts))),
+        BerObjectContent::Sequence(algorithm) => {
+            let algorithm = algorithm.first()?.as_oid().ok()?;
+            let inner = parts.get(2)?.as_slice().ok()?;
+            if *algorithm == OID_PKCS1_RSAENCRYPTION {
+                private_key(inner).filter(|key| matches!(key, Key::Rsa(_)))
+            } else if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
+                private_key(inner).filter(|key| matches!(key, Key::Elliptic(_)))
+            } else if *algorithm == OID_SIG_ED25519 {
+                Some(Key::Ed25519(None))
+            } else {
+                None
+            }
+        }
         _ => None,
     }
 }
 
-/// The public point among what follows in an elliptic key.
-fn point(mut rest: &[u8]) -> Option<&[u8]> {
-    while let Some((tag, contents, after)) = element(rest) {
-        if tag == PUBLIC {
-            return take(contents, BIT_STRING)?.0.strip_prefix(&[0]);
-        }
-        rest = after;
+/// The public point among the parts of an elliptic key, which stands in the field `[1]`.
+fn point(parts: &[BerObject<'_>]) -> Option<Vec<u8>> {
+    let is_public = |part: &&BerObject<'_>| part.header.is_contextspecific() && part.header.tag() == Tag(1);
+    let public = parts.iter().find(is_public)?;
+    let (_, bits) = parse_der(public.as_slice().ok()?).ok()?;
+    match bits.content {
+        BerObjectContent::BitString(_, bits) => Some(bits.data.to_vec()),
+        _ => None,
     }
-    None
 }
 
 #[cfg(test)]

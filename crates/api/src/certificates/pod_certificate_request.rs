@@ -134,7 +134,7 @@ impl Kind for PodCertificateRequest {
         } else if request.len() > MAX_REQUEST {
             errors.too_long(&at, MAX_REQUEST);
         } else {
-            match x509::requested_key(request).map(key_pair::unusable) {
+            match x509::requested_key(request).as_ref().map(key_pair::unusable) {
                 None => {
                     let detail = "must be a valid PKCS#10 certificate signing request";
                     errors.invalid(&at, &spec.stub_pkc_s10_request, detail);

@@ -25,7 +25,7 @@ pub(super) fn parse(pem: &[u8]) -> Result<Vec<u8>, String> {
         .filter(|c| !c.is_whitespace())
         .collect();
     let der = STANDARD.decode(body).map_err(|_| NOT_PEM)?;
-    if x509::signed(&der).is_some() {
+    if x509::requested_key(&der).is_some() {
         Ok(der)
     } else {
         Err("asn1: structure error: tags don't match".into())
