@@ -13,6 +13,7 @@ mod admission;
 mod bodies;
 mod connections;
 mod deletions;
+mod documents;
 #[path = "../../../store/tests/etcd_server/mod.rs"]
 mod etcd_server;
 mod evictions;

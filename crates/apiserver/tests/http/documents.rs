@@ -1,0 +1,213 @@
+//! The OpenAPI documents.
+
+use http::Method;
+use serde_json::json;
+
+use crate::harness::*;
+
+#[tokio::test]
+async fn the_documents_are_indexed_and_tagged() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let index = get(&client, "/openapi/v3").await.json();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let document = get(&client, &url).await;
+    let paths = &document.json()["paths"];
+    let patch = &paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-action"], "patch");
+    assert!(document.json()["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"].is_object());
+    let tag = document.headers["etag"].to_str().unwrap().to_string();
+    let headers = [("if-none-match", tag.as_str())];
+    assert_eq!(
+        send(&client, request(Method::GET, &url, &headers, ""))
+            .await
+            .status,
+        304
+    );
+    assert_eq!(get(&client, "/openapi/v3/apis/none/v1").await.status, 404);
+    let swagger = get(&client, "/openapi/v2").await.json();
+    assert_eq!(swagger["swagger"], "2.0");
+    assert!(swagger["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+    let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let packed = get_as(&client, "/openapi/v2", protobuf).await;
+    assert_eq!(packed.status, 200);
+    assert!(
+        packed.body.starts_with(b"\x0a\x032.0"),
+        "the first field is the version"
+    );
+}
+
+#[tokio::test]
+async fn each_document_has_the_types_that_clients_accept() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let json = "application/json";
+    let (two, three) = (
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    );
+    let old = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    let html = "text/html";
+    // What comes for which `Accept`; nothing where none of it can be had.
+    let cases = [
+        ("/openapi/v3", json, Some("text/plain; charset=utf-8")),
+        ("/openapi/v3", html, Some("text/plain; charset=utf-8")),
+        ("/openapi/v3/version", "", Some(json)),
+        ("/openapi/v3/version", "*/*", Some(json)),
+        ("/openapi/v3/version", "application/*", Some(json)),
+        (
+            "/openapi/v3/version",
+            "text/html, application/json;q=0.1",
+            Some(json),
+        ),
+        ("/openapi/v3/version", old, Some(three)),
+        ("/openapi/v3/version", three, Some(three)),
+        ("/openapi/v3/version", html, None),
+        ("/openapi/v3/version", "application/yaml", None),
+        ("/openapi/v2", "", Some(json)),
+        ("/openapi/v2", "application/*", Some(json)),
+        ("/openapi/v2", two, Some(two)),
+        ("/openapi/v2", html, None),
+        ("/openapi/v2", "application/vnd.kubernetes.protobuf", None),
+    ];
+    for (path, accept, expected) in cases {
+        let answer = match accept {
+            "" => send(&client, request(Method::GET, path, &[], "")).await,
+            accept => get_as(&client, path, accept).await,
+        };
+        let type_ = answer
+            .headers
+            .get("content-type")
+            .map(|type_| type_.to_str().unwrap());
+        assert_eq!(type_, expected, "{path} {accept}");
+        assert_eq!(
+            answer.status,
+            if expected.is_some() { 200 } else { 406 },
+            "{path} {accept}"
+        );
+        assert_eq!(answer.body.is_empty(), expected.is_none(), "{path} {accept}");
+        let varies = answer.headers.get("vary").map(|vary| vary.to_str().unwrap());
+        assert_eq!(
+            varies.is_some_and(|vary| vary.contains("Accept")),
+            path != "/openapi/v3",
+            "{path}"
+        );
+    }
+    for path in ["/openapi/v3/", "/openapi/v3/api/v1/", "/openapi/v3/apis/none/v1"] {
+        let none = get(&client, path).await;
+        assert_eq!((none.status.as_u16(), none.body.len()), (404, 0), "{path}");
+        assert!(!none.headers.contains_key("content-type"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_with_its_hash_may_be_kept_and_an_old_one_leads_to_the_new() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let index = get(&client, "/openapi/v3").await.json();
+    let path = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap();
+    let kept = get(&client, path).await;
+    assert_eq!(kept.headers["cache-control"], "public, immutable");
+    assert!(kept.headers["expires"].to_str().unwrap().ends_with(" GMT"));
+    let old = get(&client, "/openapi/v3/apis/apps/v1?hash=OLD").await;
+    assert_eq!(
+        (old.status.as_u16(), old.headers["location"].to_str().unwrap()),
+        (301, path)
+    );
+    let any = get(&client, "/openapi/v3/apis/apps/v1").await;
+    assert_eq!(any.headers["cache-control"], "no-cache, private");
+}
+
+#[tokio::test]
+async fn documents_of_version_three_are_to_be_had_in_protobuf() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let (path, media) = (
+        "/openapi/v3/apis/apps/v1",
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    );
+    let json = get(&client, path).await;
+    for accept in [
+        media,
+        "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+    ] {
+        let binary = get_as(&client, path, accept).await;
+        assert_eq!(binary.headers["content-type"], media);
+        assert_eq!(binary.headers["vary"], "Accept");
+        assert_eq!(binary.headers["etag"], json.headers["etag"]);
+        // `openapi: "3.0.0"` begins the message.
+        assert_eq!(&binary.body[..7], b"\x0a\x053.0.0");
+        assert!(binary.body.windows(15).any(|bytes| bytes == b"listAppsV1Deplo"));
+    }
+    assert_eq!(json.headers["etag"].len(), 128 + 2, "a SHA-512, quoted");
+    let tag = json.headers["etag"].to_str().unwrap();
+    let kept = [("accept", media), ("if-none-match", tag)];
+    assert_eq!(
+        send(&client, request(Method::GET, path, &kept, "")).await.status,
+        304
+    );
+    let refused = get_as(&client, path, "application/yaml").await;
+    assert_eq!((refused.status.as_u16(), refused.body.len()), (406, 0));
+}
+
+#[tokio::test]
+async fn there_are_documents_of_what_is_above_the_group_versions() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let index = get(&client, "/openapi/v3").await.json();
+    for (name, path, id) in [
+        ("api", "/api/", "getCoreAPIVersions"),
+        ("api/v1", "/api/v1/", "getCoreV1APIResources"),
+        ("apis", "/apis/", "getAPIVersions"),
+        ("apis/apps", "/apis/apps/", "getAppsAPIGroup"),
+        (
+            "apis/rbac.authorization.k8s.io",
+            "/apis/rbac.authorization.k8s.io/",
+            "getRbacAuthorizationAPIGroup",
+        ),
+        (
+            "apis/rbac.authorization.k8s.io/v1",
+            "/apis/rbac.authorization.k8s.io/v1/",
+            "getRbacAuthorizationV1APIResources",
+        ),
+        ("version", "/version/", "getCodeVersion"),
+        (
+            ".well-known/openid-configuration",
+            "/.well-known/openid-configuration/",
+            "getServiceAccountIssuerOpenIDConfiguration",
+        ),
+        (
+            "openid/v1/jwks",
+            "/openid/v1/jwks/",
+            "getServiceAccountIssuerOpenIDKeyset",
+        ),
+    ] {
+        let url = index["paths"][name]["serverRelativeURL"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name}"));
+        let document = get(&client, url).await.json();
+        assert_eq!(document["paths"][path]["get"]["operationId"], id);
+        // And there is what it tells of.
+        assert_eq!(get(&client, path).await.status, 200, "{path}");
+    }
+    let version = get(&client, "/openapi/v3/version").await.json();
+    let info = "io.k8s.apimachinery.pkg.version.Info";
+    assert_eq!(
+        version["components"]["schemas"][info]["properties"]["gitVersion"]["type"],
+        "string"
+    );
+    let swagger = get(&client, "/openapi/v2").await.json();
+    assert_eq!(
+        swagger["paths"]["/apis/apps/"]["get"]["operationId"],
+        "getAppsAPIGroup"
+    );
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let list = &swagger["paths"][roles]["get"];
+    assert_eq!(list["operationId"], "listRbacAuthorizationV1ClusterRole");
+    assert_eq!(list["tags"], json!(["rbacAuthorization_v1"]));
+}
