@@ -523,9 +523,9 @@ fn pods_ask_for_certificates_with_annotations_that_have_a_domain_and_with_good_k
 }
 
 #[test]
-fn an_ingress_class_says_first_that_its_controller_is_another() {
+fn what_may_not_change_is_told_before_what_is_wrong() {
     let class = |controller: &str| json!({"metadata": {"name": "c"}, "spec": {"controller": controller}});
-    let (new, errors) = update(
+    let (_, errors) = update(
         "networking.k8s.io/IngressClass",
         class("a.io/b"),
         class("b"),
@@ -536,8 +536,23 @@ fn an_ingress_class_says_first_that_its_controller_is_another() {
         [
             "spec.controller: Invalid value: \"b\": field is immutable",
             "spec.controller: Invalid value: \"b\": must be a domain-prefixed path (such as \"acme.io/foo\")",
-        ],
-        "{new}"
+        ]
+    );
+    let class = |driver: &str, parameters: Value| json!({"metadata": {"name": "c"}, "driverName": driver, "parameters": parameters});
+    let (_, errors) = update(
+        "storage.k8s.io/VolumeAttributesClass",
+        class("a", json!({"a": "b"})),
+        class("", json!({})),
+        Target::Main,
+    );
+    assert_eq!(
+        errors,
+        [
+            "driverName: Forbidden: updates to driverName are forbidden.",
+            "parameters: Forbidden: updates to parameters are forbidden.",
+            "driverName: Required value",
+            "parameters: Required value: must contain at least one key/value pair",
+        ]
     );
 }
 
@@ -574,4 +589,73 @@ fn app_armor_annotations_of_pods_are_warned_of_where_no_field_says_the_same() {
             "{spec}"
         );
     }
+}
+
+#[test]
+fn how_updates_of_a_stateful_set_roll_is_said_to_who_names_no_type() {
+    let strategy_of = |update: Value| {
+        let set = workload("web", json!({"updateStrategy": update}));
+        let object = defaulted("apps/StatefulSet", set);
+        let encoded: Value = serde_json::from_slice(&object.encode().unwrap()).unwrap();
+        encoded["spec"]["updateStrategy"].clone()
+    };
+    let rolling = |rolling: Value| json!({"type": "RollingUpdate", "rollingUpdate": rolling});
+    for (given, expected) in [
+        (json!({}), rolling(json!({"partition": 0, "maxUnavailable": 1}))),
+        (
+            json!({"rollingUpdate": {"partition": 2}}),
+            rolling(json!({"partition": 2, "maxUnavailable": 1})),
+        ),
+        (
+            rolling(json!({})),
+            rolling(json!({"partition": 0, "maxUnavailable": 1})),
+        ),
+        (json!({"type": "RollingUpdate"}), json!({"type": "RollingUpdate"})),
+        (json!({"type": "OnDelete"}), json!({"type": "OnDelete"})),
+    ] {
+        assert_eq!(strategy_of(given.clone()), expected, "{given}");
+    }
+}
+
+#[test]
+fn a_role_is_gathered_from_what_a_selector_can_select() {
+    let role = |selector: Value| json!({"metadata": {"name": "a"}, "aggregationRule": {"clusterRoleSelectors": [selector]}});
+    let at = "aggregationRule.clusterRoleSelectors[0]";
+    assert_eq!(
+        create_errors(
+            "rbac.authorization.k8s.io/ClusterRole",
+            role(json!({"matchExpressions": [{"key": "a", "operator": "In", "values": []}]}))
+        ),
+        [
+            format!(
+                "{at}.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"
+            ),
+            format!("{at}: Invalid value: null: invalid label selector."),
+        ]
+    );
+}
+
+#[test]
+fn a_node_says_which_controllers_pods_it_would_rather_not_run() {
+    let node = |text: &str| json!({"metadata": {"name": "n", "annotations": {"scheduler.alpha.kubernetes.io/preferAvoidPods": text}}});
+    let at = "metadata.annotations.scheduler.alpha.kubernetes.io/preferAvoidPods";
+    let owner = r#""apiVersion":"v1","kind":"K","name":"n","uid":"u""#;
+    let avoid = |controller: &str| {
+        format!(r#"{{"preferAvoidPods":[{{"podSignature":{{"podController":{{{owner}{controller}}}}}}}]}}"#)
+    };
+    assert_eq!(
+        create_errors("Node", node(&avoid(r#","controller":true"#))),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        create_errors("Node", node(&avoid(""))),
+        [format!(
+            "{at}[0].PodSignature.PodController.Controller: Invalid value: false: must point to a controller"
+        )]
+    );
+    assert_eq!(
+        create_errors("Node", node(r#"{"preferAvoidPods":[{"podSignature":{}}]}"#)),
+        [format!("{at}[0].PodSignature: Required value")]
+    );
+    assert_eq!(create_errors("Node", node("x")).len(), 1);
 }

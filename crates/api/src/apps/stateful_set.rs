@@ -49,11 +49,14 @@ impl Kind for StatefulSet {
             spec.pod_management_policy = Some("OrderedReady".into());
         }
         let strategy = spec.update_strategy.get_or_insert_default();
+        // Only who names no type is told how the updates roll.
         if strategy.type_.as_deref().unwrap_or_default().is_empty() {
             strategy.type_ = Some("RollingUpdate".into());
+            strategy.rolling_update.get_or_insert_default();
         }
-        if strategy.type_.as_deref() == Some("RollingUpdate") {
-            let rolling = strategy.rolling_update.get_or_insert_default();
+        if strategy.type_.as_deref() == Some("RollingUpdate")
+            && let Some(rolling) = &mut strategy.rolling_update
+        {
             rolling.partition.get_or_insert(0);
             rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
         }

@@ -41,6 +41,9 @@ pub(super) fn validate(
     let Some((from, until)) = valid else {
         return errors.invalid(&path, chain, "leaf certificate does not parse as valid X.509");
     };
+    for domain in x509::domains(&leaf.der) {
+        check_domain(&domain, &path, errors);
+    }
     if x509::public_key(&leaf.der) != x509::requested_key(&spec.stub_pkc_s10_request.0) {
         let wrong = "leaf certificate was not issued to the requested public key";
         return errors.invalid(&path, chain, wrong);
@@ -60,6 +63,20 @@ pub(super) fn validate(
             Some(_) => continue,
         };
         return errors.invalid(&path, chain, wrong);
+    }
+}
+
+fn check_domain(domain: &str, path: &Path, errors: &mut Errors) {
+    if domain.is_empty() {
+        errors.invalid(path, domain, "leaf certificate should not contain empty DNSName");
+    }
+    if domain.contains("..") {
+        let wrong = "leaf certificate's DNSName should not contain '..'";
+        errors.invalid(path, domain, wrong);
+    }
+    if domain.starts_with('.') || domain.ends_with('.') {
+        let wrong = "leaf certificate's DNSName should not start or end with '.'";
+        errors.invalid(path, domain, wrong);
     }
 }
 
@@ -312,6 +329,29 @@ mod tests {
                 expected,
                 "{times:?} {now}"
             );
+        }
+    }
+
+    #[test]
+    fn a_leaf_is_for_domains_that_can_be() {
+        for (domain, wrong) in [
+            ("a.example.com", vec![]),
+            ("", vec!["leaf certificate should not contain empty DNSName"]),
+            (
+                "a..b.",
+                vec![
+                    "leaf certificate's DNSName should not contain '..'",
+                    "leaf certificate's DNSName should not start or end with '.'",
+                ],
+            ),
+        ] {
+            let mut errors = Errors::new();
+            check_domain(domain, &Path::new("p"), &mut errors);
+            let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let wrong = wrong
+                .iter()
+                .map(|wrong| format!("p: Invalid value: {domain:?}: {wrong}"));
+            assert_eq!(found, wrong.collect::<Vec<_>>());
         }
     }
 }

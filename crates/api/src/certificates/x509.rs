@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -93,6 +94,22 @@ pub(super) fn is_authority(der: &[u8]) -> Option<bool> {
     Some(certificate(der)?.is_ca())
 }
 
+/// The domain names that a certificate is for.
+pub(super) fn domains(der: &[u8]) -> Vec<String> {
+    let certificate = certificate(der);
+    let names = certificate.as_ref().and_then(|certificate| {
+        let extension = certificate.subject_alternative_name().ok()??;
+        Some(&extension.value.general_names)
+    });
+    let names = names.into_iter().flatten();
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(domain) => Some((*domain).to_string()),
+            _ => None,
+        })
+        .collect()
+}
+
 /// The public key of a certificate.
 pub(super) fn public_key(der: &[u8]) -> Option<SubjectPublicKeyInfo<'_>> {
     Some(certificate(der)?.tbs_certificate.subject_pki)
@@ -113,4 +130,18 @@ pub(super) fn validity(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let [from, until] =
         [validity.not_before, validity.not_after].map(|time| Timestamp::from_second(time.timestamp()));
     Some((from.ok()?, until.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domains_of_a_certificate_are_among_its_names() {
+        let of = |pem: &str| blocks(pem).iter().flat_map(|block| domains(&block.der)).collect();
+        let named: Vec<String> = of(include_str!("pairs/named.crt"));
+        assert_eq!(named, ["a..b", "c.example.com"]);
+        let plain: Vec<String> = of(include_str!("pairs/rsa.crt"));
+        assert_eq!(plain, [""; 0]);
+    }
 }

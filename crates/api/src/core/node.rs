@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::address;
@@ -16,6 +18,30 @@ use crate::quantity;
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
+
+/// The pods that a node would rather not run, as JSON.
+const AVOIDED: &str = "scheduler.alpha.kubernetes.io/preferAvoidPods";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Avoided {
+    #[serde(default)]
+    prefer_avoid_pods: Option<Vec<AvoidedPods>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AvoidedPods {
+    #[serde(default)]
+    pod_signature: Signature,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Signature {
+    #[serde(default)]
+    pod_controller: Option<OwnerReference>,
+}
 
 fn roles(node: &Node) -> String {
     let mut roles = BTreeSet::new();
@@ -136,6 +162,7 @@ impl Kind for Node {
     fn validate(&self, errors: &mut Errors) {
         let spec = self.spec.clone().unwrap_or_default();
         let path = Path::new("spec");
+        validate_annotations(self, errors);
         validate_taints(&spec, errors);
         validate_status(self, errors);
         let ranges = spec.pod_cidrs.as_deref().unwrap_or_default();
@@ -254,6 +281,34 @@ impl Kind for Node {
                 .unwrap_or(false)
                 .to_string(),
             _ => String::new(),
+        }
+    }
+}
+
+/// Checks which pods a node would rather not run, if an annotation says it.
+fn validate_annotations(node: &Node, errors: &mut Errors) {
+    let annotations = node.metadata.annotations.as_ref();
+    let Some(text) = annotations
+        .and_then(|all| all.get(AVOIDED))
+        .filter(|text| !text.is_empty())
+    else {
+        return;
+    };
+    let path = Path::new("metadata.annotations");
+    let avoided: Avoided = match serde_json::from_str(text) {
+        Ok(avoided) => avoided,
+        Err(why) => return errors.invalid(&path.child("AvoidPods"), AVOIDED, why.to_string()),
+    };
+    for (index, entry) in avoided.prefer_avoid_pods.iter().flatten().enumerate() {
+        let path = path.child(AVOIDED).index(index).child("PodSignature");
+        match &entry.pod_signature.pod_controller {
+            None => errors.required(&path, ""),
+            Some(owner) if owner.controller != Some(true) => errors.invalid(
+                &path.child("PodController.Controller"),
+                false,
+                "must point to a controller",
+            ),
+            Some(_) => {}
         }
     }
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::rules;
 use crate::field::{Errors, Path};
 use crate::kind::{Kind, KindInfo, Scope};
-use crate::{names, selector};
+use crate::names;
+use crate::selector::{self, LabelSelector};
 
 impl Kind for ClusterRole {
     fn info() -> KindInfo {
@@ -33,7 +34,12 @@ impl Kind for ClusterRole {
             );
         }
         for (index, selector) in selectors.iter().enumerate() {
-            selector::validate(selector, &path.index(index), errors);
+            let path = path.index(index);
+            selector::validate(selector, &path, errors);
+            if LabelSelector::of(Some(selector)).is_err() {
+                // What is shown is the selector that came of it: none.
+                errors.invalid(&path, Value::Null, "invalid label selector.");
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::storage_class::{validate_parameters, validate_provisioner};
 use crate::field::{Errors, Path};
-use crate::kind::{Column, Kind, KindInfo, Scope, Target, age};
+use crate::kind::{Column, Kind, KindInfo, Scope, age};
 
 impl Kind for VolumeAttributesClass {
     fn info() -> KindInfo {
@@ -33,13 +33,14 @@ impl Kind for VolumeAttributesClass {
         validate_parameters(self.parameters.as_ref(), false, &Path::new("parameters"), errors);
     }
 
-    fn validate_update(&self, old: &Self, _target: Target, errors: &mut Errors) {
+    fn validate_changed(&self, old: &Self, errors: &mut Errors) {
         if self.driver_name != old.driver_name {
             errors.forbidden(&Path::new("driverName"), "updates to driverName are forbidden.");
         }
         if self.parameters != old.parameters {
             errors.forbidden(&Path::new("parameters"), "updates to parameters are forbidden.");
         }
+        self.validate(errors);
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Value> {
