@@ -658,4 +658,71 @@ fn a_node_says_which_controllers_pods_it_would_rather_not_run() {
         [format!("{at}[0].PodSignature: Required value")]
     );
     assert_eq!(create_errors("Node", node("x")).len(), 1);
+    let taints = r#"[{"key":"a","effect":"NoSchedule"},{"key":"a","effect":"NoSchedule"}]"#;
+    let annotations = json!({"scheduler.alpha.kubernetes.io/taints": taints});
+    assert_eq!(
+        create_errors(
+            "Node",
+            json!({"metadata": {"name": "n", "annotations": annotations}})
+        ),
+        [
+            "metadata.annotations.scheduler.alpha.kubernetes.io/taints[1]: Duplicate value: {\"Key\":\"a\",\"Value\":\"\",\
+             \"Effect\":\"NoSchedule\",\"TimeAdded\":null}: taints must be unique by key and effect pair"
+        ]
+    );
+    let ranges = json!({"metadata": {"name": "n"}, "spec": {"podCIDRs": ["10.0.0.0/24", "10.0.0.0/24"]}});
+    assert_eq!(
+        create_errors("Node", ranges),
+        [
+            "spec.podCIDRs: Invalid value: [\"10.0.0.0/24\",\"10.0.0.0/24\"]: may specify no more than one CIDR for each IP family",
+            "spec.podCIDRs[1]: Duplicate value: \"10.0.0.0/24\"",
+        ]
+    );
+}
+
+#[test]
+fn a_configuration_that_a_node_still_names_is_one() {
+    let node = |source: Value| json!({"metadata": {"name": "n"}, "spec": {"configSource": source}});
+    let map = |map: Value| {
+        node(json!({"configMap": over(json!({"namespace": "a", "name": "b", "kubeletConfigKey": "c"}), map)}))
+    };
+    for (new, expected) in [
+        (map(json!({})), vec![]),
+        (
+            node(json!({})),
+            vec![
+                "spec.configSource: Invalid value: {\"ConfigMap\":null}: exactly one reference subfield must be non-nil",
+            ],
+        ),
+        (
+            map(
+                json!({"uid": "u", "resourceVersion": "1", "name": "", "namespace": "", "kubeletConfigKey": ""}),
+            ),
+            vec![
+                "spec.configSource.configMap.uid: Forbidden: uid must not be set in spec",
+                "spec.configSource.configMap.resourceVersion: Forbidden: resourceVersion must not be set in spec",
+                "spec.configSource.configMap.namespace: Required value: namespace must be set",
+                "spec.configSource.configMap.name: Required value: name must be set",
+                "spec.configSource.configMap.kubeletConfigKey: Required value: kubeletConfigKey must be set",
+            ],
+        ),
+    ] {
+        let (_, errors) = update("Node", map(json!({})), new.clone(), Target::Main);
+        assert_eq!(errors, expected, "{new}");
+    }
+    let found = json!({"metadata": {"name": "n"}, "status": {"config": {"active": {"configMap":
+        {"namespace": "a", "name": "b", "kubeletConfigKey": "c"}}}}});
+    let (_, errors) = update(
+        "Node",
+        found.clone(),
+        found,
+        Target::Subresource(Subresource::Status),
+    );
+    assert_eq!(
+        errors,
+        [
+            "status.config.active.configMap.uid: Required value: uid must be set in status",
+            "status.config.active.configMap.resourceVersion: Required value: resourceVersion must be set in status",
+        ]
+    );
 }

@@ -9,6 +9,7 @@ mod event;
 mod limit_range;
 mod namespace;
 mod node;
+mod node_legacy;
 pub(crate) mod persistent_volume;
 pub mod persistent_volume_claim;
 mod persistent_volume_sources;

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use serde::Deserialize;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo, Taint};
 use serde_json::Value;
 
-use super::address;
+use super::{address, node_legacy};
 use crate::cell;
 use crate::field::{Errors, Internal, Path};
 use crate::kind::{Column, Kind, KindInfo, Scope, Subresource, Target, age};
@@ -16,32 +14,10 @@ use crate::meta;
 use crate::names;
 use crate::quantity;
 
+/// Upstream's path of the taints is below the metadata.
+const TAINTS: &str = "metadata.taints";
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
-
-/// The pods that a node would rather not run, as JSON.
-const AVOIDED: &str = "scheduler.alpha.kubernetes.io/preferAvoidPods";
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Avoided {
-    #[serde(default)]
-    prefer_avoid_pods: Option<Vec<AvoidedPods>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AvoidedPods {
-    #[serde(default)]
-    pod_signature: Signature,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Signature {
-    #[serde(default)]
-    pod_controller: Option<OwnerReference>,
-}
 
 fn roles(node: &Node) -> String {
     let mut roles = BTreeSet::new();
@@ -162,8 +138,8 @@ impl Kind for Node {
     fn validate(&self, errors: &mut Errors) {
         let spec = self.spec.clone().unwrap_or_default();
         let path = Path::new("spec");
-        validate_annotations(self, errors);
-        validate_taints(&spec, errors);
+        node_legacy::validate_annotations(&self.metadata, errors);
+        validate_taints(spec.taints.as_deref(), &Path::new(TAINTS), errors);
         validate_status(self, errors);
         let ranges = spec.pod_cidrs.as_deref().unwrap_or_default();
         let at = path.child("podCIDRs");
@@ -174,9 +150,15 @@ impl Kind for Node {
         if !address::one_of_each_family(&ranges) {
             errors.invalid(
                 &at,
-                ranges,
+                &ranges,
                 "may specify no more than one CIDR for each IP family",
             );
+        }
+        let mut seen = BTreeSet::new();
+        for (index, range) in spec.pod_cidrs.iter().flatten().enumerate() {
+            if !seen.insert(range) {
+                errors.duplicate(&at.index(index), range);
+            }
         }
     }
 
@@ -186,6 +168,7 @@ impl Kind for Node {
             old.spec.clone().unwrap_or_default(),
         );
         let path = Path::new("spec");
+        node_legacy::validate_annotations(&self.metadata, errors);
         validate_status(self, errors);
         let status = self.status.clone().unwrap_or_default();
         let mut seen = BTreeSet::new();
@@ -218,7 +201,8 @@ impl Kind for Node {
                 "node updates may not change providerID except from \"\" to valid",
             );
         }
-        validate_taints(&new, errors);
+        node_legacy::validate_configuration(&new, &status, errors);
+        validate_taints(new.taints.as_deref(), &Path::new(TAINTS), errors);
         if text(&before.external_id) != text(&new.external_id) {
             errors.forbidden(&path.child("externalID"), "may not be updated");
         }
@@ -285,39 +269,10 @@ impl Kind for Node {
     }
 }
 
-/// Checks which pods a node would rather not run, if an annotation says it.
-fn validate_annotations(node: &Node, errors: &mut Errors) {
-    let annotations = node.metadata.annotations.as_ref();
-    let Some(text) = annotations
-        .and_then(|all| all.get(AVOIDED))
-        .filter(|text| !text.is_empty())
-    else {
-        return;
-    };
-    let path = Path::new("metadata.annotations");
-    let avoided: Avoided = match serde_json::from_str(text) {
-        Ok(avoided) => avoided,
-        Err(why) => return errors.invalid(&path.child("AvoidPods"), AVOIDED, why.to_string()),
-    };
-    for (index, entry) in avoided.prefer_avoid_pods.iter().flatten().enumerate() {
-        let path = path.child(AVOIDED).index(index).child("PodSignature");
-        match &entry.pod_signature.pod_controller {
-            None => errors.required(&path, ""),
-            Some(owner) if owner.controller != Some(true) => errors.invalid(
-                &path.child("PodController.Controller"),
-                false,
-                "must point to a controller",
-            ),
-            Some(_) => {}
-        }
-    }
-}
-
-fn validate_taints(spec: &NodeSpec, errors: &mut Errors) {
-    // Upstream's path is below the metadata.
-    let path = Path::new("metadata.taints");
+/// Checks taints.
+pub(super) fn validate_taints(taints: Option<&[Taint]>, path: &Path, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
-    for (index, taint) in spec.taints.iter().flatten().enumerate() {
+    for (index, taint) in taints.into_iter().flatten().enumerate() {
         let path = path.index(index);
         meta::validate_label_name(&taint.key, &path.child("key"), errors);
         let value = taint.value.as_deref().unwrap_or_default();
