@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_cri::v1;
 use nix::sys::signal::{Signal, kill};
@@ -18,8 +19,12 @@ use crate::runtime::{Runtime, blocking, failed, new_id, now, unmount};
 use crate::shim::client::{Shim, ShimError, launch};
 use crate::shim::protocol::{Launch, Launched, Reply, Request, RunState};
 use crate::state::write_atomically;
+use crate::sys;
 
 use v1::ContainerEventType as Event;
+
+/// How long a shim that has answered may take to end.
+const SHIM_END: Duration = Duration::from_secs(2);
 
 impl Runtime {
     /// CRI `RunPodSandbox`.
@@ -155,14 +160,29 @@ impl Runtime {
         futures::future::try_join_all(stops).await?;
         // Told before the shim goes, so that whoever follows it doesn't take it for dead.
         entry.record.lock().phase = Phase::NotReady;
-        match entry.shim.call(&Request::Shutdown).await {
-            Ok(_) | Err(ShimError::Gone(_)) => {}
-            Err(error) => return Err(Status::unknown(format!("failed to stop sandbox: {error}"))),
-        }
+        self.shut_down(entry)
+            .await
+            .map_err(|error| Status::unknown(format!("failed to stop sandbox: {error}")))?;
         self.release_surroundings(entry).await?;
         self.save_sandbox(entry).await?;
         if was_ready {
             self.publish(&entry.id, &entry.id, Event::ContainerStoppedEvent);
+        }
+        Ok(())
+    }
+
+    /// Ends the shim, if it has not ended yet, and waits until its process has left its cgroup: it answers before.
+    async fn shut_down(&self, entry: &SandboxEntry) -> Result<(), ShimError> {
+        // Known by its descriptor before it can end, and not by a number that another process may get.
+        let process = sys::process(entry.record.lock().shim_pid).and_then(sys::watched);
+        match entry.shim.call(&Request::Shutdown).await {
+            Ok(_) | Err(ShimError::Gone(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if let Ok(process) = process
+            && tokio::time::timeout(SHIM_END, process.readable()).await.is_err()
+        {
+            tracing::warn!(sandbox = entry.id, "the shim has not ended in time");
         }
         Ok(())
     }
@@ -222,7 +242,7 @@ impl Runtime {
 
     /// Clears away a sandbox that never became ready.
     pub(crate) async fn clear_sandbox(&self, entry: &SandboxEntry) -> Result<(), Status> {
-        let _ = entry.shim.call(&Request::Shutdown).await;
+        let _ = self.shut_down(entry).await;
         self.release_surroundings(entry).await?;
         self.remove_sandbox_folder(&entry.id).await
     }
