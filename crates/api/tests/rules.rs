@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use skiff_api::kind::{Subresource, Target};
-use support::{create_errors, created, defaulted, metadata, over, strategy, update};
+use support::{create_errors, created, defaulted, metadata, over, strategy, update, workload_spec};
 
 /// What is said of new objects of a kind, each the base with a change.
 fn check(kind: &str, base: &Value, cases: &[(Value, &[&str])]) {
@@ -26,16 +26,7 @@ fn warned(kind: &str, old: Option<&Value>, new: Value) -> Vec<String> {
 }
 
 fn workload(name: &str, spec: Value) -> Value {
-    let spec = over(
-        json!({
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {"containers": [{"name": "a", "image": "nginx:1"}]},
-            },
-        }),
-        spec,
-    );
+    let spec = workload_spec("web", "nginx:1", spec);
     json!({"metadata": metadata(name), "spec": spec})
 }
 

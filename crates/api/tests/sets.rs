@@ -6,19 +6,10 @@ use serde_json::{Value, json};
 use skiff_api::Target;
 use skiff_api::kind::Subresource;
 
-use support::{cells, create_errors, created, json_of, metadata, over, strategy, update};
+use support::{cells, create_errors, created, json_of, metadata, over, strategy, update, workload_spec};
 
 fn set(spec: Value) -> Value {
-    let spec = over(
-        json!({
-            "selector": {"matchLabels": {"app": "db"}},
-            "template": {
-                "metadata": {"labels": {"app": "db"}},
-                "spec": {"containers": [{"name": "a", "image": "db:1"}]},
-            },
-        }),
-        spec,
-    );
+    let spec = workload_spec("db", "db:1", spec);
     json!({"metadata": metadata("db"), "spec": spec})
 }
 

@@ -5,19 +5,10 @@ mod support;
 use serde_json::{Value, json};
 use skiff_api::kind::{Subresource, Target};
 
-use support::{cells, create_errors, created, defaulted, json_of, metadata, over, update};
+use support::{cells, create_errors, created, defaulted, json_of, metadata, over, update, workload_spec};
 
 fn workload(spec: Value) -> Value {
-    let spec = over(
-        json!({
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {"containers": [{"name": "a", "image": "nginx:1"}]},
-            },
-        }),
-        spec,
-    );
+    let spec = workload_spec("web", "nginx:1", spec);
     json!({"metadata": metadata("web"), "spec": spec})
 }
 

@@ -103,6 +103,18 @@ pub(crate) fn metadata(name: &str) -> Value {
     json!({"name": name, "namespace": "default", "creationTimestamp": "2024-12-31T21:00:00Z"})
 }
 
+/// The spec of something that makes pods of one container, labelled by their app, with more merged over it.
+pub(crate) fn workload_spec(app: &str, image: &str, more: Value) -> Value {
+    let base = json!({
+        "selector": {"matchLabels": {"app": app}},
+        "template": {
+            "metadata": {"labels": {"app": app}},
+            "spec": {"containers": [{"name": "a", "image": image}]},
+        },
+    });
+    over(base, more)
+}
+
 /// Merges one JSON object over another.
 pub(crate) fn over(mut base: Value, patch: Value) -> Value {
     merge(&mut base, patch);
