@@ -34,6 +34,31 @@ pub struct Config {
     pub max_requests_in_flight: usize,
     /// What `/version` answers.
     pub version: VersionInfo,
+    /// How much is logged can be set through the API, if the process lets it.
+    pub verbosity: Option<Verbosity>,
+}
+
+/// Sets how much the process logs, in the levels of Kubernetes' programs: 0 is least, 4 is for those who look for what
+/// is wrong, 6 and more tell of each request.
+#[derive(Clone)]
+pub struct Verbosity(std::sync::Arc<dyn Fn(u32) + Send + Sync>);
+
+impl Verbosity {
+    /// What sets it.
+    pub fn new(set: impl Fn(u32) + Send + Sync + 'static) -> Self {
+        Self(std::sync::Arc::new(set))
+    }
+
+    /// Sets it.
+    pub(crate) fn set(&self, level: u32) {
+        (self.0)(level);
+    }
+}
+
+impl std::fmt::Debug for Verbosity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verbosity").finish_non_exhaustive()
+    }
 }
 
 /// How many requests upstream handles at once: `--max-requests-inflight` and `--max-mutating-requests-inflight`.

@@ -28,7 +28,8 @@ mod twice;
 pub mod user;
 
 pub use config::{
-    Config, KubeletClient, MAX_REQUESTS_IN_FLIGHT, ServiceAccountKeys, VersionInfo, kubernetes_version,
+    Config, KubeletClient, MAX_REQUESTS_IN_FLIGHT, ServiceAccountKeys, Verbosity, VersionInfo,
+    kubernetes_version,
 };
 pub use error::{ApiError, ApiResult};
 pub use server::{ApiServer, LocalService, ServeError, SignError, StartError};

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use skiff_apiserver::{ApiServer, KubeletClient, ServiceAccountKeys, UserInfo};
+use skiff_apiserver::{ApiServer, KubeletClient, ServiceAccountKeys, UserInfo, Verbosity};
 use skiff_informer::{Informers, ObjectKey};
 use skiff_runtime::image::{ImageConfig, ImageStore};
 use skiff_store::{EtcdOptions, EtcdStore, SqliteOptions, SqliteStore, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 
 use crate::flags::{ClusterFlags, Directories, Settings, StoreKind};
 use crate::kubeconfig::{self, Entry};
@@ -78,13 +79,19 @@ impl Reporter {
 
 /// Runs the cluster until SIGTERM or SIGINT.
 pub(crate) fn server(flags: &ClusterFlags) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SKIFF_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    let filter = EnvFilter::try_from_env("SKIFF_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .init();
+        .with_filter_reloading();
+    let filter = log.reload_handle();
+    log.init();
+    let verbosity = Verbosity::new(move |level| {
+        if let Err(error) = filter.reload(EnvFilter::new(log_level(level))) {
+            tracing::error!(%error, "the log level cannot be changed");
+        }
+    });
     let reporter = Reporter {
         for_start: flags.report_progress,
     };
@@ -95,7 +102,7 @@ pub(crate) fn server(flags: &ClusterFlags) -> anyhow::Result<()> {
         cluster::save(&flags.directories, &flags.settings)?;
         // A process that talks to itself needs no more threads than the machine has cores.
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let result = runtime.block_on(run(&flags.directories, &flags.settings, reporter));
+        let result = runtime.block_on(run(&flags.directories, &flags.settings, reporter, verbosity));
         // A request that still waits for something must not keep the process.
         runtime.shutdown_timeout(std::time::Duration::from_secs(5));
         result
@@ -150,7 +157,12 @@ impl Parts {
     }
 }
 
-async fn run(directories: &Directories, settings: &Settings, reporter: Reporter) -> anyhow::Result<()> {
+async fn run(
+    directories: &Directories,
+    settings: &Settings,
+    reporter: Reporter,
+    verbosity: Verbosity,
+) -> anyhow::Result<()> {
     // The process has one TLS implementation; that a test in the same process chose it before is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let shutdown = CancellationToken::new();
@@ -188,7 +200,10 @@ async fn run(directories: &Directories, settings: &Settings, reporter: Reporter)
     reporter.say(&Report::Step("Starting the API server".into()));
     let store = Objects::open(directories, settings).await?;
     let api = ApiServer::start(
-        api_config(settings, &pki, node_ip),
+        skiff_apiserver::Config {
+            verbosity: Some(verbosity),
+            ..api_config(settings, &pki, node_ip)
+        },
         store.shared(),
         shutdown.clone(),
     )
@@ -439,6 +454,16 @@ fn api_config(settings: &Settings, pki: &Pki, node_ip: std::net::IpAddr) -> skif
         },
         max_requests_in_flight: skiff_apiserver::MAX_REQUESTS_IN_FLIGHT,
         version: skiff_apiserver::kubernetes_version(),
+        verbosity: None,
+    }
+}
+
+/// How much is logged at a level of Kubernetes' programs.
+fn log_level(level: u32) -> &'static str {
+    match level {
+        0..=3 => "info",
+        4..=5 => "debug",
+        _ => "trace",
     }
 }
 

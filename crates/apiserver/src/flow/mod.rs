@@ -6,13 +6,16 @@
 mod builtin;
 mod counters;
 mod drops;
+mod dump;
 mod keep;
+mod requests;
 mod schema;
 mod seats;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +25,7 @@ use crate::http::request_info::RequestInfo;
 use crate::user::UserInfo;
 use counters::{Counted, Counters, Rejection};
 use drops::Drops;
+use requests::{Entered, Request, Requests};
 use schema::Schema;
 use seats::{LevelConfig, Outcome, Seats};
 
@@ -40,7 +44,7 @@ pub(crate) struct Turn {
     pub(crate) uids: Uids,
     /// The seat, `None` where the level is exempt, and the request's part in the counts: given back when the last clone
     /// is dropped.
-    _held: Arc<(Option<Seat>, Counted)>,
+    _held: Arc<(Option<Seat>, Counted, Entered)>,
 }
 
 /// Gives requests their turns; clones share it.
@@ -51,7 +55,43 @@ pub(crate) struct Flow {
     /// By schema; the counts outlive a change of its object.
     counters: Arc<Mutex<BTreeMap<String, Arc<Counters>>>>,
     drops: Drops,
+    requests: Requests,
+    /// By level; they outlive a change of its object.
+    totals: Arc<Mutex<HashMap<Arc<str>, Arc<Totals>>>>,
     longest_wait: Duration,
+}
+
+/// What has become of the requests of a level.
+#[derive(Debug, Default)]
+struct Totals {
+    dispatched: AtomicU64,
+    /// Those who were sent away.
+    rejected: AtomicU64,
+    /// Those who waited, and left without having had their turn.
+    cancelled: AtomicU64,
+}
+
+/// A level, as a request meets it.
+#[derive(Debug)]
+struct Level {
+    uid: Arc<str>,
+    /// Whether its seats are counted.
+    is_limited: bool,
+    /// How many queues there are to wait in.
+    queues: usize,
+    totals: Arc<Totals>,
+}
+
+/// Somebody who waits; counts them if they leave before their turn.
+struct Waiting<'a>(Option<&'a Totals>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(totals) = self.0 {
+            totals.rejected.fetch_add(1, Ordering::Relaxed);
+            totals.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The objects, made ready to be asked.
@@ -59,8 +99,8 @@ pub(crate) struct Flow {
 struct Rules {
     /// By precedence; those whose level is not there are left out.
     schemas: Vec<Schema>,
-    /// By name: the uid, and whether the level is limited.
-    levels: HashMap<Arc<str>, (Arc<str>, bool)>,
+    /// By name.
+    levels: HashMap<Arc<str>, Level>,
 }
 
 impl Flow {
@@ -71,6 +111,8 @@ impl Flow {
             seats: Arc::new(Mutex::new(Seats::new(seats))),
             counters: Arc::default(),
             drops: Drops::default(),
+            requests: Requests::default(),
+            totals: Arc::default(),
             longest_wait: LONGEST_WAIT,
         };
         flow.configure(&[], &[]);
@@ -101,16 +143,21 @@ impl Flow {
                 schemas.push(schema);
             }
         }
-        let known: HashMap<Arc<str>, (Arc<str>, bool)> = levels
+        let known: HashMap<Arc<str>, Level> = levels
             .iter()
             .map(|level| {
-                let uid = level.metadata.uid.clone().unwrap_or_default();
-                (
-                    name(&level.metadata).into(),
-                    (uid.into(), level.spec.type_ != "Exempt"),
-                )
+                let name: Arc<str> = name(&level.metadata).into();
+                let totals = self.totals.lock().entry(name.clone()).or_default().clone();
+                let known = Level {
+                    uid: level.metadata.uid.clone().unwrap_or_default().into(),
+                    is_limited: level.spec.type_ != "Exempt",
+                    queues: LevelConfig::of(level).map_or(0, |config| config.queues()),
+                    totals,
+                };
+                (name, known)
             })
             .collect();
+        self.totals.lock().retain(|name, _| known.contains_key(name));
         let mut compiled: Vec<Schema> = schemas
             .into_iter()
             .map(|schema| {
@@ -126,7 +173,7 @@ impl Flow {
             .collect();
         self.counters
             .lock()
-            .retain(|name, _| compiled.iter().any(|schema| schema.name == *name));
+            .retain(|name, _| compiled.iter().any(|schema| *schema.name == *name));
         self.drops.retain(|name| known.contains_key(name));
         compiled.sort_by(|a, b| (a.precedence, &a.name).cmp(&(b.precedence, &b.name)));
         self.seats
@@ -142,18 +189,27 @@ impl Flow {
     ///
     /// # Errors
     /// When its level has no room, or none in time.
-    pub(crate) async fn turn(&self, info: &RequestInfo, user: &UserInfo) -> Result<Turn, Busy> {
+    pub(crate) async fn turn(&self, info: &Arc<RequestInfo>, user: &Arc<UserInfo>) -> Result<Turn, Busy> {
         let rules = self.rules.read().clone();
         let found = rules.schemas.iter().find(|schema| schema.matches(info, user));
         // The last schema takes everybody, and no schema is without its level; nobody gets here without them.
         let level = found.and_then(|schema| Some((schema, rules.levels.get(&schema.level)?)));
-        let Some((schema, (level_uid, limited))) = level else {
+        let Some((schema, level)) = level else {
             return Err(Busy::default());
         };
-        let uids = (schema.uid.clone(), level_uid.clone());
-        let seat = if *limited {
-            let seat = self.seat(schema, schema.flow(info, user)).await;
-            match seat {
+        let uids = (schema.uid.clone(), level.uid.clone());
+        let entered = self.requests.enter(Request {
+            level: schema.level.clone(),
+            schema: schema.name.clone(),
+            info: info.clone(),
+            user: user.clone(),
+            flow: schema.flow(info, user),
+            queue: None,
+            arrived: SystemTime::now(),
+            begun: (!level.is_limited).then(SystemTime::now),
+        });
+        let seat = if level.is_limited {
+            match self.seat(schema, level, schema.flow(info, user), &entered).await {
                 Ok(seat) => Some(seat),
                 Err(why) => {
                     schema.counters.reject(why);
@@ -167,28 +223,47 @@ impl Flow {
         } else {
             None
         };
+        level.totals.dispatched.fetch_add(1, Ordering::Relaxed);
         Ok(Turn {
             uids,
-            _held: Arc::new((seat, Counted::executing(&schema.counters))),
+            _held: Arc::new((seat, Counted::executing(&schema.counters), entered)),
         })
     }
 
-    async fn seat(&self, schema: &Schema, flow: u64) -> Result<Seat, Rejection> {
+    async fn seat(
+        &self,
+        schema: &Schema,
+        level: &Level,
+        flow: u64,
+        entered: &Entered,
+    ) -> Result<Seat, Rejection> {
         let outcome = Seats::ask(&self.seats, &schema.level, flow);
-        match outcome {
-            Outcome::Now(seat) => Ok(seat),
-            Outcome::Full { waits: true } => Err(Rejection::QueueFull),
-            Outcome::Full { waits: false } => Err(Rejection::Limit),
-            Outcome::Wait(turn) => {
-                let _waiting = Counted::waiting(&schema.counters);
-                match tokio::time::timeout(self.longest_wait, turn).await {
-                    Ok(Ok(seat)) => Ok(seat),
-                    Err(_) => Err(Rejection::TimeOut),
-                    // The level is gone.
-                    Ok(Err(_)) => Err(Rejection::Limit),
-                }
+        let seat = match outcome {
+            Outcome::Now(seat) => seat,
+            Outcome::Full { waits } => {
+                level.totals.rejected.fetch_add(1, Ordering::Relaxed);
+                return Err(if waits {
+                    Rejection::QueueFull
+                } else {
+                    Rejection::Limit
+                });
             }
-        }
+            Outcome::Wait { queue, turn } => {
+                let _waiting = Counted::waiting(&schema.counters);
+                let mut leaves = Waiting(Some(&level.totals));
+                entered.waits(queue);
+                let seat = match tokio::time::timeout(self.longest_wait, turn).await {
+                    Ok(Ok(seat)) => seat,
+                    Err(_) => return Err(Rejection::TimeOut),
+                    // The level is gone.
+                    Ok(Err(_)) => return Err(Rejection::Limit),
+                };
+                leaves.0 = None;
+                seat
+            }
+        };
+        entered.begins();
+        Ok(seat)
     }
 
     /// Begins to count anew, but for who waits or is served now.
@@ -204,7 +279,7 @@ impl Flow {
         let schemas = rules.schemas.iter();
         let schemas = schemas.map(|schema| {
             (
-                schema.name.as_str(),
+                schema.name.as_ref(),
                 schema.level.as_ref(),
                 schema.counters.as_ref(),
             )
@@ -228,8 +303,8 @@ mod tests {
     use super::*;
     use http::Method;
 
-    fn info(method: &Method, path: &str) -> RequestInfo {
-        RequestInfo::parse(method, &path.parse().unwrap()).unwrap()
+    fn info(method: &Method, path: &str) -> Arc<RequestInfo> {
+        Arc::new(RequestInfo::parse(method, &path.parse().unwrap()).unwrap())
     }
 
     fn builtin_flow(seats: usize) -> Flow {
@@ -295,7 +370,7 @@ mod tests {
             let info = info(&method, path);
             let found = rules.schemas.iter().find(|schema| schema.matches(&info, &user));
             assert_eq!(
-                found.map_or("", |schema| &schema.name),
+                found.map_or("", |schema| &*schema.name),
                 expected,
                 "{} {path}",
                 user.name
@@ -306,8 +381,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_crowd_of_one_level_leaves_the_others_their_seats() {
         let flow = builtin_flow(60);
-        let jane = UserInfo::new("jane", [""; 0]);
-        let node = UserInfo::new("system:node:n", ["system:nodes"]);
+        let jane = Arc::new(UserInfo::new("jane", [""; 0]));
+        let node = Arc::new(UserInfo::new("system:node:n", ["system:nodes"]));
         let get = info(&Method::GET, "/api/v1/namespaces/a/pods/b");
         let mut held = Vec::new();
         let refusal = loop {
@@ -325,7 +400,9 @@ mod tests {
         );
         let began = tokio::time::Instant::now();
         flow.turn(&lease, &node).await.unwrap();
-        flow.turn(&get, &UserInfo::master("admin")).await.unwrap();
+        flow.turn(&get, &Arc::new(UserInfo::master("admin")))
+            .await
+            .unwrap();
         assert_eq!(began.elapsed(), Duration::ZERO, "neither had to wait");
 
         let waiting = tokio::spawn({

@@ -22,7 +22,7 @@ enum By {
 
 #[derive(Debug)]
 pub(super) struct Schema {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) uid: Arc<str>,
     pub(super) precedence: i32,
     pub(super) level: Arc<str>,
@@ -35,7 +35,7 @@ impl Schema {
     pub(super) fn of(object: FlowSchema, counters: Arc<Counters>) -> Self {
         let spec = object.spec;
         Self {
-            name: object.metadata.name.unwrap_or_default(),
+            name: object.metadata.name.unwrap_or_default().into(),
             uid: object.metadata.uid.unwrap_or_default().into(),
             precedence: spec.matching_precedence.unwrap_or_default(),
             level: spec.priority_level_configuration.name.into(),
@@ -71,12 +71,17 @@ impl Schema {
     pub(super) fn flow(&self, info: &RequestInfo, user: &UserInfo) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.name.hash(&mut hasher);
-        match self.by {
-            By::Nothing => {}
-            By::User => user.name.hash(&mut hasher),
-            By::Namespace => info.namespace.hash(&mut hasher),
-        }
+        self.distinguisher(info, user).hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// What tells the flow of a request from the others.
+    pub(super) fn distinguisher<'a>(&self, info: &'a RequestInfo, user: &'a UserInfo) -> &'a str {
+        match self.by {
+            By::Nothing => "",
+            By::User => &user.name,
+            By::Namespace => &info.namespace,
+        }
     }
 }
 

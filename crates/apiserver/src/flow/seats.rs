@@ -51,6 +51,11 @@ impl LevelConfig {
             }),
         })
     }
+
+    /// How many queues there are.
+    pub(super) fn queues(&self) -> usize {
+        self.queuing.map_or(0, |queuing| queuing.queues)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -98,8 +103,8 @@ impl Level {
         hand.into_iter().min_by_key(length).unwrap_or_default()
     }
 
-    /// Puts somebody into a queue of their flow; `None`: it is full.
-    fn wait(&mut self, flow: u64) -> Option<oneshot::Receiver<Seat>> {
+    /// Puts somebody into a queue of their flow, and says into which; `None`: it is full.
+    fn wait(&mut self, flow: u64) -> Option<(usize, oneshot::Receiver<Seat>)> {
         let queuing = self.queuing?;
         let number = self.queue_of(flow, queuing);
         let queue = self.queues.entry(number).or_default();
@@ -115,7 +120,7 @@ impl Level {
         }
         let (turn, waiting) = oneshot::channel();
         queue.push_back(turn);
-        Some(waiting)
+        Some((number, waiting))
     }
 
     /// The next one whose turn it is.
@@ -157,7 +162,10 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Now(Seat),
-    Wait(oneshot::Receiver<Seat>),
+    Wait {
+        queue: usize,
+        turn: oneshot::Receiver<Seat>,
+    },
     /// No; whether others of the level wait.
     Full {
         waits: bool,
@@ -267,10 +275,10 @@ impl Seats {
         }
         let waiting = seats.levels.get_mut(name).and_then(|level| level.wait(flow));
         match waiting {
-            Some(waiting) => {
+            Some((queue, turn)) => {
                 // Those before may all have given up, and then nobody stands up any more.
                 seats.seat_waiting(this);
-                Outcome::Wait(waiting)
+                Outcome::Wait { queue, turn }
             }
             None => Outcome::Full { waits },
         }
@@ -363,7 +371,7 @@ mod tests {
         let name: Arc<str> = "a".into();
         // The last ask of `taken` waits in the queue of flow 0; its receiver is gone.
         let ask = |flow| match Seats::ask(&seats, &name, flow) {
-            Outcome::Wait(waiting) => waiting,
+            Outcome::Wait { turn, .. } => turn,
             other => panic!("{other:?}"),
         };
         let (mut crowd, mut second, mut alone) = (ask(0), ask(0), ask(1));
@@ -384,7 +392,7 @@ mod tests {
         assert!(matches!(Seats::ask(&seats, &name, 0), Outcome::Full { .. }));
         drop(waiting);
         assert!(
-            matches!(Seats::ask(&seats, &name, 0), Outcome::Wait(_)),
+            matches!(Seats::ask(&seats, &name, 0), Outcome::Wait { .. }),
             "those who gave up make room"
         );
     }

@@ -1,7 +1,7 @@
 //! Content negotiation: which encoding and which transform of an object the client gets.
 
 use http::HeaderMap;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, HeaderValue};
 
 use crate::error::{ApiError, ApiResult};
 
@@ -92,54 +92,77 @@ impl MediaRange {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether a media type without parameters is in the range.
+    /// Whether a media type without parameters is in the range. Any type means any subtype.
     pub(crate) fn matches(&self, kind: &str, subtype: &str) -> bool {
+        match (self.kind.as_str(), self.subtype.as_str()) {
+            ("*", "*") => true,
+            (its, "*") => its == kind,
+            (its, exactly) => its == kind && exactly == subtype,
+        }
+    }
+
+    /// The same, as the OpenAPI documents read it: `*/json` is a range as well.
+    pub(crate) fn matches_in_parts(&self, kind: &str, subtype: &str) -> bool {
         (self.kind == "*" || self.kind == kind) && (self.subtype == "*" || self.subtype == subtype)
+    }
+
+    /// Whether it is to come before another one. Two can each want to come before the other: upstream's order is what
+    /// sorting by insertion makes of that.
+    fn precedes(&self, other: &Self) -> bool {
+        self.quality > other.quality
+            || (self.kind != "*" && other.kind == "*")
+            || (self.subtype != "*" && other.subtype == "*")
     }
 }
 
-/// The ranges of the `Accept` headers, the most wanted first; no header accepts everything.
+/// The ranges of the `Accept` header, the most wanted first; no header accepts everything. Of several headers the first
+/// counts, and what is no range is left out.
 pub(crate) fn ranges(headers: &HeaderMap) -> Vec<MediaRange> {
-    let mut ranges: Vec<MediaRange> = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(range)
-        .collect();
-    if ranges.is_empty() {
-        ranges.extend(range("*/*"));
+    let accept = headers.get(ACCEPT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let accept = match String::from_utf8_lossy(accept) {
+        accept if accept.is_empty() => "*/*".into(),
+        accept => accept,
+    };
+    let mut ranges: Vec<MediaRange> = Vec::new();
+    for range in accept.split(',').filter_map(range) {
+        let after = ranges.iter().rposition(|before| !range.precedes(before));
+        ranges.insert(after.map_or(0, |after| after + 1), range);
     }
-    // Stable, so that equally wanted ones keep the client's order; wildcards come after what they stand for.
-    ranges.sort_by(|a, b| {
-        let wildness = |range: &MediaRange| (range.kind == "*") as u8 + (range.subtype == "*") as u8;
-        b.quality
-            .total_cmp(&a.quality)
-            .then(wildness(a).cmp(&wildness(b)))
-    });
     ranges
 }
 
 fn range(text: &str) -> Option<MediaRange> {
-    let mut parts = text.split(';').map(str::trim);
-    let media = parts.next()?;
-    let (kind, subtype) = match media {
-        "*" => ("*", "*"),
-        media => media.split_once('/')?,
+    let spaces = |text: &str| text.trim_matches(' ').to_string();
+    let mut parts = text.trim_matches(' ').split(';');
+    let (kind, subtype) = match parts.next()?.split_once('/') {
+        Some((kind, subtype)) if !subtype.is_empty() => (spaces(kind), subtype),
+        Some((kind, _)) if spaces(kind) == "*" => (spaces(kind), "*"),
+        None if spaces(text.split(';').next()?) == "*" => ("*".into(), "*"),
+        _ => return None,
     };
+    if subtype.contains('/') {
+        // A slash at the end says nothing more.
+        subtype
+            .strip_suffix('/')
+            .filter(|subtype| !subtype.contains('/'))?;
+    }
     let mut quality = 1.0;
-    let mut parameters = Vec::new();
+    let mut parameters: Vec<(String, String)> = Vec::new();
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-        let value = value.trim().trim_matches('"');
-        if name.trim() == "q" {
-            quality = value.parse().unwrap_or(1.0);
+        let value = value.strip_suffix('=').unwrap_or(value);
+        if value.is_empty() || value.contains('=') {
+            continue;
+        }
+        if spaces(name) == "q" {
+            quality = value.parse().unwrap_or_default();
         } else {
-            parameters.push((name.trim().to_string(), value.to_string()));
+            parameters.retain(|(its, _)| *its != spaces(name));
+            parameters.push((spaces(name), spaces(value)));
         }
     }
     Some(MediaRange {
-        kind: kind.trim().to_ascii_lowercase(),
-        subtype: subtype.trim().to_ascii_lowercase(),
+        kind,
+        subtype: spaces(subtype.strip_suffix('/').unwrap_or(subtype)),
         parameters,
         quality,
     })
@@ -148,17 +171,57 @@ fn range(text: &str) -> Option<MediaRange> {
 /// What the server can write, as a refusal lists it.
 const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 
-/// What a range is written in, of all that it accepts the first.
-pub(crate) fn encoding_of(range: &MediaRange) -> Option<Encoding> {
-    if range.matches("application", "json") {
-        Some(Encoding::Json)
-    } else if range.matches("application", "yaml") {
-        Some(Encoding::Yaml)
-    } else if range.matches("application", "vnd.kubernetes.protobuf") {
-        Some(Encoding::Protobuf)
-    } else {
-        None
+/// What a watch can be written in, as a refusal lists it.
+const STREAMED: [&str; 2] = ["application/json;stream=watch", PROTOBUF_STREAM];
+
+/// What a range can be written in, in the order of the server's preference.
+pub(crate) fn encodings_of(range: &MediaRange) -> impl Iterator<Item = Encoding> {
+    [
+        (Encoding::Json, "json"),
+        (Encoding::Yaml, "yaml"),
+        (Encoding::Protobuf, "vnd.kubernetes.protobuf"),
+    ]
+    .into_iter()
+    .filter(|(_, subtype)| range.matches("application", subtype))
+    .map(|(encoding, _)| encoding)
+}
+
+/// What a range asks for in an encoding; `None` where that is not to be had. `transforms`: as for [`negotiate`].
+fn accepted(range: &MediaRange, encoding: Encoding, transforms: bool) -> Option<Accepted> {
+    match range.parameter("stream") {
+        None => {}
+        Some("watch") if encoding != Encoding::Yaml => {}
+        Some(_) => return None,
     }
+    // The version that options are read in; there is one.
+    if range
+        .parameter("sv")
+        .is_some_and(|version| !transforms || version != "v1")
+    {
+        return None;
+    }
+    let [wanted, group, version] = ["as", "g", "v"].map(|name| range.parameter(name));
+    if wanted.is_none() && group.is_none() && version.is_none() {
+        return Some(Accepted {
+            encoding,
+            ..Accepted::default()
+        });
+    }
+    let meta = match version {
+        Some("v1") => MetaVersion::V1,
+        Some("v1beta1") => MetaVersion::V1beta1,
+        _ => return None,
+    };
+    let transform = match wanted {
+        Some("Table") if encoding != Encoding::Protobuf => Transform::Table,
+        Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Transform::Partial,
+        _ => return None,
+    };
+    (transforms && group == Some("meta.k8s.io")).then_some(Accepted {
+        encoding,
+        transform,
+        meta,
+    })
 }
 
 /// Chooses for a resource. `transforms` tells whether tables and partial metadata are to be had.
@@ -166,35 +229,9 @@ pub(crate) fn encoding_of(range: &MediaRange) -> Option<Encoding> {
 /// # Errors
 /// 406 when nothing that the client accepts can be written.
 pub(crate) fn negotiate(headers: &HeaderMap, transforms: bool) -> ApiResult<Accepted> {
-    let ranges = ranges(headers);
-    let found = ranges.iter().find_map(|range| {
-        let encoding = encoding_of(range)?;
-        let meta = match range.parameter("v") {
-            Some("v1beta1") => MetaVersion::V1beta1,
-            _ => MetaVersion::V1,
-        };
-        let transform = match range.parameter("as") {
-            None => Transform::Whole,
-            Some(_) if !transforms => return None,
-            Some(wanted) => {
-                let known = matches!(range.parameter("v"), Some("v1" | "v1beta1"));
-                if range.parameter("g") != Some("meta.k8s.io") || !known {
-                    return None;
-                }
-                match wanted {
-                    "Table" if encoding == Encoding::Protobuf => return None,
-                    "Table" => Transform::Table,
-                    "PartialObjectMetadata" | "PartialObjectMetadataList" => Transform::Partial,
-                    _ => return None,
-                }
-            }
-        };
-        Some(Accepted {
-            encoding,
-            transform,
-            meta,
-        })
-    });
+    let found = ranges(headers)
+        .iter()
+        .find_map(|range| encodings_of(range).find_map(|encoding| accepted(range, encoding, transforms)));
     found.ok_or_else(|| ApiError::not_acceptable(&ACCEPTED))
 }
 
@@ -203,10 +240,11 @@ pub(crate) fn negotiate(headers: &HeaderMap, transforms: bool) -> ApiResult<Acce
 /// # Errors
 /// 406 when nothing that the client accepts can be streamed.
 pub(crate) fn negotiate_stream(headers: &HeaderMap) -> ApiResult<Accepted> {
-    match negotiate(headers, true) {
-        Ok(accepted) if accepted.encoding != Encoding::Yaml => Ok(accepted),
-        _ => Err(ApiError::not_acceptable(&ACCEPTED)),
+    let accepted = negotiate(headers, true)?;
+    if accepted.encoding == Encoding::Yaml {
+        return Err(ApiError::not_acceptable(&STREAMED));
     }
+    Ok(accepted)
 }
 
 #[cfg(test)]
@@ -260,6 +298,33 @@ mod tests {
             ("application/json;as=Table;v=v2;g=meta.k8s.io", None),
             ("application/json;as=Table;v=v1;g=other", None),
             ("text/html", None),
+            // A slash, a letter in upper case, a space: ranges are read to the letter.
+            ("text", None),
+            ("*", Some((Json, Whole))),
+            ("*/json", None),
+            ("Application/JSON", None),
+            ("application/yaml/x, application/json", Some((Json, Whole))),
+            (" application / yaml , application/json", Some((Yaml, Whole))),
+            // What is wanted less may yet come first, if it stands before what stands for everything.
+            ("application/yaml;q=0.1, */*", Some((Json, Whole))),
+            ("*/*, application/yaml;q=0.1", Some((Yaml, Whole))),
+            (
+                "application/yaml;q=none, application/json;q=0.1",
+                Some((Json, Whole)),
+            ),
+            (
+                "application/yaml;stream=watch, application/json;q=0.1",
+                Some((Json, Whole)),
+            ),
+            ("application/json;stream=watch", Some((Json, Whole))),
+            ("application/json;stream=other", None),
+            ("application/json;sv=v2", None),
+            ("application/json;g=meta.k8s.io", None),
+            ("application/json;pretty=1", Some((Json, Whole))),
+            (
+                "*/*;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                Some((Json, Partial)),
+            ),
         ];
         for (accept, expected) in cases {
             let got = negotiate(&headers(accept), true)

@@ -20,13 +20,55 @@ pub(crate) fn accepted(headers: &HeaderMap) -> bool {
     value.is_some_and(|value| value.split(',').any(|coding| coding.trim() == "gzip"))
 }
 
-/// Compresses the body of a response, if it is worth it.
-pub(crate) async fn compress(mut response: Response) -> Response {
+/// The same as the handlers of pages read it: all codings of the first header, each with its weight.
+pub(crate) fn weighed(headers: &HeaderMap) -> bool {
+    let value = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let gzip = value.and_then(|value| {
+        value.split(',').rev().find_map(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let is_gzip = parts.next()?.eq_ignore_ascii_case("gzip");
+            let weight = parts.rev().find_map(|part| part.strip_prefix("q="));
+            is_gzip.then(|| weight.map_or(1.0, |weight| weight.parse::<f64>().unwrap_or_default()))
+        })
+    });
+    gzip.is_some_and(|weight| weight > 0.0)
+}
+
+/// From how many bytes on a page is compressed.
+pub(crate) const PAGE: u64 = 1399;
+
+/// Whether a response is to be sent as it is, or was compressed already.
+#[derive(Clone, Copy, Debug)]
+struct Done;
+
+/// A response that is sent as it is, however large.
+pub(crate) fn never(mut response: Response) -> Response {
+    response.extensions_mut().insert(Done);
+    response
+}
+
+/// Compresses the body of a response of objects, if it is worth it.
+pub(crate) async fn compress(response: Response) -> Response {
+    if response.extensions().get::<Done>().is_some() {
+        return response;
+    }
+    let mut response = above(response, THRESHOLD).await;
+    if response.headers().contains_key(CONTENT_ENCODING) {
+        response
+            .headers_mut()
+            .append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    response
+}
+
+/// Compresses a body of more bytes than that.
+pub(crate) async fn above(response: Response, threshold: u64) -> Response {
+    let mut response = never(response);
     let large = response
         .body()
         .size_hint()
         .exact()
-        .is_some_and(|size| size > THRESHOLD);
+        .is_some_and(|size| size > threshold);
     if !large || response.headers().contains_key(CONTENT_ENCODING) {
         return response;
     }
@@ -50,7 +92,6 @@ pub(crate) async fn compress(mut response: Response) -> Response {
                 .replace(ResponseBody::from(Bytes::from(compressed)));
             let headers = response.headers_mut();
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
             headers.remove(CONTENT_LENGTH);
         }
         Ok(Err(segments)) => response.body_mut().replace(ResponseBody::segments(segments)),

@@ -6,7 +6,9 @@ mod binding;
 pub(crate) mod body;
 mod component_status;
 mod compress;
+mod content;
 mod deadline;
+mod debug;
 mod eviction;
 mod logs;
 mod metrics;
@@ -61,6 +63,7 @@ use crate::server::Shared;
 
 pub use body::ResponseBody;
 pub(crate) use body::SocketBody;
+pub(crate) use content::Content;
 pub(crate) use metrics::{
     AdmissionTimes, Clients, Counted, Exchange, Impersonations, Measured, Metrics, Passed, PluginTimes, Step,
     TokenUses, tick,

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{
-    CACHE_CONTROL, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use serde::Serialize;
@@ -17,15 +18,19 @@ use sha2::{Digest, Sha512};
 use crate::config::VersionInfo;
 use crate::discovery::{self, registered};
 use crate::error::{ApiError, ApiResult};
-use crate::http::accept::{Encoding, encoding_of, negotiate, ranges};
+use crate::http::accept::{Encoding, MediaRange, encodings_of, negotiate, ranges};
+use crate::http::content::{self, Content};
+use crate::http::metrics::process_start;
 use crate::http::resources::{Call, not_allowed};
-use crate::http::{Response, respond, zpages};
+use crate::http::{Response, compress, debug, respond, zpages};
 use crate::objects;
 use crate::openapi::{Document, GNOSTIC, GNOSTIC_V3};
 use crate::registry::{ListOptions, Resource};
 
-/// The type of Prometheus' text format.
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How names that the text format of Prometheus did not know may be written.
+const ESCAPINGS: [&str; 4] = ["allow-utf-8", "underscores", "dots", "values"];
+/// Since when the process counts, in seconds since 1970.
+const PROCESS_START: HeaderName = HeaderName::from_static("process-start-time-unix");
 /// The type of what Go's servers take for plain text.
 const TEXT: &str = "text/plain; charset=utf-8";
 /// How long a document that never changes may be kept.
@@ -40,7 +45,10 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         return Err(not_allowed());
     }
     // These are single paths.
-    if path.len() > 1 && path.ends_with('/') && !discovered(&parts) && !path.starts_with("/openapi/v3/") {
+    let is_tree = ["/openapi/v3/", "/debug/flags/", "/debug/pprof/"]
+        .iter()
+        .any(|tree| path.starts_with(tree));
+    if path.len() > 1 && path.ends_with('/') && !discovered(&parts) && !is_tree {
         return not_found(&call);
     }
     let shared = &call.shared;
@@ -61,8 +69,15 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         ["openapi", "v2"] => swagger(&call).await,
         ["openapi", "v3"] if !path.ends_with('/') => {
             let index = shared.documents.index(catalogue, version).await?;
-            // Whoever joins what several servers tell has no type for it: it is what Go makes of its first bytes.
-            Ok(respond::typed(200, TEXT, index.content))
+            let content = Content {
+                // Whoever joins what several servers tell has no type for it: it is what Go makes of its first bytes.
+                type_: TEXT,
+                bytes: index.content,
+                // It is joined anew for everybody.
+                tag: None,
+                modified: Timestamp::now(),
+            };
+            Ok(compress::never(content.answer(&call.method, &call.headers)))
         }
         ["openapi", "v3", ..] => {
             let name = path.strip_prefix("/openapi/v3/").unwrap_or_default();
@@ -76,14 +91,21 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             shared.flow.reset_counts();
             Ok(respond::text(200, "metrics reset\n"))
         }
-        ["metrics"] => metrics(&call).await,
+        ["metrics"] => {
+            let text = metrics(&call).await?;
+            Ok(measured(&call, text).await)
+        }
+        ["debug", rest @ ..] => debug::handle(call, rest).await,
         ["statusz"] => zpages::status(&call, &root(&call)),
         ["flagz"] => zpages::flags(&call),
-        ["metrics", "slis"] => Ok(respond::typed(
-            200,
-            METRICS,
-            shared.metrics.states.service_levels(),
-        )),
+        ["metrics", "slis"] if call.method == Method::DELETE => {
+            shared.metrics.states.reset_checks();
+            Ok(respond::text(200, "metrics reset\n"))
+        }
+        ["metrics", "slis"] => {
+            let text = shared.metrics.states.service_levels();
+            Ok(measured(&call, text).await)
+        }
         [".well-known", "openid-configuration"] => respond::json(200, &openid_configuration(&call)),
         ["openid", "v1", "jwks"] => {
             let keys = json!({ "keys": [shared.tokens.jwk()] }).to_string();
@@ -160,16 +182,19 @@ fn root(call: &Call) -> Vec<String> {
 /// `/api` and `/apis`: aggregated for clients that ask for it, else plain.
 fn groups(call: &Call, core: bool) -> ApiResult<Response> {
     let catalogue = call.shared.registry.catalogue();
+    // Whoever accepts the aggregated form anywhere gets it, and the plain one only who does not.
     let aggregated = ranges(&call.headers).into_iter().find_map(|range| {
-        let encoding = encoding_of(&range)?;
-        // The first range that can be served decides, so one without `as` ends the search.
-        match (range.parameter("as"), range.parameter("g"), range.parameter("v")) {
-            (None, ..) => Some(None),
-            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Some(Some(encoding)),
-            _ => None,
-        }
+        let wanted = ["as", "g", "v"].map(|name| range.parameter(name));
+        let is_known = wanted
+            == [
+                Some("APIGroupDiscoveryList"),
+                Some("apidiscovery.k8s.io"),
+                Some("v2"),
+            ];
+        let is_plain = range.parameter("stream").is_none() && range.parameter("sv").is_none();
+        encodings_of(&range).next().filter(|_| is_known && is_plain)
     });
-    let response = match aggregated.flatten() {
+    let response = match aggregated {
         Some(encoding) => {
             let json: Bytes = discovery::aggregated(catalogue, core).to_string().into();
             let hash = hash_of(&json);
@@ -178,7 +203,7 @@ fn groups(call: &Call, core: bool) -> ApiResult<Response> {
                 encoding => respond::transcoded(encoding, &json)?,
             };
             let content_type = discovery::aggregated_content_type(encoding);
-            tagged(call, content_type, bytes, Some(hash))
+            tagged(call, content_type, bytes, &hash)
         }
         None if core => {
             let config = &call.shared.config;
@@ -203,82 +228,87 @@ fn found(call: &Call, value: Option<impl Serialize>) -> ApiResult<Response> {
     respond::encoded(200, accepted.encoding, json.into())
 }
 
+/// Whether a document is wanted as protobuf rather than as JSON, of what the client accepts first; `None`: as neither.
+fn as_protobuf(ranges: &[MediaRange], gnostic: &[&str]) -> Option<bool> {
+    ranges.iter().find_map(|range| {
+        if range.matches_in_parts("application", "json") {
+            return Some(false);
+        }
+        let is_wanted = |subtype: &&str| range.matches_in_parts("application", subtype);
+        gnostic.iter().any(is_wanted).then_some(true)
+    })
+}
+
 /// Version 2, as JSON or in the protobuf form, whichever the client names first.
 async fn swagger(call: &Call) -> ApiResult<Response> {
     let catalogue = call.shared.registry.catalogue();
     let version = call.shared.config.version.git_version.as_str();
     let documents = &call.shared.documents;
-    let first = ranges(&call.headers).into_iter().find_map(|range| {
-        if range.matches("application", "json") {
-            return Some(false);
-        }
-        let protobuf = range.kind == "application" && GNOSTIC.contains(&range.subtype.as_str());
-        protobuf.then_some(true)
-    });
-    let Some(protobuf) = first else {
-        return Ok(by_accept(respond::bare(406)));
+    let vary = |response| by_accept(respond::vary(response, "Accept-Encoding"));
+    let Some(protobuf) = as_protobuf(&ranges(&call.headers), &GNOSTIC) else {
+        return Ok(vary(respond::bare(406)));
     };
-    let (found, content_type) = if protobuf {
-        let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-        (documents.v2_protobuf(catalogue, version).await?, content_type)
+    let (found, type_) = if protobuf {
+        let type_ = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+        (documents.v2_protobuf(catalogue, version).await?, type_)
     } else {
         (documents.v2(catalogue, version).await?, "application/json")
     };
-    Ok(by_accept(tagged(
-        call,
-        content_type,
-        found.content,
-        Some(found.hash),
-    )))
+    let response = vary(found.into_content(type_).answer(&call.method, &call.headers));
+    if compress::weighed(&call.headers) {
+        return Ok(compress::above(response, compress::PAGE).await);
+    }
+    Ok(compress::never(response))
 }
 
 /// A response that would be another one to a client that accepts other types.
-fn by_accept(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .append(VARY, HeaderValue::from_static("Accept"));
-    response
+fn by_accept(response: Response) -> Response {
+    respond::vary(response, "Accept")
 }
 
 /// The document of a group version. Whoever names its hash may keep it; who names an old one is led to the new one.
 async fn of_version(call: &Call, name: &str, found: Document) -> ApiResult<Response> {
-    let protobuf = ranges(&call.headers).into_iter().find_map(|range| {
-        if range.matches("application", "json") {
-            return Some(false);
-        }
-        let protobuf = range.kind == "application" && GNOSTIC_V3.contains(&range.subtype.as_str());
-        protobuf.then_some(true)
-    });
-    let Some(protobuf) = protobuf else {
-        return Ok(by_accept(respond::bare(406)));
+    let ranges = ranges(&call.headers);
+    let Some(protobuf) = as_protobuf(&ranges, &GNOSTIC_V3) else {
+        // Who names nothing that could be a type gets nothing, and is not told why.
+        let code = if ranges.is_empty() { 200 } else { 406 };
+        return Ok(by_accept(respond::bare(code)));
     };
     let documents = &call.shared.documents;
-    let (found, content_type) = if protobuf {
-        let content_type = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
-        (documents.v3_protobuf(found).await?, content_type)
+    let (found, type_) = if protobuf {
+        let type_ = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+        (documents.v3_protobuf(found).await?, type_)
     } else {
         (found, "application/json")
     };
     let hash = found.hash.clone();
-    let mut response = by_accept(tagged(call, content_type, found.content, Some(found.hash)));
+    let content = found.into_content(type_);
     let Some(asked) = call.query.text("hash").filter(|asked| !asked.is_empty()) else {
-        return Ok(response);
+        return Ok(compress::never(by_accept(
+            content.answer(&call.method, &call.headers),
+        )));
     };
     if asked != hash {
         let place = format!("/openapi/v3/{name}?hash={hash}");
-        let place = HeaderValue::from_str(&place).map_err(ApiError::internal)?;
-        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
-        *response.body_mut() = Bytes::new().into();
-        response.headers_mut().insert(LOCATION, place);
+        let mut response = by_accept(respond::typed(301, type_, Bytes::new()));
+        let headers = response.headers_mut();
+        headers.insert(
+            LOCATION,
+            HeaderValue::from_str(&place).map_err(ApiError::internal)?,
+        );
+        let tag = format!("\"{hash}\"");
+        headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(ApiError::internal)?);
         return Ok(response);
     }
+    let mut response = by_accept(content.answer(&call.method, &call.headers));
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
-    let date = (Timestamp::now() + YEAR).strftime("%a, %d %b %Y %H:%M:%S GMT");
-    if let Ok(date) = HeaderValue::from_str(&date.to_string()) {
+    if headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    }
+    if let Some(date) = content::date(Timestamp::now() + YEAR) {
         headers.insert(EXPIRES, date);
     }
-    Ok(response)
+    Ok(compress::never(response))
 }
 
 fn hash_of(content: &[u8]) -> String {
@@ -288,31 +318,24 @@ fn hash_of(content: &[u8]) -> String {
         .collect()
 }
 
-/// A response with a tag; empty when the client has what the tag stands for.
-fn tagged(call: &Call, content_type: &'static str, json: Bytes, hash: Option<String>) -> Response {
-    let hash = hash.unwrap_or_else(|| hash_of(&json));
+/// Aggregated discovery, which caches may keep as long as its tag stays; empty when the client has what it stands for.
+fn tagged(call: &Call, content_type: &'static str, json: Bytes, hash: &str) -> Response {
     let tag = format!("\"{hash}\"");
-    let mut response = if has(&call.headers, &tag) {
-        let mut response = respond::typed(304, content_type, Bytes::new());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response
+    let has_it = call
+        .headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|its| its.as_bytes() == tag.as_bytes());
+    let mut response = if has_it {
+        respond::bare(304)
     } else {
         respond::typed(200, content_type, json)
     };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(ETAG, tag);
+        headers.insert(ETAG, tag);
     }
     response
-}
-
-/// Whether the client has what a tag stands for.
-fn has(headers: &HeaderMap, tag: &str) -> bool {
-    headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|its| its.trim().trim_start_matches("W/") == tag)
 }
 
 /// The checks of a health path, in the order in which they are told.
@@ -424,7 +447,7 @@ async fn health(call: &Call, parts: &[&str], rest: &[&str]) -> ApiResult<Respons
     Ok(response)
 }
 
-async fn metrics(call: &Call) -> ApiResult<Response> {
+async fn metrics(call: &Call) -> ApiResult<String> {
     let mut objects = Vec::new();
     let registry = &call.shared.registry;
     // Another version of a kind has the same objects.
@@ -442,9 +465,49 @@ async fn metrics(call: &Call) -> ApiResult<Response> {
         build_info(&call.shared.config.version),
         call.shared.metrics.render(&host, &objects),
         call.shared.flow.render(),
-    ]
-    .concat();
-    Ok(respond::typed(200, METRICS, text))
+    ];
+    Ok(text.concat())
+}
+
+/// Metrics as Prometheus' own servers send them: compressed for whoever takes that, with how names are written.
+async fn measured(call: &Call, text: String) -> Response {
+    let ranges = ranges(&call.headers);
+    let is_text = |range: &&MediaRange| {
+        range.kind == "text"
+            && range.subtype == "plain"
+            && matches!(range.parameter("version"), None | Some("0.0.4"))
+    };
+    // What stands before the range that decides has its say as well.
+    let until = ranges
+        .iter()
+        .position(|range| is_text(&range))
+        .map_or(ranges.len(), |at| at + 1);
+    let escaping = ranges
+        .iter()
+        .take(until)
+        .rev()
+        .find_map(|range| range.parameter("escaping").filter(|its| ESCAPINGS.contains(its)));
+    let type_ = format!(
+        "text/plain; version=0.0.4; charset=utf-8; escaping={}",
+        escaping.unwrap_or("underscores")
+    );
+    let mut response = respond::text(200, text);
+    let headers = response.headers_mut();
+    if let Ok(type_) = HeaderValue::from_str(&type_) {
+        headers.insert(CONTENT_TYPE, type_);
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a time in whole seconds"
+    )]
+    if let Some(started) = process_start() {
+        headers.insert(PROCESS_START, HeaderValue::from(started as u64));
+    }
+    if compress::weighed(&call.headers) {
+        return compress::above(response, 0).await;
+    }
+    compress::never(response)
 }
 
 fn build_info(version: &VersionInfo) -> String {

@@ -166,8 +166,10 @@ impl RequestInfo {
     /// Whether the request lasts as long as the client likes, so that it takes no place among those in flight.
     pub fn is_long_running(&self) -> bool {
         const SUBRESOURCES: [&str; 5] = ["attach", "exec", "proxy", "log", "portforward"];
-        self.is_resource
-            && (matches!(self.verb, "watch" | "proxy") || SUBRESOURCES.contains(&self.subresource.as_str()))
+        if !self.is_resource {
+            return self.path.starts_with("/debug/pprof/");
+        }
+        (matches!(self.verb, "watch" | "proxy") || SUBRESOURCES.contains(&self.subresource.as_str()))
     }
 
     /// Whether the request changes something.

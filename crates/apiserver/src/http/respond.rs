@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use serde::Serialize;
@@ -76,6 +76,12 @@ pub(crate) fn text(code: u16, text: impl Into<String>) -> Response {
 pub(crate) fn bare(code: u16) -> Response {
     let mut response = typed(code, "", Bytes::new());
     response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
+/// A response that would be another one to a client that sends another such header.
+pub(crate) fn vary(mut response: Response, by: &'static str) -> Response {
+    response.headers_mut().append(VARY, HeaderValue::from_static(by));
     response
 }
 

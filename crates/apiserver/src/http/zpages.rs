@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
-use crate::http::accept::{Encoding, MediaRange, ranges};
+use crate::http::accept::{Encoding, encodings_of, ranges};
 use crate::http::metrics::process_start;
 use crate::http::resources::Call;
 use crate::http::{Response, respond};
@@ -19,13 +19,11 @@ use crate::http::{Response, respond};
 /// The name under which the server tells of itself.
 const COMPONENT: &str = "kube-apiserver";
 const GROUP: &str = "config.k8s.io";
+const VERSIONS: [&str; 2] = ["v1alpha1", "v1beta1"];
 /// What can be had, as a refusal lists it.
-const TYPES: [&str; 4] = [
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-    "text/plain",
-];
+const TYPES: [&str; 3] = ["application/json", "application/yaml", "text/plain"];
+/// The version of the objects that clients are warned of.
+const DEPRECATED: &str = "v1alpha1";
 /// What stands between a name and its value, each time another: nobody should read the text by a program.
 const DELIMITERS: [&str; 4] = [":", ": ", "=", " "];
 /// The paths that are told of nothing that helps to find what is wrong.
@@ -40,32 +38,26 @@ enum Form {
 
 /// The first form that the client accepts; `kind` is that of the object.
 fn negotiate(headers: &HeaderMap, kind: &str) -> ApiResult<Form> {
-    let object = |range: &MediaRange, encoding| {
-        let version = match range.parameter("v") {
-            Some("v1alpha1") => "v1alpha1",
-            Some("v1beta1") => "v1beta1",
-            _ => return None,
-        };
-        let is_wanted = range.parameter("g") == Some(GROUP) && range.parameter("as") == Some(kind);
-        is_wanted.then_some(Form::Object(encoding, version))
-    };
+    let blank = headers
+        .get(ACCEPT)
+        .is_none_or(|accept| accept.as_bytes().trim_ascii().is_empty());
+    if blank {
+        return Ok(Form::Text);
+    }
     let found = ranges(headers).into_iter().find_map(|range| {
-        let plain = || {
-            ["as", "g", "v"]
-                .iter()
-                .all(|name| range.parameter(name).is_none())
-        };
-        if range.matches("application", "json")
-            && let Some(form) = object(&range, Encoding::Json)
-        {
-            return Some(form);
+        if range.parameter("stream").is_some() || range.parameter("sv").is_some() {
+            return None;
         }
-        if range.matches("application", "yaml")
-            && let Some(form) = object(&range, Encoding::Yaml)
-        {
-            return Some(form);
+        let wanted = ["as", "g", "v"].map(|name| range.parameter(name));
+        match wanted {
+            [None, None, None] => range.matches("text", "plain").then_some(Form::Text),
+            [Some(its), Some(GROUP), Some(version)] if its == kind => {
+                let version = VERSIONS.iter().find(|known| **known == version)?;
+                let encoding = encodings_of(&range).find(|encoding| *encoding != Encoding::Protobuf)?;
+                Some(Form::Object(encoding, version))
+            }
+            _ => None,
         }
-        (range.matches("text", "plain") && plain()).then_some(Form::Text)
     });
     found.ok_or_else(|| ApiError::not_acceptable(&TYPES))
 }
@@ -118,6 +110,12 @@ fn answer<T: Serialize>(call: &Call, kind: &'static str, told: T, text: String) 
     let type_ = format!("{};g={GROUP};v={version};as={kind}", encoding.content_type());
     let type_ = HeaderValue::from_str(&type_).map_err(ApiError::internal)?;
     response.headers_mut().insert(CONTENT_TYPE, type_);
+    if version == DEPRECATED {
+        let page = kind.to_ascii_lowercase();
+        let warning =
+            format!("This version of the {page} endpoint is deprecated. Please use a newer version.");
+        respond::warn(&mut response, &[warning]);
+    }
     Ok(response)
 }
 
@@ -162,18 +160,7 @@ pub(super) fn status(call: &Call, listed: &[String]) -> ApiResult<Response> {
         status.emulation_version,
         status.paths.join(" "),
     );
-    let mut response = answer(call, "Statusz", status, text)?;
-    // Where the text was asked for by name, its encoding is not told.
-    let is_text = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|type_| type_.as_bytes().starts_with(b"text/"));
-    if is_text && call.headers.contains_key(ACCEPT) {
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    }
-    Ok(response)
+    answer(call, "Statusz", status, text)
 }
 
 /// What paths begin with, of those that are worth a look.
@@ -223,7 +210,7 @@ fn as_flags(config: &Config) -> BTreeMap<&'static str, String> {
             (config.max_requests_in_flight - mutating).to_string(),
         ),
         ("min-request-timeout", "1800".into()),
-        ("profiling", false.to_string()),
+        ("profiling", true.to_string()),
         ("request-timeout", "1m0s".into()),
         ("secure-port", config.port.to_string()),
         (

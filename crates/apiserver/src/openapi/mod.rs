@@ -12,6 +12,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 use skiff_api::{Catalogue, KindInfo, schema};
@@ -19,6 +20,7 @@ use tokio::sync::OnceCell;
 
 use crate::discovery::group_versions;
 use crate::error::{ApiError, ApiResult};
+use crate::http::Content;
 
 /// The subtypes (of `application`) that the version 2 document's protobuf form is asked for as.
 pub(crate) const GNOSTIC: [&str; 2] = [
@@ -38,6 +40,8 @@ pub(crate) struct Document {
     pub(crate) content: Bytes,
     /// Changes when the document does.
     pub(crate) hash: String,
+    /// When it was made.
+    made: Timestamp,
 }
 
 impl Document {
@@ -51,7 +55,21 @@ impl Document {
             // Writing into a String cannot fail.
             let _ = write!(hash, "{byte:02X}");
         }
-        Self { content, hash }
+        Self {
+            content,
+            hash,
+            made: Timestamp::now(),
+        }
+    }
+
+    /// What is sent of it, as this type.
+    pub(crate) fn into_content(self, type_: &'static str) -> Content {
+        Content {
+            type_,
+            bytes: self.content,
+            tag: Some(format!("\"{}\"", self.hash)),
+            modified: self.made,
+        }
     }
 }
 
@@ -106,7 +124,7 @@ impl Documents {
             let value: Value = serde_json::from_slice(&document.content).map_err(ApiError::internal)?;
             Ok(Document {
                 content: gnostic::encode_v3(&value).into(),
-                hash: document.hash,
+                ..document
             })
         });
         made.await.map_err(ApiError::internal)?
@@ -150,11 +168,16 @@ fn make(catalogue: &Catalogue, version: &str) -> All {
         })
         .collect();
     let swagger = v2::swagger(all_paths, all_schemas, version);
+    // What stands for the document stands for each of its forms: `Vary` tells them apart.
+    let v2 = Document::of(&swagger);
     All {
         v3,
         index: Document::of(&json!({ "paths": index })),
-        v2_protobuf: Document::of_bytes(gnostic::encode(&swagger).into()),
-        v2: Document::of(&swagger),
+        v2_protobuf: Document {
+            content: gnostic::encode(&swagger).into(),
+            ..v2.clone()
+        },
+        v2,
     }
 }
 

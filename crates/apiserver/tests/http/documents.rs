@@ -211,3 +211,76 @@ async fn there_are_documents_of_what_is_above_the_group_versions() {
     assert_eq!(list["operationId"], "listRbacAuthorizationV1ClusterRole");
     assert_eq!(list["tags"], json!(["rbacAuthorization_v1"]));
 }
+
+#[tokio::test]
+async fn documents_come_in_part_and_only_to_who_does_not_have_them() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    for path in ["/openapi/v2", "/openapi/v3", "/openapi/v3/apis/apps/v1"] {
+        let ask =
+            async |headers: &[(&str, &str)]| send(&client, request(Method::GET, path, headers, "")).await;
+        let whole = ask(&[]).await;
+        assert_eq!(whole.headers["accept-ranges"], "bytes", "{path}");
+        let modified = whole.headers["last-modified"].to_str().unwrap();
+        assert_eq!(
+            ask(&[("range", "bytes=1-4")]).await.body,
+            whole.body[1..5],
+            "{path}"
+        );
+        let part = ask(&[("range", "bytes=-1")]).await;
+        let last = whole.body.len() - 1;
+        assert_eq!(part.status, 206);
+        assert_eq!(
+            part.headers["content-range"],
+            format!("bytes {last}-{last}/{}", last + 1).as_str()
+        );
+        let beyond = ask(&[("range", "bytes=999999999-")]).await;
+        assert_eq!(
+            (beyond.status.as_u16(), beyond.text().as_str()),
+            (416, "invalid range: failed to overlap\n")
+        );
+        // The list of documents is made anew for everybody.
+        let is_list = path == "/openapi/v3";
+        assert_eq!(whole.headers.contains_key("etag"), !is_list, "{path}");
+        let later = ask(&[("if-modified-since", modified)]).await;
+        assert!(is_list || later.status == 304, "{path}");
+        let other = ask(&[("if-match", "\"other\"")]).await;
+        assert_eq!((other.status.as_u16(), other.body.len()), (412, 0), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn version_two_is_compressed_and_version_three_never() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    for (path, coding, packed) in [
+        ("/openapi/v2", "gzip", true),
+        ("/openapi/v2", "deflate;q=1, GZIP;q=0.2", true),
+        ("/openapi/v2", "gzip;q=0", false),
+        ("/openapi/v3/api/v1", "gzip", false),
+        ("/openapi/v3", "gzip", false),
+    ] {
+        let answer = send(
+            &client,
+            request(Method::GET, path, &[("accept-encoding", coding)], ""),
+        )
+        .await;
+        assert_eq!(
+            answer.headers.contains_key("content-encoding"),
+            packed,
+            "{path} {coding}"
+        );
+        let vary: Vec<_> = answer
+            .headers
+            .get_all("vary")
+            .iter()
+            .map(|by| by.to_str().unwrap())
+            .collect();
+        let expected: &[&str] = match path {
+            "/openapi/v2" => &["Accept-Encoding", "Accept"],
+            "/openapi/v3" => &[],
+            _ => &["Accept"],
+        };
+        assert_eq!(vary, expected, "{path}");
+    }
+}

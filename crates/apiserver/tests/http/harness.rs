@@ -148,6 +148,7 @@ pub(crate) fn config(authority: &Authority, port: u16) -> Config {
         },
         max_requests_in_flight: MAX_REQUESTS_IN_FLIGHT,
         version: kubernetes_version(),
+        verbosity: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod access;
 mod admission;
 mod bodies;
 mod connections;
+mod debug;
 mod deletions;
 mod documents;
 #[path = "../../../store/tests/etcd_server/mod.rs"]

@@ -97,7 +97,11 @@ async fn the_server_tells_what_it_is_and_how_it_was_started() {
         let refused = get_as(&client, path, "application/json").await;
         assert_eq!(
             refused.failure(),
-            (406, "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf, text/plain".to_string())
+            (
+                406,
+                "only the following media types are accepted: application/json, application/yaml, text/plain"
+                    .to_string()
+            )
         );
         let nobody = server.client(Credential::Nothing).await;
         assert_eq!(get_as(&nobody, path, "*/*").await.status, 403, "{path}");
@@ -107,7 +111,7 @@ async fn the_server_tells_what_it_is_and_how_it_was_started() {
     }
     assert_eq!(
         get_as(&client, "/statusz", "*/*").await.headers["content-type"],
-        "text/plain"
+        "text/plain; charset=utf-8"
     );
     let text = get_as(&client, "/statusz", "*/*").await.text();
     assert!(
@@ -140,7 +144,18 @@ async fn the_server_tells_what_it_is_and_how_it_was_started() {
         })
     );
     let named = "application/json;v=v1alpha1;g=config.k8s.io;as=Flagz";
-    let flags = get_as(&client, "/flagz", named).await.json();
+    let flags = get_as(&client, "/flagz", named).await;
+    assert_eq!(
+        flags.headers["warning"],
+        "299 - \"This version of the flagz endpoint is deprecated. Please use a newer version.\""
+    );
+    assert!(
+        !get_as(&client, "/flagz", &named.replace("alpha", "beta"))
+            .await
+            .headers
+            .contains_key("warning")
+    );
+    let flags = flags.json();
     assert_eq!(
         (&flags["kind"], &flags["apiVersion"]),
         (&json!("Flagz"), &json!("config.k8s.io/v1alpha1"))

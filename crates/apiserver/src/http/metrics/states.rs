@@ -45,8 +45,13 @@ impl States {
         self.deprecated.lock().insert(key.map(String::clone));
     }
 
-    pub(super) fn reset(&self) {
+    /// Begins to count the checks anew.
+    pub(crate) fn reset_checks(&self) {
         self.checks.lock().clear();
+    }
+
+    pub(super) fn reset(&self) {
+        self.reset_checks();
         self.deprecated.lock().clear();
     }
 
