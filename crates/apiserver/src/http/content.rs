@@ -342,8 +342,8 @@ mod tests {
     async fn a_client_gets_what_its_conditions_leave() {
         const AT: &str = "Fri, 02 Jan 2026 03:04:05 GMT";
         let before = "Fri, 02 Jan 2026 03:04:04 GMT";
-        type Case = (&'static [(HeaderName, &'static str)], u16, &'static str);
-        let cases: [Case; 18] = [
+        type Case<'a> = (&'a [(HeaderName, &'a str)], u16, &'a str);
+        let cases: [Case<'_>; 18] = [
             (&[], 200, "0123456789"),
             (&[(IF_MATCH, "\"a\"")], 200, "0123456789"),
             (&[(IF_MATCH, "\"b\", *")], 200, "0123456789"),
