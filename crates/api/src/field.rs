@@ -353,14 +353,90 @@ fn with_detail(head: String, detail: &str) -> String {
     }
 }
 
-/// A value as an error shows it: as JSON, so that texts are quoted.
+/// A value as an error shows it: a text as Go quotes one, everything else as Go's JSON.
 fn shown(value: impl Serialize) -> String {
-    serde_json::to_string(&value).unwrap_or_else(|_| "<unprintable>".into())
+    let json = serde_json::to_string(&value).unwrap_or_else(|_| "<unprintable>".into());
+    match serde_json::from_str::<String>(&json) {
+        Ok(text) => quoted(&text),
+        Err(_) => in_html(&json),
+    }
+}
+
+/// JSON as Go writes it: so that it could stand in a page.
+pub fn in_html(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                // A text takes whatever is written.
+                let _ = write!(safe, "\\u{:04x}", u32::from(character));
+            }
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+/// Whether a character can be seen (Go's `unicode.IsPrint`): of the blanks only the plain one.
+pub fn is_printable(character: char) -> bool {
+    match character {
+        // The second are accents, which only look like nothing.
+        ' '..='~' | '\u{300}'..='\u{36f}' => true,
+        other => !other.is_whitespace() && other.escape_debug().len() == 1,
+    }
+}
+
+/// A text as Go quotes it (`strconv.Quote`).
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        let code = u32::from(character);
+        // A text takes whatever is written.
+        let _ = match character {
+            '"' | '\\' => write!(quoted, "\\{character}"),
+            '\x07' => write!(quoted, "\\a"),
+            '\x08' => write!(quoted, "\\b"),
+            '\x0c' => write!(quoted, "\\f"),
+            '\n' => write!(quoted, "\\n"),
+            '\r' => write!(quoted, "\\r"),
+            '\t' => write!(quoted, "\\t"),
+            '\x0b' => write!(quoted, "\\v"),
+            printable if is_printable(printable) => write!(quoted, "{printable}"),
+            _ if code < 0x80 => write!(quoted, "\\x{code:02x}"),
+            _ if code < 0x1_0000 => write!(quoted, "\\u{code:04x}"),
+            _ => write!(quoted, "\\U{code:08x}"),
+        };
+    }
+    quoted.push('"');
+    quoted
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_shown_as_go_shows_them() {
+        for (text, expected) in [
+            ("a b<c>&", r#""a b<c>&""#),
+            ("q\"\\", r#""q\"\\""#),
+            ("\n\t\0\u{1f}\x7f", r#""\n\t\x00\x1f\x7f""#),
+            (
+                "\u{e9}\u{301}\u{4e16}\u{1f600}",
+                "\"\u{e9}\u{301}\u{4e16}\u{1f600}\"",
+            ),
+            (
+                "\u{a0}\u{200b}\u{feff}\u{e0001}",
+                r#""\u00a0\u200b\ufeff\U000e0001""#,
+            ),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        assert_eq!(shown(["<a>", "b&c"]), r#"["\u003ca\u003e","b\u0026c"]"#);
+        assert_eq!(shown(1.5), "1.5");
+        assert_eq!(shown(None::<String>), "null");
+    }
 
     #[test]
     fn errors_read_as_kubernetes_writes_them() {

@@ -350,7 +350,7 @@ fn versions_of_a_definition_are_checked_one_by_one() {
         (
             version(json!({"deprecated": true, "deprecationWarning": "a\u{7}"})),
             vec![
-                "spec.versions[0].deprecationWarning: Invalid value: \"a\\u0007\": must only contain printable UTF-8 characters; non-printable character found at index 1",
+                "spec.versions[0].deprecationWarning: Invalid value: \"a\\a\": must only contain printable UTF-8 characters; non-printable character found at index 1",
             ],
         ),
         (

@@ -111,6 +111,10 @@ pub fn kubernetes_version() -> VersionInfo {
     VersionInfo {
         major: "1".into(),
         minor: "37".into(),
+        emulation_major: Some("1".into()),
+        emulation_minor: Some("37".into()),
+        min_compatibility_major: Some("1".into()),
+        min_compatibility_minor: Some("36".into()),
         git_version: "v1.37.0".into(),
         git_commit: String::new(),
         git_tree_state: "clean".into(),
@@ -118,6 +122,5 @@ pub fn kubernetes_version() -> VersionInfo {
         go_version: String::new(),
         compiler: "rustc".into(),
         platform: format!("{}/{arch}", std::env::consts::OS),
-        ..VersionInfo::default()
     }
 }

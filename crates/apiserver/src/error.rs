@@ -236,6 +236,17 @@ impl ApiError {
         failure(415, "UnsupportedMediaType", message, None)
     }
 
+    /// 415, as upstream's router words it.
+    pub fn not_consumed() -> Self {
+        let message = "415: Unsupported Media Type".to_string();
+        failure(
+            415,
+            "UnsupportedMediaType",
+            message,
+            Some(StatusDetails::default()),
+        )
+    }
+
     /// 429 with the time to wait.
     pub fn too_many_requests(message: impl Into<String>, retry_after: Duration) -> Self {
         let details = StatusDetails {

@@ -61,8 +61,19 @@ pub(crate) fn yaml(text: &[u8]) -> Result<(Value, Vec<Repeated>), String> {
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
         Node::<Spanned<String>>::of(&mut pass).deserialize(reader)
     });
-    let value = read.map_err(|error| error.to_string())?;
+    let value = read.map_err(|error| as_go_says(&error.to_string()))?;
     Ok((value, pass.found))
+}
+
+/// What is wrong with a YAML text, as Go's reader puts it: the line comes first, and of the first line it is not told.
+fn as_go_says(error: &str) -> String {
+    let Some((what, place)) = error.rsplit_once(" at line ") else {
+        return error.to_string();
+    };
+    match place.split(',').next().unwrap_or_default() {
+        "1" => what.to_string(),
+        line => format!("line {line}: {what}"),
+    }
 }
 
 /// A text up to where its second document begins. The lines keep their numbers.

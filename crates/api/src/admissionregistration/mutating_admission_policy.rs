@@ -31,6 +31,7 @@ impl Kind for MutatingAdmissionPolicy {
                 ),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("mutatingadmissionpolicy")
         }
     }

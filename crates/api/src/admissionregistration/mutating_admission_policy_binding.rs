@@ -17,6 +17,7 @@ impl Kind for MutatingAdmissionPolicyBinding {
             scope: Scope::Cluster,
             categories: &["api-extensions"],
             columns: columns(),
+            unconditional_update: false,
             ..KindInfo::of::<Self>("mutatingadmissionpolicybinding")
         }
     }

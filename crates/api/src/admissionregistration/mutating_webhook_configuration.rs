@@ -25,6 +25,7 @@ impl Kind for MutatingWebhookConfiguration {
                 ),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("mutatingwebhookconfiguration")
         }
     }

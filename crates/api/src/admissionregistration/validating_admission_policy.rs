@@ -41,6 +41,7 @@ impl Kind for ValidatingAdmissionPolicy {
                 ),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("validatingadmissionpolicy")
         }
     }

@@ -21,6 +21,7 @@ impl Kind for ValidatingAdmissionPolicyBinding {
             scope: Scope::Cluster,
             categories: &["api-extensions"],
             columns: columns(),
+            unconditional_update: false,
             ..KindInfo::of::<Self>("validatingadmissionpolicybinding")
         }
     }

@@ -24,6 +24,7 @@ impl Kind for ValidatingWebhookConfiguration {
                 ),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("validatingwebhookconfiguration")
         }
     }

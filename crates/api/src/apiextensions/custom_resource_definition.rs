@@ -22,6 +22,7 @@ impl Kind for CustomResourceDefinition {
             subresources: &[Subresource::Status],
             store_prefix: "apiextensions.k8s.io/customresourcedefinitions".into(),
             columns: vec![Column::object_name(), Column::created_at()],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("customresourcedefinition")
         }
     }
@@ -78,7 +79,8 @@ impl Kind for CustomResourceDefinition {
     fn validate_create(&self, errors: &mut Errors) {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let names = &self.spec.names;
-        if name != format!("{}.{}", names.plural, self.spec.group) {
+        // That there must be one is said already.
+        if !name.is_empty() && name != format!("{}.{}", names.plural, self.spec.group) {
             errors.invalid(
                 &Path::new("metadata.name"),
                 name,

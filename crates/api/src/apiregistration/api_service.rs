@@ -66,6 +66,7 @@ impl Kind for APIService {
                 Column::new("Available", "string", "Whether this service is available."),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("apiservice")
         }
     }

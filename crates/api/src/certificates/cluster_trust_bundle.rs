@@ -31,6 +31,7 @@ impl Kind for ClusterTrustBundle {
                 ),
             ],
             selectable_fields: &["spec.signerName"],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("clustertrustbundle")
         }
     }

@@ -13,6 +13,7 @@ use crate::cell;
 use crate::conditions;
 use crate::field::{Errors, Path};
 use crate::halves;
+use crate::internal;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target};
 use crate::meta;
 use crate::names;
@@ -149,7 +150,8 @@ impl Kind for PodCertificateRequest {
     fn validate_update(&self, old: &Self, target: Target, errors: &mut Errors) {
         if target == Target::Main {
             if !same(&self.spec, &old.spec) {
-                errors.invalid(&Path::new("spec"), &self.spec, meta::IMMUTABLE);
+                let shown = internal::of("certificates.v1.PodCertificateRequestSpec", &self.spec);
+                errors.invalid(&Path::new("spec"), shown, meta::IMMUTABLE);
             }
             return;
         }

@@ -20,6 +20,7 @@ impl Kind for RuntimeClass {
                 Column::new("Handler", "string", ""),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("runtimeclass")
         }
     }

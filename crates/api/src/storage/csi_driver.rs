@@ -63,6 +63,7 @@ impl Kind for CSIDriver {
                 ),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("csidriver")
         }
     }

@@ -29,6 +29,7 @@ impl Kind for CSINode {
                 ),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("csinode")
         }
     }

@@ -24,6 +24,7 @@ impl Kind for CSIStorageCapacity {
                 ),
                 Column::of("Capacity", "string", "storage.v1.CSIStorageCapacity", "capacity"),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("csistoragecapacity")
         }
     }

@@ -49,6 +49,7 @@ impl Kind for VolumeAttachment {
                 ),
                 Column::age(),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("volumeattachment")
         }
     }

@@ -25,6 +25,7 @@ impl Kind for StorageVersionMigration {
                 Column::new("Resource", "string", "GroupResource to migrate"),
                 Column::new("Status", "string", "Status of the migration"),
             ],
+            unconditional_update: false,
             ..KindInfo::of::<Self>("storageversionmigration")
         }
     }

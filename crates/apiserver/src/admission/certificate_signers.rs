@@ -1,10 +1,11 @@
-//! CertificateApproval and CertificateSigning: who decides about a request, and who signs it, must have the right to do
-//! so for its signer. CertificateSubjectRestriction: nobody gets a client certificate for `system:masters`.
+//! CertificateApproval, CertificateSigning and ClusterTrustBundleAttest: who decides about a request, who signs it, and
+//! who vouches for a bundle, must have the right to do so for its signer. CertificateSubjectRestriction: nobody gets a
+//! client certificate for `system:masters`.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, ClusterTrustBundle};
 use skiff_api::{Object, Subresource};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
@@ -12,48 +13,101 @@ use x509_parser::prelude::FromDer;
 use super::Plugin;
 use crate::auth::authorize::{Attributes, Authorizer, Decision, Union};
 use crate::error::{ApiError, ApiResult};
-use crate::registry::{AdmissionRequest, Operation, Registry};
+use crate::registry::{AdmissionRequest, Registry};
 use crate::user::{MASTERS, UserInfo};
 
 const GROUP: &str = "certificates.k8s.io";
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 
-/// Knows who may do what.
-pub(super) struct CertificateSigners(pub(super) Arc<Union>);
+/// Who may approve.
+pub(super) struct CertificateApproval(pub(super) Arc<Union>);
+/// Who may sign.
+pub(super) struct CertificateSigning(pub(super) Arc<Union>);
+/// Who may vouch.
+pub(super) struct ClusterTrustBundleAttest(pub(super) Arc<Union>);
+/// For whom nobody may ask.
+pub(super) struct CertificateSubjectRestriction;
+
+/// A request for a certificate, as it was.
+fn before<'a>(request: &AdmissionRequest<'a>) -> Option<&'a CertificateSigningRequest> {
+    request.old?.as_any().downcast_ref()
+}
 
 #[async_trait]
-impl Plugin for CertificateSigners {
-    async fn admit(
+impl Plugin for CertificateApproval {
+    async fn validate(
         &self,
         request: &AdmissionRequest<'_>,
-        object: &mut dyn Object,
+        _object: &dyn Object,
         _registry: &Registry,
+        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
-        let Some(wish) = object.as_any().downcast_ref::<CertificateSigningRequest>() else {
-            return Ok(());
-        };
-        let refuse = |why: String| Err(ApiError::forbidden(request.info, request.name, &why));
-        if request.operation == Operation::Create {
-            return restrict_subject(wish).or_else(refuse);
+        match before(request) {
+            Some(old) if request.subresource == Some(Subresource::Approval) => {
+                let signer = &old.spec.signer_name;
+                require(&self.0, request, "approve", signer, "approve requests with").await
+            }
+            _ => Ok(()),
         }
-        let Some(old) = request
-            .old
-            .and_then(|old| old.as_any().downcast_ref::<CertificateSigningRequest>())
-        else {
+    }
+}
+
+#[async_trait]
+impl Plugin for CertificateSigning {
+    async fn validate(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &dyn Object,
+        _registry: &Registry,
+        _warnings: &mut Vec<String>,
+    ) -> ApiResult<()> {
+        let wish = object.as_any().downcast_ref::<CertificateSigningRequest>();
+        match before(request).zip(wish) {
+            Some((old, new)) if request.subresource == Some(Subresource::Status) && says_more(new, old) => {
+                let signer = &old.spec.signer_name;
+                require(&self.0, request, "sign", signer, "sign requests with").await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Plugin for ClusterTrustBundleAttest {
+    async fn validate(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &dyn Object,
+        _registry: &Registry,
+        _warnings: &mut Vec<String>,
+    ) -> ApiResult<()> {
+        let Some(bundle) = object.as_any().downcast_ref::<ClusterTrustBundle>() else {
             return Ok(());
         };
-        let signer = &old.spec.signer_name;
-        let verb = match request.subresource {
-            Some(Subresource::Approval) => "approve",
-            Some(Subresource::Status) if says_more(wish, old) => "sign",
-            _ => return Ok(()),
-        };
-        if self.may(request.user, verb, signer).await {
+        let signer = bundle.spec.signer_name.as_deref().unwrap_or_default();
+        let old = request.old.and_then(|old| old.as_any().downcast_ref());
+        if signer.is_empty() || old.is_some_and(|old| only_owners_change(bundle, old)) {
             return Ok(());
         }
-        refuse(format!(
-            "user not permitted to {verb} requests with signerName {signer:?}"
-        ))
+        require(&self.0, request, "attest", signer, "attest for").await
+    }
+}
+
+#[async_trait]
+impl Plugin for CertificateSubjectRestriction {
+    async fn validate(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &dyn Object,
+        _registry: &Registry,
+        _warnings: &mut Vec<String>,
+    ) -> ApiResult<()> {
+        match object.as_any().downcast_ref::<CertificateSigningRequest>() {
+            Some(wish) if request.subresource.is_none() => {
+                restrict_subject(wish).map_err(|why| ApiError::forbidden(request.info, request.name, &why))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -65,32 +119,56 @@ fn says_more(new: &CertificateSigningRequest, old: &CertificateSigningRequest) -
         || new.conditions.unwrap_or_default() != old.conditions.unwrap_or_default()
 }
 
-impl CertificateSigners {
-    /// Whether somebody may do this for a signer, or for all signers of its domain.
-    async fn may(&self, user: &UserInfo, verb: &str, signer: &str) -> bool {
-        let domain = signer.split('/').next().unwrap_or_default();
-        for name in [signer, &format!("{domain}/*")] {
-            let attributes = Attributes {
-                verb,
-                is_resource: true,
-                group: GROUP,
-                resource: "signers".into(),
-                name,
-                ..Attributes::about_nothing(user)
-            };
-            if matches!(self.0.authorize(&attributes).await, Decision::Allow(_)) {
-                return true;
-            }
-        }
-        false
+/// Whether nothing changes but what the garbage collector and those who store objects anew write.
+fn only_owners_change(new: &ClusterTrustBundle, old: &ClusterTrustBundle) -> bool {
+    let mut as_new = old.clone();
+    let meta = &mut as_new.metadata;
+    meta.owner_references.clone_from(&new.metadata.owner_references);
+    meta.finalizers.clone_from(&new.metadata.finalizers);
+    meta.managed_fields.clone_from(&new.metadata.managed_fields);
+    meta.resource_version.clone_from(&new.metadata.resource_version);
+    as_new == *new
+}
+
+/// Requires the right to do something for a signer; `what` it is in words.
+async fn require(
+    authorizer: &Union,
+    request: &AdmissionRequest<'_>,
+    verb: &str,
+    signer: &str,
+    what: &str,
+) -> ApiResult<()> {
+    if may(authorizer, request.user, verb, signer).await {
+        return Ok(());
     }
+    let why = format!("user not permitted to {what} signerName {signer:?}");
+    Err(ApiError::forbidden(request.info, request.name, &why))
+}
+
+/// Whether somebody may do this for a signer, or for all signers of its domain.
+async fn may(authorizer: &Union, user: &UserInfo, verb: &str, signer: &str) -> bool {
+    let domain = signer.split('/').next().unwrap_or_default();
+    for name in [signer, &format!("{domain}/*")] {
+        let attributes = Attributes {
+            verb,
+            is_resource: true,
+            group: GROUP,
+            resource: "signers".into(),
+            name,
+            ..Attributes::about_nothing(user)
+        };
+        if matches!(authorizer.authorize(&attributes).await, Decision::Allow(_)) {
+            return true;
+        }
+    }
+    false
 }
 
 fn restrict_subject(wish: &CertificateSigningRequest) -> Result<(), String> {
     if wish.spec.signer_name != CLIENT {
         return Ok(());
     }
-    // Validation, which comes after this, refuses what is no PEM.
+    // Validation has refused what is no PEM.
     let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(&wish.spec.request.0) else {
         return Ok(());
     };

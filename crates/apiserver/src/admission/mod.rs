@@ -31,7 +31,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use skiff_api::{Errors, KindInfo, Object};
 
 use crate::admission::certificate_requester::CertificateRequester;
-use crate::admission::certificate_signers::CertificateSigners;
+use crate::admission::certificate_signers::{
+    CertificateApproval, CertificateSigning, CertificateSubjectRestriction, ClusterTrustBundleAttest,
+};
 use crate::admission::default_ingress_class::DefaultIngressClass;
 use crate::admission::default_storage_class::DefaultStorageClass;
 use crate::admission::default_toleration_seconds::DefaultTolerationSeconds;
@@ -158,10 +160,28 @@ impl Chain {
                 of("RuntimeClass", NEW, NEW, Box::new(RuntimeClass)),
                 of("", WRITTEN, NEVER, Box::new(CertificateRequester)),
                 of(
-                    "",
-                    WRITTEN,
+                    "CertificateApproval",
                     NEVER,
-                    Box::new(CertificateSigners(authorizer.clone())),
+                    CHANGED,
+                    Box::new(CertificateApproval(authorizer.clone())),
+                ),
+                of(
+                    "CertificateSigning",
+                    NEVER,
+                    CHANGED,
+                    Box::new(CertificateSigning(authorizer.clone())),
+                ),
+                of(
+                    "ClusterTrustBundleAttest",
+                    NEVER,
+                    WRITTEN,
+                    Box::new(ClusterTrustBundleAttest(authorizer.clone())),
+                ),
+                of(
+                    "CertificateSubjectRestriction",
+                    NEVER,
+                    NEW,
+                    Box::new(CertificateSubjectRestriction),
                 ),
                 of("", WRITTEN, NEVER, Box::new(Escalation(authorizer))),
                 of("DefaultIngressClass", NEW, NEVER, Box::new(DefaultIngressClass)),

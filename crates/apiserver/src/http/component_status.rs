@@ -12,7 +12,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::http::accept::negotiate;
 use crate::http::resources::{Call, not_allowed};
 use crate::http::transform::{IncludeObject, View};
-use crate::http::{Response, ResponseBody, respond};
+use crate::http::{Response, respond};
 use crate::registry::{Entry, List};
 
 /// The store, by the name that upstream gives to the first of its servers.
@@ -30,9 +30,8 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         include: IncludeObject::read(&call.query)?,
     };
     let entry = Entry::unstored(&strategy, &store(&call).await)?;
-    let content_type = accepted.encoding.content_type();
     let mut response = match (call.info.verb, call.info.path_name()) {
-        ("get", STORE) => respond::typed(200, content_type, view.object(&entry)?),
+        ("get", STORE) => respond::object(200, accepted.encoding, [view.object(&entry)?]),
         ("get", name) => return Err(ApiError::not_found(strategy.info(), name)),
         ("list", _) => {
             let list = List {
@@ -42,7 +41,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
                 remaining: None,
             };
             let segments = view.list(&list)?;
-            respond::typed(200, content_type, ResponseBody::segments(segments.into()))
+            respond::object(200, accepted.encoding, segments)
         }
         _ => return Err(not_allowed()),
     };

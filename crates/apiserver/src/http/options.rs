@@ -1,5 +1,6 @@
 //! The options of each verb, read from the query and, for deletions, from the body.
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,13 +8,12 @@ use http::HeaderMap;
 use http::header::USER_AGENT;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions as DeleteBody;
 use rand::Rng;
-use serde::Deserialize;
-use skiff_api::{Errors, Path};
+use skiff_api::{Errors, Path, field, schema};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::query::Query;
 use crate::registry::{
-    DeleteOptions, FieldValidation, ListOptions, PatchType, Propagation, WatchOptions, WriteOptions,
+    DeleteOptions, FieldValidation, ListOptions, PatchType, Propagation, WatchOptions, WriteOptions, type_of,
 };
 use crate::user::UserInfo;
 
@@ -36,12 +36,12 @@ pub(crate) fn write(query: &Query, kind: &'static str, user: &UserInfo) -> ApiRe
         if manager.len() > LONGEST_MANAGER {
             errors.too_long(&path, LONGEST_MANAGER);
         }
-        // As Go has it: of the blanks only the plain one is printed.
-        if manager
-            .chars()
-            .any(|c| c.is_control() || (c.is_whitespace() && c != ' '))
-        {
-            errors.invalid(&path, manager, "should only contain printable characters");
+        for (place, character) in manager.char_indices() {
+            if !field::is_printable(character) {
+                let code = u32::from(character);
+                let why = format!("invalid character U+{code:04X} (at position {place})");
+                errors.invalid(&path, manager, why);
+            }
         }
     }
     let field_validation = match query.get("fieldValidation").unwrap_or_default() {
@@ -129,7 +129,7 @@ fn client(headers: &HeaderMap) -> String {
 }
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Errors) -> bool {
-    let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+    let values: Vec<&str> = values.collect();
     if values.iter().any(|value| *value != "All") {
         errors.not_supported(&Path::new("dryRun"), &values, &["All"]);
     }
@@ -192,8 +192,12 @@ pub(crate) fn watch(query: &Query, namespace: &str) -> ApiResult<WatchOptions> {
 fn number(query: &Query, name: &str) -> ApiResult<Option<i64>> {
     match query.get(name) {
         None | Some("") => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        Some(text) => text.parse().map(Some).map_err(|error: std::num::ParseIntError| {
+            let why = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
         }),
     }
 }
@@ -245,19 +249,37 @@ fn from_query(query: &Query) -> ApiResult<DeleteBody> {
 }
 
 fn from_body(body: &Bytes) -> ApiResult<DeleteBody> {
-    #[derive(Deserialize)]
-    struct Kinded {
-        kind: Option<String>,
+    let (api_version, kind) = type_of(body).map_err(|why| {
+        ApiError::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+    })?;
+    if api_version.matches('/').count() > 1 {
+        return Err(ApiError::bad_request(format!(
+            "unexpected GroupVersion string: {api_version}"
+        )));
     }
-    let malformed =
-        |error: serde_json::Error| ApiError::bad_request(format!("couldn't decode DeleteOptions: {error}"));
-    let kinded: Kinded = serde_json::from_slice(body).map_err(malformed)?;
-    if kinded.kind.is_some_and(|kind| kind != "DeleteOptions") {
-        return Err(ApiError::bad_request(
-            "decoded object cannot be converted to DeleteOptions",
-        ));
+    // Every group has them.
+    if !matches!(kind.as_str(), "" | "DeleteOptions") {
+        let api_version = if api_version.is_empty() {
+            "meta.k8s.io/v1"
+        } else {
+            &api_version
+        };
+        return Err(ApiError::bad_request(format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \
+             \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+        )));
     }
-    serde_json::from_slice(body).map_err(malformed)
+    let definition = schema::definition("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
+    let findings = definition.map(|definition| schema::check(definition, body));
+    if let Some(wrong) = findings
+        .and_then(Result::ok)
+        .and_then(|findings| findings.wrong_type)
+    {
+        return Err(ApiError::bad_request(wrong.decoded));
+    }
+    let options: Option<DeleteBody> =
+        serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("json: {error}")))?;
+    Ok(options.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -345,8 +367,49 @@ mod tests {
         assert_eq!(from_body.grace_period, Some(0));
         assert_eq!(from_body.uid.as_deref(), Some("u"));
         assert_eq!(from_body.orphan_dependents, Some(false));
-        let pod = Bytes::from_static(br#"{"kind":"Pod"}"#);
-        assert_eq!(delete(&query(""), &pod).unwrap_err().code(), 400);
+        for (body, expected) in [
+            (
+                r#"{"kind":"Pod"}"#,
+                r#"no kind "Pod" is registered for version "meta.k8s.io/v1" in scheme "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27""#,
+            ),
+            (
+                "{",
+                "couldn't get version/kind; json parse error: unexpected end of JSON input",
+            ),
+            (
+                r#"{"kind":5}"#,
+                "couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .kind of type string",
+            ),
+            (
+                r#"{"apiVersion":"a/b/c"}"#,
+                "unexpected GroupVersion string: a/b/c",
+            ),
+            (
+                r#"{"gracePeriodSeconds":"x"}"#,
+                "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64",
+            ),
+            (
+                r#"{"dryRun":"All"}"#,
+                "json: cannot unmarshal string into Go struct field DeleteOptions.dryRun of type []string",
+            ),
+            (
+                r#"{"preconditions":5}"#,
+                "json: cannot unmarshal number into Go struct field DeleteOptions.preconditions of type v1.Preconditions",
+            ),
+        ] {
+            let error = delete(&query(""), &Bytes::from_static(body.as_bytes())).unwrap_err();
+            assert_eq!(
+                (error.code(), error.to_string().as_str()),
+                (400, expected),
+                "{body}"
+            );
+        }
+        for body in ["null", r#"{"apiVersion":"v9","kind":"DeleteOptions"}"#] {
+            assert!(
+                delete(&query(""), &Bytes::from_static(body.as_bytes())).is_ok(),
+                "{body}"
+            );
+        }
         assert_eq!(
             delete(&query("propagationPolicy=Never"), &none)
                 .unwrap_err()
@@ -367,6 +430,11 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "strconv.ParseInt: parsing \"x\": invalid syntax"
+        );
+        let error = list(&query("limit=99999999999999999999"), "").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "strconv.ParseInt: parsing \"99999999999999999999\": value out of range"
         );
         let timeout = watch(&query("timeoutSeconds=7"), "").unwrap().timeout;
         assert_eq!(timeout, Duration::from_secs(7));

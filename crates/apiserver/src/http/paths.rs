@@ -55,7 +55,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
     let catalogue = shared.registry.catalogue();
     let version = shared.config.version.git_version.as_str();
     match parts.as_slice() {
-        ["" | "index.html"] => respond::json(200, &json!({ "paths": root(&call) })),
+        ["" | "index.html"] => respond::document(&json!({ "paths": root(&call) })),
         ["api"] => groups(&call, true),
         ["apis"] => groups(&call, false),
         ["apis", group] => {
@@ -64,7 +64,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         }
         ["api", version] => found(&call, discovery::resource_list(catalogue, "", version)),
         ["apis", group, version] => found(&call, discovery::resource_list(catalogue, group, version)),
-        ["version"] => respond::json(200, &shared.config.version),
+        ["version"] => respond::document(&told(&shared.config.version)),
         ["healthz" | "livez" | "readyz", rest @ ..] => health(&call, &parts, rest).await,
         ["openapi", "v2"] => swagger(&call).await,
         ["openapi", "v3"] if !path.ends_with('/') => {
@@ -106,7 +106,10 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             let text = shared.metrics.states.service_levels();
             Ok(measured(&call, text).await)
         }
-        [".well-known", "openid-configuration"] => respond::json(200, &openid_configuration(&call)),
+        [".well-known", "openid-configuration"] => {
+            let configuration = openid_configuration(&call).to_string();
+            Ok(respond::typed(200, "application/json", configuration))
+        }
         ["openid", "v1", "jwks"] => {
             let keys = json!({ "keys": [shared.tokens.jwk()] }).to_string();
             Ok(respond::typed(200, "application/jwk-set+json", keys))
@@ -508,6 +511,47 @@ async fn measured(call: &Call, text: String) -> Response {
         return compress::above(response, 0).await;
     }
     compress::never(response)
+}
+
+/// What `/version` tells, in upstream's order.
+fn told(version: &VersionInfo) -> impl Serialize + use<> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told {
+        major: String,
+        minor: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        emulation_major: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        emulation_minor: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        min_compatibility_major: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        min_compatibility_minor: Option<String>,
+        git_version: String,
+        git_commit: String,
+        git_tree_state: String,
+        build_date: String,
+        go_version: String,
+        compiler: String,
+        platform: String,
+    }
+    let version = version.clone();
+    Told {
+        major: version.major,
+        minor: version.minor,
+        emulation_major: version.emulation_major,
+        emulation_minor: version.emulation_minor,
+        min_compatibility_major: version.min_compatibility_major,
+        min_compatibility_minor: version.min_compatibility_minor,
+        git_version: version.git_version,
+        git_commit: version.git_commit,
+        git_tree_state: version.git_tree_state,
+        build_date: version.build_date,
+        go_version: version.go_version,
+        compiler: version.compiler,
+        platform: version.platform,
+    }
 }
 
 fn build_info(version: &VersionInfo) -> String {

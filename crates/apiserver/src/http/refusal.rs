@@ -9,7 +9,7 @@ use crate::error::ApiError;
 use crate::http::accept::{Encoding, negotiate};
 use crate::http::around::{Around, Next};
 use crate::http::query::Query;
-use crate::http::{Request, Response, ResponseBody, ResponseFuture, pretty, respond};
+use crate::http::{Request, Response, ResponseFuture, pretty, respond};
 use crate::server::Shared;
 
 /// What a response was made of that says no: an extension of it.
@@ -57,7 +57,8 @@ fn rewrite(response: &mut Response, error: &ApiError, headers: &HeaderMap, query
             Err(_) => return,
         },
     };
-    response.body_mut().replace(ResponseBody::from(bytes));
+    let mut written = respond::object(200, encoding, [bytes]);
+    response.body_mut().replace(std::mem::take(written.body_mut()));
     let content_type = HeaderValue::from_static(encoding.content_type());
     response.headers_mut().insert(CONTENT_TYPE, content_type);
 }

@@ -9,6 +9,7 @@ use skiff_api::schema::protobuf;
 use crate::error::{ApiError, ApiResult};
 use crate::http::RequestBody;
 use crate::http::accept::PROTOBUF;
+use crate::registry::summary;
 use crate::twice::{self, Repeated};
 
 /// The largest body that is read, in bytes.
@@ -42,7 +43,20 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    match value.split(';').next().unwrap_or_default().trim() {
+    let mut parts = value.split(';');
+    let media = parts.next().unwrap_or_default().trim();
+    let parameters: Vec<&str> = parts.map(str::trim).collect();
+    // A semicolon at the end says nothing; any other parameter without a name makes the whole no type.
+    let (last, others) = parameters.split_last().unwrap_or((&"", &[]));
+    let is_named = |parameter: &str| {
+        parameter
+            .split_once('=')
+            .is_some_and(|(name, _)| !name.is_empty())
+    };
+    if !others.iter().all(|parameter| is_named(parameter)) || !(last.is_empty() || is_named(last)) {
+        return value.into();
+    }
+    match media {
         "" => "application/json".into(),
         media => media.to_ascii_lowercase(),
     }
@@ -61,6 +75,24 @@ pub(crate) fn as_json(headers: &HeaderMap, body: Bytes) -> ApiResult<(Bytes, Vec
     }
 }
 
+/// The same, of an object that should be of a kind.
+///
+/// # Errors
+/// The same, in the words in which upstream says it of an object.
+pub(crate) fn object_as_json(
+    headers: &HeaderMap,
+    body: Bytes,
+    kind: &str,
+) -> ApiResult<(Bytes, Vec<Repeated>)> {
+    as_json(headers, body.clone()).map_err(|error| match error.code() {
+        400 => ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {error} ({})",
+            summary(&body)
+        )),
+        _ => error,
+    })
+}
+
 /// Kubernetes' protobuf form as JSON. An empty body stays empty: a deletion has none.
 fn protobuf_to_json(body: &[u8]) -> ApiResult<Bytes> {
     if body.is_empty() {
@@ -76,8 +108,8 @@ fn protobuf_to_json(body: &[u8]) -> ApiResult<Bytes> {
 /// # Errors
 /// 400 for malformed YAML.
 fn yaml_to_json(yaml: &[u8]) -> ApiResult<(Bytes, Vec<Repeated>)> {
-    let (value, repeated) = twice::yaml(yaml)
-        .map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let (value, repeated) =
+        twice::yaml(yaml).map_err(|error| ApiError::bad_request(format!("yaml: {error}")))?;
     let json = serde_json::to_vec(&value).map_err(ApiError::internal)?;
     Ok((json.into(), repeated))
 }
@@ -104,6 +136,42 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, "4000000".parse().unwrap());
         assert_eq!(read(&headers, body(0)).await.unwrap_err().code(), 413);
+    }
+
+    #[test]
+    fn types_have_parameters_with_names() {
+        for (value, expected) in [
+            ("", "application/json"),
+            ("Application/JSON; charset=utf-8;", "application/json"),
+            ("application/yaml;a=b; c=d", "application/yaml"),
+            ("application/json;;", "application/json;;"),
+            ("application/json; utf-8", "application/json; utf-8"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, value.parse().unwrap());
+            assert_eq!(content_type(&headers), expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_of_its_kind() {
+        let said = |type_: &str, body: &'static [u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, type_.parse().unwrap());
+            object_as_json(&headers, Bytes::from_static(body), "Pod")
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            said("application/yaml", b"a: b: c"),
+            "the object provided is unrecognized (must be of type Pod): yaml: mapping values are not allowed in this \
+             context (613a20623a2063)"
+        );
+        assert_eq!(
+            said("application/vnd.kubernetes.protobuf", b"x"),
+            "the object provided is unrecognized (must be of type Pod): provided data does not appear to be a protobuf \
+             message, expected prefix [107 56 115 0] (78)"
+        );
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::http::request_info::RequestInfo;
 use crate::http::reviews::Review;
 use crate::http::transform::{IncludeObject, View};
 use crate::http::{
-    Counted, PeerAddress, RequestBody, Response, ResponseBody, binding, component_status, eviction, logs,
-    options, paths, pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
+    Counted, PeerAddress, RequestBody, Response, binding, component_status, eviction, logs, options, paths,
+    pretty, proxy, request_body, respond, reviews, scale, token_request, tunnel, watch,
 };
 use crate::registry::{DeleteOptions, Deleted, Entry, PatchType, Resource, WriteOptions, Written, posted};
 use crate::server::Shared;
@@ -76,7 +76,7 @@ impl Call {
     {
         let validation = options::write(&self.query, "CreateOptions", &self.user)?.field_validation;
         let body = self.read_body().await?;
-        let (json, repeated) = request_body::as_json(&self.headers, body)?;
+        let (json, repeated) = request_body::object_as_json(&self.headers, body, T::KIND)?;
         let catalogue = self.shared.registry.catalogue();
         let (object, warnings) = posted(catalogue, &put(json), validation, &repeated)?;
         self.warnings.lock().extend(warnings);
@@ -84,9 +84,10 @@ impl Call {
     }
 
     /// Reads an object that is to be written.
-    async fn read_written(&mut self, options: &mut WriteOptions) -> ApiResult<Bytes> {
+    async fn read_written(&mut self, options: &mut WriteOptions, resource: &Resource) -> ApiResult<Bytes> {
         let body = self.read_body().await?;
-        let (json, repeated) = request_body::as_json(&self.headers, body)?;
+        let kind = &resource.info().kind;
+        let (json, repeated) = request_body::object_as_json(&self.headers, body, kind)?;
         options.repeated = repeated;
         Ok(json)
     }
@@ -185,6 +186,11 @@ fn placed(call: &Call, resource: &Resource) -> ApiResult<()> {
             return Err(not_allowed());
         }
         _ => {}
+    }
+    let is_served =
+        |subresource: &Subresource| subresource.name() == info.subresource && SERVED.contains(subresource);
+    if !info.subresource.is_empty() && !resource.info().subresources.iter().any(is_served) {
+        return Err(ApiError::no_such_path());
     }
     let fits = match call.method {
         Method::DELETE | Method::HEAD | Method::OPTIONS if is_proxy => true,
@@ -299,7 +305,7 @@ fn object(call: &Call, resource: &Resource, code: u16, entry: &Entry) -> ApiResu
     if accepted.encoding == Encoding::Json && pretty::wanted(&call.query, &call.headers) {
         bytes = pretty::indented(&bytes).into();
     }
-    Ok(respond::typed(code, accepted.encoding.content_type(), bytes))
+    Ok(respond::object(code, accepted.encoding, [bytes]))
 }
 
 fn written(call: &Call, resource: &Resource, written: &Written) -> ApiResult<Response> {
@@ -329,20 +335,16 @@ async fn list(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
     match accepted.encoding {
         Encoding::Json if pretty::wanted(&call.query, &call.headers) => {
             let text = pretty::indented(&segments.concat());
-            Ok(respond::typed(200, accepted.encoding.content_type(), text))
+            Ok(respond::object(200, Encoding::Json, [text.into()]))
         }
-        encoding => Ok(respond::typed(
-            200,
-            encoding.content_type(),
-            ResponseBody::segments(segments.into()),
-        )),
+        encoding => Ok(respond::object(200, encoding, segments)),
     }
 }
 
 async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
     let mut options = options::tracked(&call.query, &call.headers, "CreateOptions", &call.user)?;
-    let body = call.read_written(&mut options).await?;
+    let body = call.read_written(&mut options, &resource).await?;
     let (namespace, _) = call.place(&resource);
     let mut made = resource.create(namespace, &body, &options).await?;
     made.created = true;
@@ -352,7 +354,7 @@ async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
 async fn update(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
     let mut options = options::tracked(&call.query, &call.headers, "UpdateOptions", &call.user)?;
-    let body = call.read_written(&mut options).await?;
+    let body = call.read_written(&mut options, &resource).await?;
     let (namespace, name) = call.place(&resource);
     let changed = resource
         .update(namespace, name, target, &body, &options)
@@ -362,8 +364,8 @@ async fn update(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiR
 }
 
 async fn patch(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
-    negotiate(&call.headers, true)?;
     let type_ = patch_type(&call.headers)?;
+    negotiate(&call.headers, true)?;
     let options = options::patch(&call.query, &call.headers, type_, &call.user)?;
     let body = call.read_body().await?;
     let (namespace, name) = call.place(&resource);
@@ -381,12 +383,7 @@ pub(crate) fn patch_type(headers: &HeaderMap) -> ApiResult<PatchType> {
         "application/merge-patch+json" => Ok(PatchType::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
         "application/apply-patch+yaml" => Ok(PatchType::Apply),
-        _ => Err(ApiError::unsupported_media_type(&[
-            "application/json-patch+json",
-            "application/merge-patch+json",
-            "application/strategic-merge-patch+json",
-            "application/apply-patch+yaml",
-        ])),
+        _ => Err(ApiError::not_consumed()),
     }
 }
 
@@ -459,11 +456,7 @@ async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let list = options::list(&call.query, &call.info.namespace)?;
     let deleted = resource.delete_collection(&list, &delete, &write).boxed().await?;
     let segments = view(&call, &resource, accepted)?.list(&deleted)?;
-    let mut response = respond::typed(
-        200,
-        accepted.encoding.content_type(),
-        ResponseBody::segments(segments.into()),
-    );
+    let mut response = respond::object(200, accepted.encoding, segments);
     respond::warn(&mut response, &of_orphans(&resource, &delete));
     Ok(response)
 }

@@ -29,13 +29,23 @@ pub(crate) fn typed(code: u16, content_type: &'static str, body: impl Into<Respo
     response
 }
 
+/// What ends the JSON of an object, as Go's encoder ends it.
+const END: Bytes = Bytes::from_static(b"\n");
+
+/// A response of an object that is written already, in pieces.
+pub(crate) fn object(code: u16, encoding: Encoding, pieces: impl IntoIterator<Item = Bytes>) -> Response {
+    let end = (encoding == Encoding::Json).then_some(END);
+    let segments = pieces.into_iter().chain(end).collect();
+    typed(code, encoding.content_type(), ResponseBody::segments(segments))
+}
+
 /// A response of JSON bytes, transcoded when the client wants another form.
 pub(crate) fn encoded(code: u16, encoding: Encoding, json: Bytes) -> ApiResult<Response> {
     let bytes = match encoding {
         Encoding::Json => json,
         encoding => transcoded(encoding, &json)?,
     };
-    Ok(typed(code, encoding.content_type(), bytes))
+    Ok(object(code, encoding, [bytes]))
 }
 
 /// JSON in another form.
@@ -61,10 +71,16 @@ pub(crate) fn untranscodable(error: ProtobufError) -> ApiError {
     }
 }
 
-/// A response of a value as JSON.
+/// A response of an object as JSON.
 pub(crate) fn json(code: u16, value: &impl Serialize) -> ApiResult<Response> {
     let bytes = serde_json::to_vec(value).map_err(ApiError::internal)?;
-    Ok(typed(code, Encoding::Json.content_type(), bytes))
+    Ok(object(code, Encoding::Json, [bytes.into()]))
+}
+
+/// A document as JSON that people can read.
+pub(crate) fn document(value: &impl Serialize) -> ApiResult<Response> {
+    let bytes = serde_json::to_vec_pretty(value).map_err(ApiError::internal)?;
+    Ok(typed(200, Encoding::Json.content_type(), bytes))
 }
 
 /// A plain text.
@@ -97,7 +113,7 @@ pub(crate) fn page_not_found() -> Response {
 /// The status of an error, with the headers that it demands.
 pub(crate) fn error(error: &ApiError) -> Response {
     let body = serde_json::to_vec(error.0.as_ref()).unwrap_or_default();
-    let mut response = typed(error.code(), Encoding::Json.content_type(), body);
+    let mut response = object(error.code(), Encoding::Json, [body.into()]);
     response.extensions_mut().insert(Refusal(error.clone()));
     let wait = error
         .0

@@ -22,31 +22,66 @@ const FIELDS: [&str; 4] = ["op", "path", "from", "value"];
 #[derive(Debug)]
 pub(crate) struct Operations(Option<Vec<PatchOperation>>);
 
+fn undecodable(why: &str) -> ApiError {
+    ApiError::bad_request(format!("error decoding patch: {why}"))
+}
+
+/// Checks what an operation is made of, as Go reads it into its struct.
+fn check_types(item: &Value) -> ApiResult<()> {
+    let kind = |value: &Value| syntax::value_kind(value.to_string().as_bytes());
+    let Some(fields) = item.as_object() else {
+        if item.is_null() {
+            return Ok(());
+        }
+        return Err(undecodable(&format!(
+            "json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp",
+            kind(item)
+        )));
+    };
+    for (name, value) in fields {
+        if matches!(name.as_str(), "op" | "path" | "from") && !value.is_string() && !value.is_null() {
+            return Err(undecodable(&format!(
+                "json: cannot unmarshal {} into Go struct field jsonPatchOp.{name} of type string",
+                kind(value)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an item names an operation that there is.
+fn is_operation(item: &Value) -> bool {
+    let op = item.get("op").and_then(Value::as_str);
+    matches!(op, Some("add" | "remove" | "replace" | "move" | "copy" | "test"))
+}
+
 impl Operations {
     /// The operations, and what strict field validation has to say of them.
     pub(super) fn parse(body: &[u8]) -> ApiResult<(Self, Vec<String>)> {
         let (value, repeated) =
-            twice::json(body).map_err(|error| ApiError::bad_request(syntax::message(body, &error)))?;
+            twice::json(body).map_err(|error| undecodable(&syntax::message(body, &error)))?;
         let Value::Array(items) = value else {
             // To Go, `null` is a list without items.
             if value.is_null() {
                 return Ok((Self(Some(Vec::new())), Vec::new()));
             }
-            return Err(ApiError::bad_request(format!(
-                "json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
+            return Err(undecodable(&format!(
+                "json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
                 syntax::value_kind(body)
             )));
         };
-        if items.len() > MOST_OPERATIONS {
-            return Err(ApiError::too_large(format!(
-                "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
-                items.len()
+        for item in &items {
+            check_types(item)?;
+        }
+        if let Some(wrong) = items.iter().find(|item| !is_operation(item)) {
+            return Err(ApiError::bad_request(format!(
+                "invalid operation {wrong}: unsupported operation"
             )));
         }
-        if let Some(wrong) = items.iter().find(|item| !item.is_object()) {
-            return Err(ApiError::bad_request(format!(
-                "json: cannot unmarshal {} into Go value of type jsonpatch.Operation",
-                syntax::value_kind(wrong.to_string().as_bytes())
+        if items.len() > MOST_OPERATIONS {
+            return Err(ApiError::too_large(format!(
+                "Request entity too large: The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
+                items.len()
             )));
         }
         let mut strict: Vec<String> = repeated.iter().map(Repeated::field).collect();
@@ -133,17 +168,29 @@ mod tests {
             (r#"[{"op":"test","path":"/a/x","value":1}]"#, rejected()),
             (r#"[{"op":"remove","path":"/x"}]"#, rejected()),
             (r#"[{"op":"add","path":"/x/y","value":1}]"#, rejected()),
-            (r#"[{"op":"jump","path":"/x"}]"#, rejected()),
-            (r#"[{"path":"/x"}]"#, rejected()),
+            (
+                r#"[{"op":"jump","path":"/x"}]"#,
+                bad(r#"invalid operation {"op":"jump","path":"/x"}: unsupported operation"#),
+            ),
             (
                 "{}",
-                bad("json: cannot unmarshal object into Go value of type jsonpatch.Patch"),
+                bad(
+                    "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+                ),
             ),
             (
                 "[1]",
-                bad("json: cannot unmarshal number into Go value of type jsonpatch.Operation"),
+                bad(
+                    "error decoding patch: json: cannot unmarshal number into Go value of type handlers.jsonPatchOp",
+                ),
             ),
-            ("[", bad("unexpected end of JSON input")),
+            (
+                r#"[{"op":1}]"#,
+                bad(
+                    "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string",
+                ),
+            ),
+            ("[", bad("error decoding patch: unexpected end of JSON input")),
         ];
         for (patch, expected) in cases {
             assert_eq!(apply(patch, start()), expected, "{patch}");
@@ -167,7 +214,7 @@ mod tests {
         assert_eq!(code, 413);
         assert_eq!(
             message,
-            "The allowed maximum operations in a JSON patch is 10000, got 10001"
+            "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
         );
     }
 

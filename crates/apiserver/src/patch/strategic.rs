@@ -43,7 +43,10 @@ impl From<PatchError> for ApiError {
     fn from(error: PatchError) -> Self {
         match error {
             PatchError::ListOfLists => Self::unprocessable(),
-            other => Self::bad_request(other.to_string()),
+            PatchError::BadRetainKeys | PatchError::BadElementOrder | PatchError::BadPrimitiveList => {
+                Self::bad_request(error.to_string())
+            }
+            other => Self::unclassified(other.to_string()),
         }
     }
 }
@@ -128,8 +131,9 @@ fn merge_object(mut original: Object, mut patch: Object, shape: Shape) -> Result
             Some("replace") => Ok(clean_object(patch)),
             Some("delete") => Ok(Object::new()),
             _ => {
-                let map = go::print(&Value::Object(patch));
-                Err(PatchError::BadDirective(go::print(&directive), map))
+                let shown = go::print(&directive);
+                patch.insert(PATCH.into(), directive);
+                Err(PatchError::BadDirective(shown, go::print(&Value::Object(patch))))
             }
         };
     }

@@ -4,7 +4,8 @@
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{DecodeError, Engine, alphabet};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::syntax;
 use crate::error::{ApiError, ApiResult};
@@ -39,14 +40,54 @@ fn corrupt(error: &DecodeError) -> String {
     format!("illegal base64 data at input byte {at}")
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 struct Token {
-    #[serde(default)]
     v: String,
-    #[serde(default)]
     rv: i64,
-    #[serde(default)]
     start: String,
+}
+
+impl Token {
+    /// Reads a token as Go reads one into its struct: what is missing or null is empty, and the first value of another
+    /// type is told.
+    fn read(value: &Value) -> Result<Self, String> {
+        let misfit = |value: &Value, place: &str| {
+            let shown = match value {
+                Value::Null => "null".into(),
+                Value::Bool(_) => "bool".into(),
+                Value::Number(number) if place.ends_with("int64") => format!("number {number}"),
+                Value::Number(_) => "number".into(),
+                Value::String(_) => "string".into(),
+                Value::Array(_) => "array".into(),
+                Value::Object(_) => "object".into(),
+            };
+            format!("json: cannot unmarshal {shown} into Go {place}")
+        };
+        let fields = match value {
+            Value::Null => return Ok(Self::default()),
+            Value::Object(fields) => fields,
+            other => return Err(misfit(other, "value of type storage.continueToken")),
+        };
+        let text = |name: &str| match fields.get(name) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(other) => Err(misfit(
+                other,
+                &format!("struct field continueToken.{name} of type string"),
+            )),
+        };
+        let revision = match fields.get("rv") {
+            None | Some(Value::Null) => 0,
+            Some(value) => value
+                .as_i64()
+                .ok_or_else(|| misfit(value, "struct field continueToken.rv of type int64"))?,
+        };
+        Ok(Self {
+            v: text("v")?,
+            rv: revision,
+            start: text("start")?,
+        })
+    }
 }
 
 impl Continuation {
@@ -67,8 +108,9 @@ impl Continuation {
             ))
         };
         let bytes = LENIENT.decode(token).map_err(|error| invalid(&corrupt(&error)))?;
-        let token: Token =
+        let value: Value =
             serde_json::from_slice(&bytes).map_err(|error| invalid(&syntax::message(&bytes, &error)))?;
+        let token = Token::read(&value).map_err(|why| invalid(&why))?;
         if token.v != VERSION {
             return Err(invalid(&format!(
                 "server does not recognize this encoded version {}",

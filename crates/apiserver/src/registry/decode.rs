@@ -185,6 +185,40 @@ pub(crate) fn of_type<T: DeserializeOwned + k8s_openapi::Resource>(
     Ok((object, warnings))
 }
 
+/// Why an object that says to be of a kind cannot become one of another; `None` where it is the same, in whatever version.
+pub(super) fn other_kind(
+    info: &KindInfo,
+    catalogue: &Catalogue,
+    api_version: &str,
+    kind: &str,
+) -> Option<String> {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let is_known = catalogue.kind(group, version, kind).is_some();
+    // Upstream reads versions that are served no more.
+    let may_be_past = !group.is_empty()
+        && ["v1alpha", "v1beta", "v2alpha", "v2beta"]
+            .iter()
+            .any(|past| version.starts_with(past));
+    if (is_known || may_be_past) && kind == info.kind && group == info.group {
+        return None;
+    }
+    Some(if is_known {
+        let package = match info.group.split('.').next() {
+            Some("") | None => "core",
+            Some(first) => first,
+        };
+        format!(
+            "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
+            info.kind
+        )
+    } else {
+        format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \
+             \"pkg/api/legacyscheme/scheme.go:30\""
+        )
+    })
+}
+
 /// Checks that a body says that it is of a kind, or does not say: the kind and version that errors name, and the object.
 fn fitting<'b>(
     info: &KindInfo,
@@ -212,30 +246,26 @@ fn fitting<'b>(
     if api_version.is_empty() {
         api_version.clone_from(&expected);
     }
-    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
+    if api_version.matches('/').count() > 1 {
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): unexpected GroupVersion string: {api_version} ({})",
+            info.kind,
+            summary(body)
+        )));
+    }
+    let version = api_version
+        .rsplit_once('/')
+        .map_or(api_version.as_str(), |(_, version)| version);
     let unfit = |why: &str| {
         ApiError::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {}: {why}",
             info.kind
         ))
     };
-    if kind != info.kind {
-        return Err(match catalogue.kind(group, version, &kind) {
-            Some(_) => {
-                let package = match info.group.split('.').next() {
-                    Some("") | None => "core",
-                    Some(first) => first,
-                };
-                unfit(&format!(
-                    "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
-                    info.kind
-                ))
-            }
-            None => unfit(&format!(
-                "no kind {kind:?} is registered for version {api_version:?} in scheme \
-                 \"pkg/api/legacyscheme/scheme.go:30\""
-            )),
-        });
+    if (kind != info.kind || api_version != expected)
+        && let Some(why) = other_kind(info, catalogue, &api_version, &kind)
+    {
+        return Err(unfit(&why));
     }
     if api_version != expected {
         return Err(ApiError::bad_request(format!(
@@ -292,6 +322,16 @@ fn has_empty(json: &[u8]) -> bool {
     false
 }
 
+/// What a body says of its type: version and kind, empty where it does not.
+///
+/// # Errors
+/// Why it cannot be read, in Go's words.
+pub(crate) fn type_of(body: &[u8]) -> Result<(String, String), String> {
+    let meta = type_meta(body)?;
+    let text = |value: Option<Cow<'_, str>>| value.unwrap_or_default().into_owned();
+    Ok((text(meta.api_version), text(meta.kind)))
+}
+
 fn type_meta(body: &[u8]) -> Result<TypeMeta<'_>, String> {
     let kind = syntax::value_kind(body);
     // To Go, `null` says nothing of what it is decoded into.
@@ -330,7 +370,7 @@ fn type_meta(body: &[u8]) -> Result<TypeMeta<'_>, String> {
 }
 
 /// The beginning of a body, as an error shows it.
-fn summary(body: &[u8]) -> String {
+pub(crate) fn summary(body: &[u8]) -> String {
     const MOST: usize = 30;
     let begin = body.get(..MOST);
     let shown = begin.unwrap_or(body);
@@ -400,7 +440,7 @@ mod tests {
             ),
             (
                 r#"{"apiVersion":"v2","kind":"ConfigMap"}"#,
-                "the API version in the data (v2) does not match the expected API version (v1)",
+                "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
             ),
             (
                 r#"{"apiVersion":"example.com/v1","kind":"Foo"}"#,

@@ -42,7 +42,8 @@ pub(super) fn parse_version(text: Option<&str>) -> ApiResult<Option<i64>> {
             } else {
                 "invalid syntax"
             };
-            Err(ApiError::bad_request(format!(
+            // Upstream says it in words of validation, which are none of the errors that have a code.
+            Err(ApiError::unclassified(format!(
                 "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
             )))
         }
@@ -134,6 +135,20 @@ fn beginning(options: &WatchOptions) -> ApiResult<Beginning> {
     let match_ = options.resource_version_match.as_deref().unwrap_or_default();
     let path = Path::new("resourceVersionMatch");
     let mut errors = Errors::new();
+    let continues = options
+        .continue_
+        .as_deref()
+        .is_some_and(|token| !token.is_empty());
+    // Who names no version is taken to ask for the objects there are.
+    let defaulted = options.send_initial_events.is_none()
+        && match_.is_empty()
+        && matches!(options.resource_version.as_deref(), None | Some("" | "0"));
+    if defaulted && continues {
+        errors.forbidden(
+            &path,
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
+    }
     if options.send_initial_events.is_some() && match_ != "NotOlderThan" {
         errors.forbidden(
             &path,
@@ -150,11 +165,7 @@ fn beginning(options: &WatchOptions) -> ApiResult<Beginning> {
         if match_ != "NotOlderThan" {
             errors.not_supported(&path, match_, &["NotOlderThan"]);
         }
-        if options
-            .continue_
-            .as_deref()
-            .is_some_and(|token| !token.is_empty())
-        {
+        if continues {
             errors.forbidden(
                 &path,
                 "resourceVersionMatch is forbidden when continue is provided",
@@ -309,7 +320,12 @@ impl Resource {
                     });
                 }
                 Err(StoreError::FutureRevision { current }) => {
-                    return Err(ApiError::too_large_resource_version(revision, current));
+                    // Nobody waits for the store to get there, so nobody is told when to come again.
+                    let mut error = ApiError::too_large_resource_version(revision, current);
+                    if let Some(details) = &mut error.0.details {
+                        details.retry_after_seconds = None;
+                    }
+                    return Err(error);
                 }
                 other => other?,
             };
@@ -365,12 +381,13 @@ impl Resource {
             &options.label_selector,
             &options.field_selector,
         )?;
+        // A watch that was understood has begun: what goes wrong then is told as an event.
+        let failed = |error| -> ApiResult<BoxStream<'static, Frame>> {
+            Ok(Box::pin(futures::stream::iter([Frame::Error(error)])))
+        };
         let start = match beginning {
             Beginning::After(revision) => match self.cache.watch_after(&selection, revision) {
-                Err(gap) => {
-                    let frame = Frame::Error(watch::too_old(revision, gap));
-                    return Ok(Box::pin(futures::stream::iter([frame])));
-                }
+                Err(gap) => return failed(watch::too_old(revision, gap)),
                 Ok(subscription) => Start {
                     initial: Vec::new(),
                     subscription,
@@ -379,7 +396,9 @@ impl Resource {
                 },
             },
             Beginning::State { as_of } => {
-                self.wait_until(as_of).await?;
+                if let Err(error) = self.wait_until(as_of).await {
+                    return failed(error);
+                }
                 let reached = self.feed.reached();
                 let (snapshot, subscription) = self.cache.watch_from_state(&selection);
                 Start {
@@ -390,7 +409,9 @@ impl Resource {
                 }
             }
             Beginning::Here(as_of) => {
-                self.wait_until(as_of).await?;
+                if let Err(error) = self.wait_until(as_of).await {
+                    return failed(error);
+                }
                 let reached = self.feed.reached();
                 let (snapshot, subscription) = self.cache.watch_from_state(&selection);
                 Start {

@@ -12,7 +12,7 @@ use skiff_store::Expect;
 use uuid::Uuid;
 
 use super::admit::{AdmissionRequest, Operation};
-use super::decode::{Beside, Decoded};
+use super::decode::{self, Beside, Decoded};
 use super::entry::Entry;
 use super::options::{PatchType, WriteOptions, Written};
 use super::resource::{Live, Put, Resource};
@@ -224,12 +224,12 @@ impl Resource {
     ) -> ApiResult<(Arc<Entry>, Vec<String>)> {
         let (info, strategy, namespace) = (self.info(), self.strategy(), admission.namespace);
         let meta = object.metadata_mut();
-        // Upstream answers this with 500 and no reason, though the fault is the client's; what is no version it ignores.
-        if text(&meta.resource_version)
+        // Only the store finds it wrong, which a dry run does not get to; what is no version is ignored.
+        let names_version = text(&meta.resource_version)
             .parse::<u64>()
-            .is_ok_and(|version| version > 0)
-        {
-            return Err(ApiError::bad_request(
+            .is_ok_and(|version| version > 0);
+        if names_version && !options.dry_run {
+            return Err(ApiError::unclassified(
                 "resourceVersion should not be set on objects to be created",
             ));
         }
@@ -378,14 +378,12 @@ impl Resource {
             if type_ == PatchType::Strategic {
                 patched.set_type(&info.api_version(), &info.kind);
             }
-            let version = patched.type_meta("apiVersion");
-            if version != info.api_version() || patched.type_meta("kind") != info.kind {
-                return Err(ApiError::bad_request(format!(
-                    "the API version in the data ({version}) does not match the expected API version ({})",
-                    info.api_version()
-                )));
-            }
+            let (version, kind) = (patched.type_meta("apiVersion"), patched.type_meta("kind"));
+            let other = decode::other_kind(info, &self.catalogue, version, kind);
             let json = patched.json()?;
+            if let Some(why) = other {
+                return Err(ApiError::invalid_patch(&patch.shown(&json), &why));
+            }
             let mut decoded = self
                 .decoder
                 .object(
@@ -470,12 +468,7 @@ impl Resource {
     ) -> ApiResult<Attempt> {
         let (info, strategy, options) = (self.info(), self.strategy(), request.options);
         let Some(entry) = current else {
-            return Err(match &request.uid {
-                Some(asked) if !info.create_on_update => {
-                    uid_conflict(self, &request.key, request.name, asked, "")
-                }
-                _ => ApiError::not_found(info, request.name),
-            });
+            return Err(ApiError::not_found(info, request.name));
         };
         let live = self.live(entry)?;
         let old = &live.object;
@@ -576,7 +569,7 @@ impl Resource {
             version if version.parse() == Ok(present) => {}
             version if version.parse::<u64>().is_ok() => return Err(ApiError::modified(self.info(), name)),
             version => {
-                return Err(ApiError::bad_request(format!(
+                return Err(ApiError::unclassified(format!(
                     "strconv.ParseUint: parsing {version:?}: invalid syntax"
                 )));
             }

@@ -303,8 +303,8 @@ async fn options_are_read_whole_whatever_they_are_for() {
         answer.failure(),
         (
             422,
-            "CreateOptions.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: \"a\\tb\": should only contain \
-             printable characters"
+            "CreateOptions.meta.k8s.io \"\" is invalid: fieldManager: Invalid value: \"a\\tb\": invalid \
+             character U+0009 (at position 1)"
                 .into()
         )
     );

@@ -500,13 +500,9 @@ impl Maker<'_> {
 fn is_legitimate(path: &str, status: u16, message: &str) -> bool {
     let is_proxy = path.contains("/proxy");
     match status {
-        500 => [
-            "no preferred addresses found; known addresses: []",
-            // Upstream's store says so too, and not in which class of errors that is.
-            "resourceVersion should not be set on objects to be created",
-        ]
-        .iter()
-        .any(|known| message.contains(known)),
+        500 => {
+            message.contains("no preferred addresses found; known addresses: []") || is_unclassified(message)
+        }
         503 => {
             is_proxy
                 && [

@@ -301,7 +301,8 @@ async fn people_get_json_that_they_can_read() {
         request(Method::GET, &format!("{MAPS}?pretty=false"), &headers, ""),
     )
     .await;
-    assert!(!list.text().contains('\n'));
+    // It ends with the line, as Go's encoder ends everything.
+    assert_eq!(list.text().find('\n'), Some(list.body.len() - 1));
 }
 
 #[tokio::test]
@@ -400,7 +401,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
             &[("content-type", "application/json")],
             "{}",
             415,
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
+            "415: Unsupported Media Type",
         ),
         (
             "PATCH",

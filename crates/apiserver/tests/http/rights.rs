@@ -1,5 +1,6 @@
 //! Roles, bindings, nodes and the reviews that tell of them.
 
+use base64::Engine;
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
@@ -442,7 +443,9 @@ async fn a_certificate_is_approved_and_signed_by_whom_its_signer_lets() {
         put(&jane, &format!("{REQUESTS}/a/approval"), &theirs).await.failure(),
         (403, r#"certificatesigningrequests.certificates.k8s.io "a" is forbidden: user not permitted to approve requests with signerName "kubernetes.io/kube-apiserver-client""#.into())
     );
-    theirs["status"] = json!({ "certificate": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==" });
+    // What is no certificate is said before it is asked who says so.
+    theirs["status"] =
+        json!({ "certificate": base64::engine::general_purpose::STANDARD.encode(&server.authority.pem) });
     assert_eq!(
         put(&jane, &format!("{REQUESTS}/a/status"), &theirs).await.failure(),
         (403, r#"certificatesigningrequests.certificates.k8s.io "a" is forbidden: user not permitted to sign requests with signerName "kubernetes.io/kube-apiserver-client""#.into())
@@ -451,6 +454,59 @@ async fn a_certificate_is_approved_and_signed_by_whom_its_signer_lets() {
     own["status"] = approved;
     let answer = put(&jane, &format!("{REQUESTS}/b/approval"), &own).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+    let metrics = get(&admin, "/metrics").await.text();
+    for (plugin, operation, rejected) in [
+        ("CertificateApproval", "UPDATE", true),
+        ("CertificateApproval", "UPDATE", false),
+        ("CertificateSigning", "UPDATE", true),
+        ("CertificateSubjectRestriction", "CREATE", true),
+        ("CertificateSubjectRestriction", "CREATE", false),
+        ("ClusterTrustBundleAttest", "CREATE", false),
+    ] {
+        let line = format!(
+            r#"apiserver_admission_controller_admission_duration_seconds_count{{name="{plugin}",operation="{operation}",rejected="{rejected}",type="validate"}} "#
+        );
+        assert!(metrics.contains(&line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_is_vouched_for_by_whom_its_signer_lets() {
+    const BUNDLES: &str = "/apis/certificates.k8s.io/v1/clustertrustbundles";
+    let server = Server::start().await;
+    let (admin, jane) = (server.admin().await, user(&server, "jane", &[]).await);
+    let rules = json!([
+        { "verbs": ["*"], "apiGroups": ["certificates.k8s.io"], "resources": ["clustertrustbundles"] },
+        { "verbs": ["attest"], "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["example.com/mine"] },
+    ]);
+    let role = json!({ "metadata": { "name": "attester" }, "rules": rules });
+    made(&admin, CLUSTER_ROLES, &role).await;
+    made(
+        &admin,
+        CLUSTER_BINDINGS,
+        &binding("attester", "ClusterRole", "attester", "jane"),
+    )
+    .await;
+    answers(&jane, BUNDLES, 200).await;
+    let bundle = |name: &str, signer: &str| json!({ "metadata": { "name": name }, "spec": { "signerName": signer, "trustBundle": server.authority.pem } });
+    assert_eq!(
+        post(&jane, BUNDLES, &bundle("example.com:other:a", "example.com/other")).await.failure(),
+        (403, r#"clustertrustbundles.certificates.k8s.io "example.com:other:a" is forbidden: user not permitted to attest for signerName "example.com/other""#.into())
+    );
+    made(&jane, BUNDLES, &bundle("example.com:mine:a", "example.com/mine")).await;
+    made(&jane, BUNDLES, &bundle("nobodys", "")).await;
+    // Who only keeps house need not vouch.
+    made(
+        &admin,
+        BUNDLES,
+        &bundle("example.com:other:a", "example.com/other"),
+    )
+    .await;
+    let path = format!("{BUNDLES}/example.com:other:a");
+    let owned = json!({ "metadata": { "finalizers": ["example.com/kept"] } });
+    assert_eq!(patch(&jane, &path, "merge-patch", &owned).await.status, 200);
+    let labelled = json!({ "metadata": { "labels": { "a": "b" } } });
+    assert_eq!(patch(&jane, &path, "merge-patch", &labelled).await.status, 403);
 }
 
 #[tokio::test]

@@ -185,7 +185,10 @@ fn patches_merge_as_upstream_merges_them() {
             kind: POD,
             original: json!({"spec": {"nodeSelector": {"a": "b"}}}),
             patch: json!({"spec": {"nodeSelector": {"$patch": "mix", "c": "d"}}}),
-            expected: Err(PatchError::BadDirective("mix".into(), "map[c:d]".into())),
+            expected: Err(PatchError::BadDirective(
+                "mix".into(),
+                "map[$patch:mix c:d]".into(),
+            )),
         },
         Case {
             name: "an order that contradicts the list is refused",
