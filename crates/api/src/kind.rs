@@ -354,6 +354,11 @@ pub trait Kind:
         names::dns_subdomain(name, prefix)
     }
 
+    /// Why an object that could be read is none all the same: what upstream finds when it makes its internal type of it.
+    fn misfit(&self) -> Option<String> {
+        None
+    }
+
     /// Warnings for the client (`Warning: 299`), such as the use of a deprecated field.
     fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
         Vec::new()
@@ -460,6 +465,10 @@ pub trait Strategy: Debug + Send + Sync {
     /// # Errors
     /// When the JSON is not an object of this kind.
     fn decode_value(&self, json: Value) -> Result<Box<dyn Object>, serde_json::Error>;
+    /// See [`Kind::misfit`].
+    fn misfit(&self, _object: &dyn Object) -> Option<String> {
+        None
+    }
     /// See [`Kind::default`].
     fn default(&self, object: &mut dyn Object);
     /// See [`Kind::prepare_for_create`].
@@ -566,6 +575,10 @@ impl<K: Kind> Strategy for Typed<K> {
 
     fn decode_value(&self, json: Value) -> Result<Box<dyn Object>, serde_json::Error> {
         self.settled(json)
+    }
+
+    fn misfit(&self, object: &dyn Object) -> Option<String> {
+        typed::<K>(object)?.misfit()
     }
 
     fn default(&self, object: &mut dyn Object) {

@@ -49,6 +49,7 @@ pub mod selector;
 mod sent;
 pub mod storage;
 mod storagemigration;
+pub mod syntax;
 pub mod toleration;
 pub mod version;
 mod webhook;

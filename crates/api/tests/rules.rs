@@ -648,7 +648,47 @@ fn a_node_says_which_controllers_pods_it_would_rather_not_run() {
         create_errors("Node", node(r#"{"preferAvoidPods":[{"podSignature":{}}]}"#)),
         [format!("{at}[0].PodSignature: Required value")]
     );
-    assert_eq!(create_errors("Node", node("x")).len(), 1);
+    for (text, why) in [
+        ("x", "invalid character 'x' looking for beginning of value"),
+        (r#"{"a""#, "unexpected end of JSON input"),
+        (
+            "[]",
+            "json: cannot unmarshal array into Go value of type v1.AvoidPods",
+        ),
+    ] {
+        assert_eq!(
+            create_errors("Node", node(text)),
+            [format!(
+                "metadata.annotations.AvoidPods: Invalid value: \"scheduler.alpha.kubernetes.io/preferAvoidPods\": {why}"
+            )]
+        );
+    }
+    for (text, why) in [
+        (
+            "{}",
+            "json: cannot unmarshal object into Go value of type []core.Taint",
+        ),
+        (
+            "[1]",
+            "json: cannot unmarshal number into Go value of type core.Taint",
+        ),
+        (
+            r#"[{"key":1}]"#,
+            "json: cannot unmarshal number into Go struct field Taint.Key of type string",
+        ),
+        ("[,]", "invalid character ',' looking for beginning of value"),
+    ] {
+        let annotations = json!({"scheduler.alpha.kubernetes.io/taints": text});
+        assert_eq!(
+            create_errors(
+                "Node",
+                json!({"metadata": {"name": "n", "annotations": annotations}})
+            ),
+            [format!(
+                "metadata.annotations: Invalid value: \"scheduler.alpha.kubernetes.io/taints\": {why}"
+            )]
+        );
+    }
     let taints = r#"[{"key":"a","effect":"NoSchedule"},{"key":"a","effect":"NoSchedule"}]"#;
     let annotations = json!({"scheduler.alpha.kubernetes.io/taints": taints});
     assert_eq!(

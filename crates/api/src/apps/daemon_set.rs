@@ -1,5 +1,7 @@
 //! DaemonSet: a pod on every node.
 
+use std::num::IntErrorKind;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetUpdateStrategy, RollingUpdateDaemonSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -7,7 +9,7 @@ use serde_json::Value;
 
 use crate::cell;
 use crate::core::pod_spec;
-use crate::field::{Errors, Path};
+use crate::field::{self, Errors, Path};
 use crate::halves;
 use crate::kind::{Column, Kind, KindInfo, Subresource, Target, age};
 use crate::meta;
@@ -94,6 +96,20 @@ impl Kind for DaemonSet {
         self.metadata.generation = Some(1);
         let generation = template_generation(self).max(1);
         set_template_generation(self, generation);
+    }
+
+    fn misfit(&self) -> Option<String> {
+        // Upstream reads the number into a field of its own.
+        let text = self.metadata.annotations.as_ref()?.get(TEMPLATE_GENERATION)?;
+        let error = text.parse::<i64>().err()?;
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        Some(format!(
+            "strconv.ParseInt: parsing {}: {why}",
+            field::quoted(text)
+        ))
     }
 
     fn prepare_for_update(&mut self, old: &Self, target: Target) {

@@ -4,11 +4,13 @@
 use k8s_openapi::api::core::v1::{ConfigMapNodeConfigSource, NodeConfigSource, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::node::validate_taints;
 use crate::field::{Errors, Internal, Path};
 use crate::names;
+use crate::syntax;
 
 /// The taints, as JSON.
 const TAINTS: &str = "scheduler.alpha.kubernetes.io/taints";
@@ -44,17 +46,18 @@ pub(super) fn validate_annotations(metadata: &ObjectMeta, errors: &mut Errors) {
         (!text.is_empty()).then_some(text)
     };
     if let Some(text) = given(TAINTS) {
-        match serde_json::from_str::<Vec<Taint>>(text) {
-            Ok(taints) => validate_taints(Some(&taints), &path.child(TAINTS), errors),
-            Err(why) => errors.invalid(&path, TAINTS, why.to_string()),
+        match read::<Vec<Taint>>(text, "array", "[]core.Taint", taint_misfit) {
+            Ok(taints) => validate_taints(taints.as_deref(), &path.child(TAINTS), errors),
+            Err(why) => errors.invalid(&path, TAINTS, why),
         }
     }
     let Some(text) = given(AVOIDED) else { return };
-    let avoided: Avoided = match serde_json::from_str(text) {
+    let avoided: Option<Avoided> = match read(text, "object", "v1.AvoidPods", |_| None) {
         Ok(avoided) => avoided,
-        Err(why) => return errors.invalid(&path.child("AvoidPods"), AVOIDED, why.to_string()),
+        Err(why) => return errors.invalid(&path.child("AvoidPods"), AVOIDED, why),
     };
-    for (index, entry) in avoided.prefer_avoid_pods.iter().flatten().enumerate() {
+    let avoided = avoided.and_then(|avoided| avoided.prefer_avoid_pods);
+    for (index, entry) in avoided.iter().flatten().enumerate() {
         let path = path.child(AVOIDED).index(index).child("PodSignature");
         match &entry.pod_signature.pod_controller {
             None => errors.required(&path, ""),
@@ -66,6 +69,61 @@ pub(super) fn validate_annotations(metadata: &ObjectMeta, errors: &mut Errors) {
             Some(_) => {}
         }
     }
+}
+
+/// Reads JSON; `null` says nothing. `kind` is that of the whole in JSON, `type_` in Go, and `misfit` knows its parts.
+///
+/// # Errors
+/// Why it cannot be read, in Go's words.
+fn read<T: DeserializeOwned>(
+    text: &str,
+    kind: &str,
+    type_: &str,
+    misfit: impl Fn(&Value) -> Option<String>,
+) -> Result<Option<T>, String> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| syntax::message(text.as_bytes(), &error))?;
+    let found = syntax::value_kind(text.as_bytes());
+    if found != kind && found != "null" {
+        return Err(format!(
+            "json: cannot unmarshal {found} into Go value of type {type_}"
+        ));
+    }
+    match misfit(&value) {
+        Some(why) => Err(why),
+        None => serde_json::from_value(value).map_err(|error| format!("json: {error}")),
+    }
+}
+
+/// What of a list of taints is no taint.
+fn taint_misfit(list: &Value) -> Option<String> {
+    let kind = |value: &Value| syntax::value_kind(value.to_string().as_bytes());
+    list.as_array()?.iter().find_map(|taint| {
+        let Some(fields) = taint.as_object() else {
+            return (!taint.is_null()).then(|| {
+                format!(
+                    "json: cannot unmarshal {} into Go value of type core.Taint",
+                    kind(taint)
+                )
+            });
+        };
+        [
+            ("Key", "string"),
+            ("Value", "string"),
+            ("Effect", "core.TaintEffect"),
+        ]
+        .into_iter()
+        .find_map(|(name, type_)| {
+            let (_, value) = fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+            let fits = value.is_string() || value.is_null();
+            (!fits).then(|| {
+                format!(
+                    "json: cannot unmarshal {} into Go struct field Taint.{name} of type {type_}",
+                    kind(value)
+                )
+            })
+        })
+    })
 }
 
 /// Checks where a kubelet was to find its configuration, and where it found it.

@@ -4,8 +4,8 @@ use serde_json::Value;
 use skiff_api::KindInfo;
 
 use crate::error::{ApiError, ApiResult};
-use crate::registry::syntax;
 use crate::twice::{self, Repeated};
+use skiff_api::syntax;
 
 /// A configuration, read and not yet applied.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use json_patch::{PatchOperation, patch_unsafe};
 use serde_json::Value;
 
 use crate::error::{ApiError, ApiResult};
-use crate::registry::syntax;
 use crate::twice::{self, Repeated};
+use skiff_api::syntax;
 
 /// The most operations of one patch.
 const MOST_OPERATIONS: usize = 10_000;

@@ -16,8 +16,9 @@ pub(crate) use config::Config;
 pub(crate) use text::Text;
 
 use crate::error::{ApiError, ApiResult};
-use crate::registry::{Beside, PatchType, syntax};
+use crate::registry::{Beside, PatchType};
 use crate::twice::{self, Repeated};
+use skiff_api::syntax;
 
 /// A patch, read and not yet applied.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use base64::{DecodeError, Engine, alphabet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::syntax;
 use crate::error::{ApiError, ApiResult};
+use skiff_api::syntax;
 
 const VERSION: &str = "meta.k8s.io/v1";
 

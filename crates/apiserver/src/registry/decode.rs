@@ -8,9 +8,9 @@ use skiff_api::schema::{self, Definition};
 use skiff_api::{Catalogue, KindInfo, Object, Strategy};
 
 use super::options::FieldValidation;
-use super::syntax;
 use crate::error::{ApiError, ApiResult};
 use crate::twice::{self, Repeated};
+use skiff_api::syntax;
 
 /// A body, decoded.
 #[derive(Debug)]
@@ -148,6 +148,9 @@ impl Decoder {
             strategy.decode(json)
         };
         let object = object.map_err(|error| Unfit::of(format!("json: {error}")))?;
+        if let Some(why) = strategy.misfit(object.as_ref()) {
+            return Err(Unfit::of(why));
+        }
         let owners = None;
         Ok(Decoded {
             object,

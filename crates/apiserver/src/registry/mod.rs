@@ -27,7 +27,6 @@ mod resource;
 mod ring;
 mod routes;
 mod selection;
-pub(crate) mod syntax;
 mod watch;
 mod write;
 

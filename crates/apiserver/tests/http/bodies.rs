@@ -523,3 +523,43 @@ async fn of_several_yaml_documents_the_first_is_read() {
     assert_eq!(applied.json()["data"]["a"], "b", "{}", applied.text());
     assert_eq!(get(&client, &format!("{maps}/second")).await.status, 404);
 }
+
+#[tokio::test]
+async fn a_generation_that_is_no_number_makes_no_daemon_set() {
+    const SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
+    let server = Server::start().await;
+    let client = server.local();
+    let set = |generation: &str| {
+        json!({
+            "metadata": { "name": "s", "annotations": { "deprecated.daemonset.template.generation": generation } },
+            "spec": { "selector": { "matchLabels": { "a": "b" } }, "template": {
+                "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+        })
+    };
+    for (generation, why) in [
+        ("x", r#"parsing "x": invalid syntax"#),
+        (
+            "99999999999999999999",
+            r#"parsing "99999999999999999999": value out of range"#,
+        ),
+    ] {
+        let message =
+            format!("DaemonSet in version \"v1\" cannot be handled as a DaemonSet: strconv.ParseInt: {why}");
+        assert_eq!(
+            post(&client, SETS, &set(generation)).await.failure(),
+            (400, message)
+        );
+    }
+    assert_eq!(post(&client, SETS, &set("7")).await.status, 201);
+    let changed = patch(&client, &format!("{SETS}/s"), "merge-patch", &set("y"))
+        .await
+        .failure();
+    assert_eq!(changed.0, 422);
+    assert!(
+        changed
+            .1
+            .ends_with(r#": strconv.ParseInt: parsing "y": invalid syntax"#),
+        "{}",
+        changed.1
+    );
+}

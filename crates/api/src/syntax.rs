@@ -1,7 +1,7 @@
 //! Malformed JSON in the words of Go's `encoding/json`, which clients know from Kubernetes.
 
 /// What is wrong with a text that is not JSON.
-pub(crate) fn message(text: &[u8], error: &serde_json::Error) -> String {
+pub fn message(text: &[u8], error: &serde_json::Error) -> String {
     if error.is_eof() {
         return "unexpected end of JSON input".into();
     }
@@ -64,7 +64,7 @@ fn offending(text: &[u8], error: &serde_json::Error) -> Option<String> {
 }
 
 /// Go's name of the kind of value that a text begins with.
-pub(crate) fn value_kind(text: &[u8]) -> &'static str {
+pub fn value_kind(text: &[u8]) -> &'static str {
     match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => "object",
         Some(b'[') => "array",
