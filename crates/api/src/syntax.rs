@@ -59,7 +59,14 @@ fn offending(text: &[u8], error: &serde_json::Error) -> Option<String> {
     Some(match character {
         '\'' => r"'\''".into(),
         '"' => r#"'"'"#.into(),
-        other => format!("{other:?}"),
+        '\n' | '\r' | '\t' | '\\' => format!("{character:?}"),
+        '\u{7}' => r"'\a'".into(),
+        '\u{8}' => r"'\b'".into(),
+        '\u{b}' => r"'\v'".into(),
+        '\u{c}' => r"'\f'".into(),
+        '\0'..' ' | '\u{7f}' => format!(r"'\x{:02x}'", u32::from(character)),
+        '\u{80}'..'\u{a0}' | '\u{ad}' => format!(r"'\u{:04x}'", u32::from(character)),
+        other => format!("'{other}'"),
     })
 }
 

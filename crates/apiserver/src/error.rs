@@ -217,6 +217,16 @@ impl ApiError {
         failure(406, "NotAcceptable", message, None)
     }
 
+    /// What the router refuses before a handler sees the request.
+    pub fn unrouted(code: i32, reason: &str, message: impl Into<String>) -> Self {
+        failure(code, reason, message.into(), Some(StatusDetails::default()))
+    }
+
+    /// 406 in words of one's own: the metadata of a list was asked for of an object, or the other way round.
+    pub fn not_transformable(message: impl Into<String>) -> Self {
+        failure(406, "NotAcceptable", message.into(), None)
+    }
+
     /// 410: the resource version is too old.
     pub fn gone(message: impl Into<String>) -> Self {
         failure(410, "Expired", message.into(), None)

@@ -59,7 +59,7 @@ pub(crate) fn yaml(text: &[u8]) -> Result<(Value, Vec<Repeated>), String> {
     };
     let mut pass = Pass::default();
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
-        Node::<Spanned<String>>::of(&mut pass).deserialize(reader)
+        Node::<Spanned<YamlKey>>::of(&mut pass).deserialize(reader)
     });
     let value = read.map_err(|error| as_go_says(&error.to_string()))?;
     Ok((value, pass.found))
@@ -105,9 +105,53 @@ impl Key for String {
     }
 }
 
-impl Key for Spanned<String> {
+impl Key for Spanned<YamlKey> {
     fn text(self) -> (String, u64) {
-        (self.value, self.referenced.line())
+        (self.value.0, self.referenced.line())
+    }
+}
+
+/// The key of a map in YAML, as the key of an object: what is not a text is written as JSON writes it, so that `yes` is
+/// `true`.
+struct YamlKey(String);
+
+impl<'de> serde::Deserialize<'de> for YamlKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl Visitor<'_> for Any {
+            type Value = YamlKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a number or a boolean")
+            }
+
+            fn visit_bool<E: Error>(self, value: bool) -> Result<YamlKey, E> {
+                Ok(YamlKey(value.to_string()))
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<YamlKey, E> {
+                Ok(YamlKey(value.to_string()))
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<YamlKey, E> {
+                Ok(YamlKey(value.to_string()))
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<YamlKey, E> {
+                Ok(YamlKey(value.to_string()))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<YamlKey, E> {
+                Ok(YamlKey(text.to_string()))
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<YamlKey, E> {
+                Err(E::custom("unsupported map key of type: %!s(<nil>), key: <nil>"))
+            }
+        }
+
+        deserializer.deserialize_any(Any)
     }
 }
 
@@ -285,7 +329,7 @@ mod tests {
         let (value, found) = yaml(text.as_bytes()).unwrap();
         assert_eq!(
             value,
-            json!({ "kind": "ConfigMap", "data": { "a": "2" }, "mode": 420, "on": 1, "bar": { "x": true } })
+            json!({ "kind": "ConfigMap", "data": { "a": "2" }, "mode": 420, "true": 1, "bar": { "x": true } })
         );
         assert_eq!(
             yaml_error(&found).unwrap(),

@@ -42,8 +42,10 @@ pub(crate) enum Transform {
     Whole,
     /// `as=Table`: the columns that kubectl shows.
     Table,
-    /// `as=PartialObjectMetadata` or `as=PartialObjectMetadataList`: the metadata.
+    /// `as=PartialObjectMetadata`: an object's metadata.
     Partial,
+    /// `as=PartialObjectMetadataList`: the metadata of the objects of a list.
+    PartialList,
 }
 
 /// The version of `meta.k8s.io` that tables and partial metadata are shown in.
@@ -73,6 +75,8 @@ pub(crate) struct Accepted {
     pub(crate) transform: Transform,
     /// Of what is not the whole, the version.
     pub(crate) meta: MetaVersion,
+    /// Whether the range says that it is to be indented.
+    pub(crate) pretty: bool,
 }
 
 /// One range of an `Accept` header: `application/json;as=Table;v=v1;g=meta.k8s.io`.
@@ -169,10 +173,38 @@ fn range(text: &str) -> Option<MediaRange> {
 }
 
 /// What the server can write, as a refusal lists it.
-const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
+pub(crate) const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 
 /// What a watch can be written in, as a refusal lists it.
 const STREAMED: [&str; 2] = ["application/json;stream=watch", PROTOBUF_STREAM];
+
+/// What a route that lists or watches can write.
+pub(crate) const LISTED: [&str; 5] = [ACCEPTED[0], ACCEPTED[1], ACCEPTED[2], STREAMED[0], STREAMED[1]];
+
+/// What a route can write, as the router refuses what a client accepts: before anyone reads the parameters.
+///
+/// # Errors
+/// 406 when the headers name none of `produced`.
+pub(crate) fn produced(headers: &HeaderMap, produced: &[&str]) -> ApiResult<()> {
+    let Some(accept) = headers.get(ACCEPT).map(|value| value.to_str().unwrap_or("?")) else {
+        return Ok(());
+    };
+    let is_produced = |range: &str| {
+        let media = range.split(';').next().unwrap_or_default().trim();
+        media == "*/*" || produced.contains(&media)
+    };
+    if accept.is_empty() || accept.split(',').any(is_produced) {
+        return Ok(());
+    }
+    Err(ApiError::unrouted(
+        406,
+        "NotAcceptable",
+        format!(
+            "406: Not Acceptable\n\nAvailable representations: {}",
+            produced.join(", ")
+        ),
+    ))
+}
 
 /// What a range can be written in, in the order of the server's preference.
 pub(crate) fn encodings_of(range: &MediaRange) -> impl Iterator<Item = Encoding> {
@@ -200,10 +232,12 @@ fn accepted(range: &MediaRange, encoding: Encoding, transforms: bool) -> Option<
     {
         return None;
     }
+    let pretty = range.parameter("pretty") == Some("1");
     let [wanted, group, version] = ["as", "g", "v"].map(|name| range.parameter(name));
     if wanted.is_none() && group.is_none() && version.is_none() {
         return Some(Accepted {
             encoding,
+            pretty,
             ..Accepted::default()
         });
     }
@@ -214,13 +248,15 @@ fn accepted(range: &MediaRange, encoding: Encoding, transforms: bool) -> Option<
     };
     let transform = match wanted {
         Some("Table") if encoding != Encoding::Protobuf => Transform::Table,
-        Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Transform::Partial,
+        Some("PartialObjectMetadata") => Transform::Partial,
+        Some("PartialObjectMetadataList") => Transform::PartialList,
         _ => return None,
     };
     (transforms && group == Some("meta.k8s.io")).then_some(Accepted {
         encoding,
         transform,
         meta,
+        pretty,
     })
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         transform: accepted.transform,
         encoding: accepted.encoding,
         meta: accepted.meta,
-        include: IncludeObject::read(&call.query)?,
+        include: IncludeObject::read(&call.query, accepted.transform)?,
     };
     let entry = Entry::unstored(&strategy, &store(&call).await)?;
     let mut response = match (call.info.verb, call.info.path_name()) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::USER_AGENT;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions as DeleteBody;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions as DeleteBody, Preconditions};
 use rand::Rng;
 use skiff_api::{Errors, Path, field, schema};
 
@@ -28,8 +28,16 @@ const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
 /// # Errors
 /// 422 for a value that is none of the allowed ones.
 pub(crate) fn write(query: &Query, kind: &'static str, user: &UserInfo) -> ApiResult<WriteOptions> {
-    let mut errors = Errors::new();
-    let dry_run = dry_run(query.all("dryRun"), &mut errors);
+    checked(query, kind, user, Errors::new())
+}
+
+/// The options of a write, of which some errors may be known.
+fn checked(
+    query: &Query,
+    kind: &'static str,
+    user: &UserInfo,
+    mut errors: Errors,
+) -> ApiResult<WriteOptions> {
     let field_manager = query.text("fieldManager");
     if let Some(manager) = &field_manager {
         let path = Path::new("fieldManager");
@@ -44,6 +52,7 @@ pub(crate) fn write(query: &Query, kind: &'static str, user: &UserInfo) -> ApiRe
             }
         }
     }
+    let dry_run = dry_run(query.all("dryRun"), &mut errors);
     let field_validation = match query.get("fieldValidation").unwrap_or_default() {
         // The server's own default.
         "" | "Warn" => FieldValidation::Warn,
@@ -78,10 +87,15 @@ pub(crate) fn tracked(
     user: &UserInfo,
 ) -> ApiResult<WriteOptions> {
     let mut options = write(query, kind, user)?;
+    name_manager(&mut options, headers);
+    Ok(options)
+}
+
+/// Who names no manager is known by the client's name.
+fn name_manager(options: &mut WriteOptions, headers: &HeaderMap) {
     if options.field_manager.as_ref().is_none_or(String::is_empty) {
         options.field_manager = Some(client(headers));
     }
-    Ok(options)
 }
 
 /// The options of a patch.
@@ -103,8 +117,8 @@ pub(crate) fn patch(
         (PatchType::Apply, _) | (_, None) => {}
         (_, Some(_)) => errors.forbidden(&Path::new("force"), "may not be specified for non-apply patch"),
     }
-    valid_options("PatchOptions", &errors)?;
-    let mut options = tracked(query, headers, "PatchOptions", user)?;
+    let mut options = checked(query, "PatchOptions", user, errors)?;
+    name_manager(&mut options, headers);
     options.force = force.unwrap_or(false);
     Ok(options)
 }
@@ -191,7 +205,7 @@ pub(crate) fn watch(query: &Query, namespace: &str) -> ApiResult<WatchOptions> {
 
 fn number(query: &Query, name: &str) -> ApiResult<Option<i64>> {
     match query.get(name) {
-        None | Some("") => Ok(None),
+        None => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|error: std::num::ParseIntError| {
             let why = match error.kind() {
                 IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
@@ -243,7 +257,11 @@ fn from_query(query: &Query) -> ApiResult<DeleteBody> {
         dry_run: (!dry_run.is_empty()).then_some(dry_run),
         grace_period_seconds: number(query, "gracePeriodSeconds")?,
         orphan_dependents: query.optional_flag("orphanDependents"),
-        propagation_policy: query.text("propagationPolicy"),
+        propagation_policy: query.get("propagationPolicy").map(str::to_string),
+        preconditions: Some(Preconditions {
+            uid: query.get("uid").map(str::to_string),
+            resource_version: query.get("resourceVersion").map(str::to_string),
+        }),
         ..DeleteBody::default()
     })
 }

@@ -18,11 +18,11 @@ use sha2::{Digest, Sha512};
 use crate::config::VersionInfo;
 use crate::discovery::{self, registered};
 use crate::error::{ApiError, ApiResult};
-use crate::http::accept::{Encoding, MediaRange, encodings_of, negotiate, ranges};
+use crate::http::accept::{ACCEPTED, Encoding, MediaRange, encodings_of, negotiate, produced, ranges};
 use crate::http::content::{self, Content};
 use crate::http::metrics::process_start;
 use crate::http::resources::{Call, not_allowed};
-use crate::http::{Response, compress, debug, respond, zpages};
+use crate::http::{Response, compress, debug, pretty, respond, zpages};
 use crate::objects;
 use crate::openapi::{Document, GNOSTIC, GNOSTIC_V3};
 use crate::registry::{ListOptions, Resource};
@@ -42,7 +42,10 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     // Discovery and the version are for GET alone; whoever answers at the other paths does not look.
     if call.method != Method::GET && discovered(&parts) {
-        return Err(not_allowed());
+        return match parts.as_slice() {
+            ["apis", group, ..] if !is_served(&call, group) => not_found(&call),
+            _ => Err(not_allowed()),
+        };
     }
     // These are single paths.
     let is_tree = ["/openapi/v3/", "/debug/flags/", "/debug/pprof/"]
@@ -50,6 +53,9 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         .any(|tree| path.starts_with(tree));
     if path.len() > 1 && path.ends_with('/') && !discovered(&parts) && !is_tree {
         return not_found(&call);
+    }
+    if matches!(parts.first(), Some(&"api" | &"apis")) {
+        produced(&call.headers, &ACCEPTED)?;
     }
     let shared = &call.shared;
     let catalogue = shared.registry.catalogue();
@@ -64,7 +70,10 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         }
         ["api", version] => found(&call, discovery::resource_list(catalogue, "", version)),
         ["apis", group, version] => found(&call, discovery::resource_list(catalogue, group, version)),
-        ["version"] => respond::document(&told(&shared.config.version)),
+        ["version"] => {
+            produced(&call.headers, &["application/json"])?;
+            respond::document(&told(&shared.config.version))
+        }
         ["healthz" | "livez" | "readyz", rest @ ..] => health(&call, &parts, rest).await,
         ["openapi", "v2"] => swagger(&call).await,
         ["openapi", "v3"] if !path.ends_with('/') => {
@@ -131,18 +140,20 @@ pub(crate) fn not_found(call: &Call) -> ApiResult<Response> {
     let mut parts = call.info.path.trim_matches('/').split('/');
     let served = match (parts.next(), parts.next()) {
         (Some("api" | "version" | "openid" | ".well-known"), _) => true,
-        (Some("apis"), Some(group)) => {
-            let catalogue = call.shared.registry.catalogue();
-            discovery::group_versions(catalogue)
-                .into_iter()
-                .any(|(its, _)| its == group)
-        }
+        (Some("apis"), Some(group)) => is_served(call, group),
         _ => false,
     };
     if served {
         return Err(ApiError::no_such_path());
     }
     Ok(respond::page_not_found())
+}
+
+/// Whether there is a group of this name.
+fn is_served(call: &Call, group: &str) -> bool {
+    discovery::group_versions(call.shared.registry.catalogue())
+        .into_iter()
+        .any(|(its, _)| its == group)
 }
 
 fn root(call: &Call) -> Vec<String> {
@@ -197,7 +208,7 @@ fn groups(call: &Call, core: bool) -> ApiResult<Response> {
         let is_plain = range.parameter("stream").is_none() && range.parameter("sv").is_none();
         encodings_of(&range).next().filter(|_| is_known && is_plain)
     });
-    let response = match aggregated {
+    match aggregated {
         Some(encoding) => {
             let json: Bytes = discovery::aggregated(catalogue, core).to_string().into();
             let hash = hash_of(&json);
@@ -206,19 +217,22 @@ fn groups(call: &Call, core: bool) -> ApiResult<Response> {
                 encoding => respond::transcoded(encoding, &json)?,
             };
             let content_type = discovery::aggregated_content_type(encoding);
-            tagged(call, content_type, bytes, &hash)
+            let mut response = tagged(call, content_type, bytes, &hash);
+            response
+                .headers_mut()
+                .insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+            Ok(by_accept(response))
         }
         None if core => {
             let config = &call.shared.config;
             let address = std::net::SocketAddr::new(config.advertise_address, config.port);
-            found(call, Some(discovery::core_versions(&address.to_string())))?
+            found(call, Some(discovery::core_versions(&address.to_string())))
         }
         None => {
             let services = objects::all::<APIService>(&call.shared.registry, "");
-            found(call, Some(registered::group_list(catalogue, &services)))?
+            found(call, Some(registered::group_list(catalogue, &services)))
         }
-    };
-    Ok(by_accept(response))
+    }
 }
 
 /// A document of plain discovery, in the encoding that the client wants.
@@ -228,6 +242,14 @@ fn found(call: &Call, value: Option<impl Serialize>) -> ApiResult<Response> {
     };
     let accepted = negotiate(&call.headers, false)?;
     let json = serde_json::to_vec(&value).map_err(ApiError::internal)?;
+    if accepted.encoding == Encoding::Json && (accepted.pretty || pretty::wanted(&call.query, &call.headers))
+    {
+        return Ok(respond::typed(
+            200,
+            accepted.encoding.content_type(),
+            pretty::indented(&json),
+        ));
+    }
     respond::encoded(200, accepted.encoding, json.into())
 }
 

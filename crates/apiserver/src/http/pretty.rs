@@ -10,10 +10,11 @@ const READ_BY_PEOPLE: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
 
 /// Whether the client wants it so: it says so, or it is one of those and does not say otherwise.
 pub(crate) fn wanted(query: &Query, headers: &HeaderMap) -> bool {
-    query.optional_flag("pretty").unwrap_or_else(|| {
-        let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-        agent.is_some_and(|agent| READ_BY_PEOPLE.iter().any(|name| agent.starts_with(name)))
-    })
+    if let Some(said) = query.text("pretty") {
+        return matches!(said.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True");
+    }
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| READ_BY_PEOPLE.iter().any(|name| agent.starts_with(name)))
 }
 
 /// Compact JSON, indented by two spaces.

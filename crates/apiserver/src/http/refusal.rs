@@ -46,13 +46,12 @@ impl Around for Encode {
 
 /// Writes the error anew, where its JSON is not what was asked for. Whoever asks for what there is not gets JSON to read.
 fn rewrite(response: &mut Response, error: &ApiError, headers: &HeaderMap, query: &Query) {
-    let Ok(json) = serde_json::to_vec(error.0.as_ref()) else {
-        return;
-    };
-    let (encoding, bytes) = match negotiate(headers, false).map(|accepted| accepted.encoding) {
-        Ok(Encoding::Json) if !pretty::wanted(query, headers) => return,
-        Ok(Encoding::Json) | Err(_) => (Encoding::Json, pretty::indented(&json).into()),
-        Ok(encoding) => match respond::transcoded(encoding, &json) {
+    let json = respond::status_json(&error.0);
+    let accepted = negotiate(headers, false);
+    let (encoding, bytes) = match accepted.map(|accepted| (accepted.encoding, accepted.pretty)) {
+        Ok((Encoding::Json, false)) if !pretty::wanted(query, headers) => return,
+        Ok((Encoding::Json, _)) | Err(_) => (Encoding::Json, pretty::indented(&json).into()),
+        Ok((encoding, _)) => match respond::transcoded(encoding, &json) {
             Ok(bytes) => (encoding, bytes),
             Err(_) => return,
         },

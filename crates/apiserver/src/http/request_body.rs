@@ -1,19 +1,27 @@
 //! Request bodies: read up to a limit, and turned into JSON.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use skiff_api::schema::protobuf;
 
 use crate::error::{ApiError, ApiResult};
-use crate::http::RequestBody;
 use crate::http::accept::PROTOBUF;
+use crate::http::{BodyError, RequestBody};
 use crate::registry::summary;
 use crate::twice::{self, Repeated};
 
 /// The largest body that is read, in bytes.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+
+/// How much of a body is read that is too large already, in bytes.
+const MOST_DRAINED: usize = 8 * LIMIT;
+
+/// And for how long.
+const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 
 /// The types of bodies that hold objects.
 const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
@@ -24,17 +32,45 @@ const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBU
 /// 413 when it is larger than [`LIMIT`], 400 when the client breaks off.
 pub(crate) async fn read(headers: &HeaderMap, body: RequestBody) -> ApiResult<Bytes> {
     let too_large = || ApiError::too_large(format!("Request entity too large: limit is {LIMIT}"));
+    let broken = |error: BodyError| ApiError::bad_request(format!("unable to read body: {error}"));
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > LIMIT) {
+        drain(body).await;
         return Err(too_large());
     }
-    match Limited::new(body, LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(ApiError::bad_request(format!("unable to read body: {error}"))),
+    let mut body = body;
+    let mut read: Vec<Bytes> = Vec::new();
+    let mut size = 0;
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            size += data.len();
+            if size > LIMIT {
+                drain(body).await;
+                return Err(too_large());
+            }
+            read.push(data);
+        }
     }
+    Ok(match read.len() {
+        1 => read.pop().unwrap_or_default(),
+        _ => read.concat().into(),
+    })
+}
+
+/// Reads on for a while: a client that is still sending would not see an answer, only that its connection is gone.
+async fn drain(mut body: RequestBody) {
+    let rest = async {
+        let mut size = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            size += frame.data_ref().map_or(0, Bytes::len);
+            if size > MOST_DRAINED {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(LONGEST_DRAIN, rest).await.ok();
 }
 
 /// The type of a body without its parameters; none is JSON.
@@ -68,8 +104,8 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
 /// 415 for a type that the server does not read, 400 for malformed YAML.
 pub(crate) fn as_json(headers: &HeaderMap, body: Bytes) -> ApiResult<(Bytes, Vec<Repeated>)> {
     match content_type(headers).as_str() {
-        "application/json" | "text/json" => Ok((body, Vec::new())),
-        "application/yaml" | "text/yaml" | "application/x-yaml" => yaml_to_json(&body),
+        "application/json" => Ok((body, Vec::new())),
+        "application/yaml" => yaml_to_json(&body),
         PROTOBUF => Ok((protobuf_to_json(&body)?, Vec::new())),
         _ => Err(ApiError::unsupported_media_type(&OBJECT_TYPES)),
     }

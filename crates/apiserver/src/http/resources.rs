@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use skiff_api::{Dependents, Scope, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
-use crate::http::accept::{Accepted, Encoding, negotiate};
+use crate::http::accept::{ACCEPTED, Accepted, Encoding, LISTED, negotiate, produced};
 use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
 use crate::http::reviews::Review;
@@ -152,6 +152,7 @@ async fn routed(call: Call) -> ApiResult<Response> {
         return paths::not_found(&call);
     };
     placed(&call, &resource)?;
+    routable(&call)?;
     let deprecation = resource.info().deprecation;
     // The name of a subresource may be anything yet.
     if deprecation.is_some() && call.info.subresource.is_empty() {
@@ -194,6 +195,7 @@ fn placed(call: &Call, resource: &Resource) -> ApiResult<()> {
     }
     let fits = match call.method {
         Method::DELETE | Method::HEAD | Method::OPTIONS if is_proxy => true,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE if info.verb == "watch" => false,
         Method::GET => true,
         Method::POST => !named || !info.subresource.is_empty(),
         Method::PUT | Method::PATCH => named,
@@ -202,6 +204,31 @@ fn placed(call: &Call, resource: &Resource) -> ApiResult<()> {
     };
     let has = !info.subresource.is_empty() || resource.info().verbs.contains(&info.verb);
     if fits && has { Ok(()) } else { Err(not_allowed()) }
+}
+
+/// Checks what the client sends and what it accepts, as upstream's router does before a handler sees the request.
+fn routable(call: &Call) -> ApiResult<()> {
+    const CONNECTED: [&str; 4] = ["proxy", "exec", "attach", "portforward"];
+    if CONNECTED.contains(&call.info.subresource.as_str()) {
+        return Ok(());
+    }
+    if call.method == Method::PATCH && patch_type(&call.headers).is_err() {
+        return Err(ApiError::unrouted(
+            415,
+            "UnsupportedMediaType",
+            "415: Unsupported Media Type",
+        ));
+    }
+    if call.info.subresource == Subresource::Log.name() {
+        return produced(
+            &call.headers,
+            &["text/plain", ACCEPTED[0], ACCEPTED[1], ACCEPTED[2]],
+        );
+    }
+    match call.info.verb {
+        "list" | "watch" => produced(&call.headers, &LISTED),
+        _ => produced(&call.headers, &ACCEPTED),
+    }
 }
 
 /// 405, as upstream's router words it.
@@ -295,14 +322,19 @@ fn view<'a>(call: &Call, resource: &'a Resource, accepted: Accepted) -> ApiResul
         transform: accepted.transform,
         encoding: accepted.encoding,
         meta: accepted.meta,
-        include: IncludeObject::read(&call.query)?,
+        include: IncludeObject::read(&call.query, accepted.transform)?,
     })
+}
+
+/// Whether the JSON of an answer is to be read by people.
+fn indents(call: &Call, accepted: Accepted) -> bool {
+    accepted.pretty || pretty::wanted(&call.query, &call.headers)
 }
 
 fn object(call: &Call, resource: &Resource, code: u16, entry: &Entry) -> ApiResult<Response> {
     let accepted = negotiate(&call.headers, true)?;
     let mut bytes = view(call, resource, accepted)?.object(entry)?;
-    if accepted.encoding == Encoding::Json && pretty::wanted(&call.query, &call.headers) {
+    if accepted.encoding == Encoding::Json && indents(call, accepted) {
         bytes = pretty::indented(&bytes).into();
     }
     Ok(respond::object(code, accepted.encoding, [bytes]))
@@ -332,8 +364,13 @@ async fn list(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
         .list(&options::list(&call.query, &call.info.namespace)?)
         .await?;
     let segments = view(&call, &resource, accepted)?.list(&list)?;
+    listed(&call, accepted, segments)
+}
+
+/// The answer of a list.
+fn listed(call: &Call, accepted: Accepted, segments: Vec<Bytes>) -> ApiResult<Response> {
     match accepted.encoding {
-        Encoding::Json if pretty::wanted(&call.query, &call.headers) => {
+        Encoding::Json if indents(call, accepted) => {
             let text = pretty::indented(&segments.concat());
             Ok(respond::object(200, Encoding::Json, [text.into()]))
         }
@@ -408,7 +445,15 @@ async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
             object(&call, &resource, code, &entry)
         }
         Deleted::Removed(entry) if resource.info().returns_deleted => object(&call, &resource, 200, &entry),
-        Deleted::Removed(entry) => respond::json(200, &respond::success(deleted_details(&resource, &entry)?)),
+        Deleted::Removed(entry) => {
+            let status = respond::success(deleted_details(&resource, &entry)?);
+            let accepted = negotiate(&call.headers, true)?;
+            let mut json = respond::status_json(&status);
+            if accepted.encoding == Encoding::Json && indents(&call, accepted) {
+                json = pretty::indented(&json);
+            }
+            respond::encoded(200, accepted.encoding, json.into())
+        }
     }?;
     respond::warn(&mut response, &of_orphans(&resource, &options));
     Ok(response)
@@ -456,7 +501,7 @@ async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let list = options::list(&call.query, &call.info.namespace)?;
     let deleted = resource.delete_collection(&list, &delete, &write).boxed().await?;
     let segments = view(&call, &resource, accepted)?.list(&deleted)?;
-    let mut response = respond::object(200, accepted.encoding, segments);
+    let mut response = listed(&call, accepted, segments)?;
     respond::warn(&mut response, &of_orphans(&resource, &delete));
     Ok(response)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusCause, StatusDetails};
 use serde::Serialize;
 use serde_json::Value;
 use skiff_api::schema::protobuf::{self, ProtobufError};
@@ -71,6 +71,78 @@ pub(crate) fn untranscodable(error: ProtobufError) -> ApiError {
     }
 }
 
+/// A status as Go writes it: its fields in their order there.
+pub(crate) fn status_json(status: &Status) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Written<'a> {
+        kind: &'static str,
+        api_version: &'static str,
+        metadata: &'a ListMeta,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<Details<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<i32>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Details<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kind: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        uid: &'a Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        causes: Vec<Cause<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_seconds: Option<i32>,
+    }
+    #[derive(Serialize)]
+    struct Cause<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        field: &'a Option<String>,
+    }
+    fn written(cause: &StatusCause) -> Cause<'_> {
+        Cause {
+            reason: &cause.reason,
+            message: &cause.message,
+            field: &cause.field,
+        }
+    }
+    let details = status.details.as_ref().map(|details| Details {
+        name: &details.name,
+        group: &details.group,
+        kind: &details.kind,
+        uid: &details.uid,
+        causes: details.causes.iter().flatten().map(written).collect(),
+        retry_after_seconds: details.retry_after_seconds,
+    });
+    serde_json::to_vec(&Written {
+        kind: "Status",
+        api_version: "v1",
+        metadata: &status.metadata,
+        status: &status.status,
+        message: &status.message,
+        reason: &status.reason,
+        details,
+        code: status.code,
+    })
+    .unwrap_or_default()
+}
+
 /// A response of an object as JSON.
 pub(crate) fn json(code: u16, value: &impl Serialize) -> ApiResult<Response> {
     let bytes = serde_json::to_vec(value).map_err(ApiError::internal)?;
@@ -112,7 +184,7 @@ pub(crate) fn page_not_found() -> Response {
 
 /// The status of an error, with the headers that it demands.
 pub(crate) fn error(error: &ApiError) -> Response {
-    let body = serde_json::to_vec(error.0.as_ref()).unwrap_or_default();
+    let body = status_json(&error.0);
     let mut response = object(error.code(), Encoding::Json, [body.into()]);
     response.extensions_mut().insert(Refusal(error.clone()));
     let wait = error

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use http::HeaderValue;
+use http::header::X_CONTENT_TYPE_OPTIONS;
 
 use crate::error::ApiResult;
 use crate::http::around::{Around, Next};
@@ -22,7 +24,16 @@ impl Around for Stage {
         Box::pin(async move {
             match checked.await {
                 Ok(request) => next(request).await,
-                Err(error) => Ok(respond::error(&error)),
+                Err(error) => {
+                    let mut response = respond::error(&error);
+                    // Upstream's filters say this of what they refuse, and its handlers do not.
+                    if matches!(error.code(), 403 | 500) {
+                        response
+                            .headers_mut()
+                            .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+                    }
+                    Ok(response)
+                }
             }
         })
     }

@@ -12,7 +12,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{Encoding, MetaVersion, Transform};
 use crate::http::query::Query;
 use crate::http::respond;
-use crate::registry::{Entry, EventType, Form, Frame, Framed, List, serve};
+use crate::registry::{Entry, EventType, Form, Frame, Framed, List, internal_type, serve};
 
 /// What a row of a table holds besides its cells (`TableOptions.includeObject`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,14 +27,18 @@ pub(crate) enum IncludeObject {
 }
 
 impl IncludeObject {
-    /// Reads the query parameter.
-    pub(crate) fn read(query: &Query) -> ApiResult<Self> {
+    /// Reads the query parameter, which only tables heed.
+    pub(crate) fn read(query: &Query, transform: Transform) -> ApiResult<Self> {
+        if transform != Transform::Table {
+            return Ok(Self::default());
+        }
         match query.get("includeObject").unwrap_or_default() {
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::None),
             "Object" => Ok(Self::Object),
             other => Err(ApiError::bad_request(format!(
-                "unrecognized includeObject value: {other:?}"
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', \
+                 'Object', 'None', or empty"
             ))),
         }
     }
@@ -80,6 +84,10 @@ impl View<'_> {
                 Encoding::Yaml => self.encoded(serve(self.strategy, entry.json())?),
                 _ => Ok(self.form(entry)?.object),
             },
+            Transform::PartialList => Err(ApiError::not_transformable(format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{})",
+                internal_type(self.info())
+            ))),
             Transform::Partial if self.is_protobuf() => Ok(self.form(entry)?.object),
             Transform::Partial => self.encoded(partial(entry, self.meta.api_version())?),
             Transform::Table => {
@@ -101,14 +109,29 @@ impl View<'_> {
 
     /// The segments of a list.
     pub(crate) fn list(&self, list: &List) -> ApiResult<Vec<Bytes>> {
+        if self.transform == Transform::Partial {
+            return Err(ApiError::not_transformable(format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*{}List)",
+                internal_type(self.info())
+            )));
+        }
         // The lists of v1beta1 are numbered in their own way.
-        let as_one = self.transform == Transform::Partial && self.meta == MetaVersion::V1beta1;
+        let as_one = self.transform == Transform::PartialList && self.meta == MetaVersion::V1beta1;
         if self.is_protobuf() && !as_one {
             return self.protobuf_list(list);
         }
         let segments = match self.transform {
             Transform::Whole => self.whole_list(list)?,
-            Transform::Partial => {
+            // Go writes a list to which nothing was added like that.
+            Transform::Partial | Transform::PartialList if list.items.is_empty() => {
+                let meta = list_meta(list.resource_version, list.continue_.as_deref(), list.remaining);
+                let text = format!(
+                    r#"{{"kind":"PartialObjectMetadataList","apiVersion":"{}","metadata":{meta},"items":null}}"#,
+                    self.meta.api_version()
+                );
+                vec![text.into()]
+            }
+            Transform::Partial | Transform::PartialList => {
                 let meta = self.meta.api_version();
                 let mut segments = list_frame("PartialObjectMetadataList", meta, list);
                 for (index, entry) in list.items.iter().enumerate() {
@@ -152,7 +175,7 @@ impl View<'_> {
     /// A walk over the messages that the entries share.
     fn protobuf_list(&self, list: &List) -> ApiResult<Vec<Bytes>> {
         let (kind, api_version) = match self.transform {
-            Transform::Partial => (
+            Transform::PartialList => (
                 "PartialObjectMetadataList".to_string(),
                 self.meta.api_version().to_string(),
             ),
@@ -197,7 +220,9 @@ impl View<'_> {
     /// The form that this view shows of an entry: of all that is not its JSON as it stands, made once for everyone.
     fn form(&self, entry: &Entry) -> ApiResult<Framed> {
         let form = match (self.transform, self.is_protobuf()) {
-            (Transform::Partial, is_protobuf) => Form::Partial(self.meta.api_version(), is_protobuf),
+            (Transform::Partial | Transform::PartialList, is_protobuf) => {
+                Form::Partial(self.meta.api_version(), is_protobuf)
+            }
             (_, is_protobuf) if self.strategy.conversion().is_some() => {
                 return self.version(entry, is_protobuf);
             }
@@ -255,7 +280,7 @@ impl View<'_> {
                 return self.framed("BOOKMARK", object);
             }
             Frame::Error(error) => {
-                let status = serde_json::to_vec(error.0.as_ref()).map_err(ApiError::internal)?;
+                let status = respond::status_json(&error.0);
                 return self.framed("ERROR", status.into());
             }
         };
@@ -413,8 +438,12 @@ fn list_frame(kind: &str, api_version: &str, list: &List) -> Vec<Bytes> {
 }
 
 fn list_meta(revision: i64, continue_: Option<&str>, remaining: Option<i64>) -> Value {
-    let mut meta = json!({ "resourceVersion": revision.to_string() });
+    let mut meta = json!({});
     if let Some(meta) = meta.as_object_mut() {
+        // What was only tried has none.
+        if revision > 0 {
+            meta.insert("resourceVersion".into(), revision.to_string().into());
+        }
         if let Some(continue_) = continue_ {
             meta.insert("continue".into(), continue_.into());
         }

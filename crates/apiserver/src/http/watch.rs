@@ -17,7 +17,7 @@ use crate::registry::{Resource, WatchOptions};
 /// Answers with the changes of the objects that match.
 pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
     let accepted = negotiate_stream(&call.headers)?;
-    let include = IncludeObject::read(&call.query)?;
+    let include = IncludeObject::read(&call.query, accepted.transform)?;
     let mut options = options::watch(&call.query, call.place(&resource).0)?;
     select_name(&mut options, call.info.path_name())?;
     let socket = websocket::asked_for(&call.headers)

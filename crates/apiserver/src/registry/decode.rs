@@ -196,7 +196,8 @@ pub(super) fn other_kind(
     kind: &str,
 ) -> Option<String> {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let is_known = catalogue.kind(group, version, kind).is_some();
+    let is_kind = |kind: &str| catalogue.kind(group, version, kind).is_some();
+    let is_known = is_kind(kind) || kind.strip_suffix("List").is_some_and(is_kind);
     // Upstream reads versions that are served no more.
     let may_be_past = !group.is_empty()
         && ["v1alpha", "v1beta", "v2alpha", "v2beta"]
@@ -206,13 +207,9 @@ pub(super) fn other_kind(
         return None;
     }
     Some(if is_known {
-        let package = match info.group.split('.').next() {
-            Some("") | None => "core",
-            Some(first) => first,
-        };
         format!(
-            "converting ({version}.{kind}) to ({package}.{}): unknown conversion",
-            info.kind
+            "converting ({version}.{kind}) to ({}): unknown conversion",
+            internal_type(info)
         )
     } else {
         format!(
@@ -220,6 +217,15 @@ pub(super) fn other_kind(
              \"pkg/api/legacyscheme/scheme.go:30\""
         )
     })
+}
+
+/// What upstream's errors call the type that it keeps objects of a kind in: `core.ConfigMap`.
+pub(crate) fn internal_type(info: &KindInfo) -> String {
+    let package = match info.group.split('.').next() {
+        Some("") | None => "core",
+        Some(first) => first,
+    };
+    format!("{package}.{}", info.kind)
 }
 
 /// Checks that a body says that it is of a kind, or does not say: the kind and version that errors name, and the object.
@@ -353,7 +359,22 @@ fn type_meta(body: &[u8]) -> Result<TypeMeta<'_>, String> {
             Err(error) => Err(syntax::message(body, &error)),
         };
     }
-    serde_json::from_slice::<TypeMeta<'_>>(body).map_err(|error| {
+    let read = serde_json::from_slice::<TypeMeta<'_>>(body);
+    read.or_else(|error| {
+        // A struct does not take a field twice; a tree takes the last one, as Go does.
+        let Ok(tree) = serde_json::from_slice::<serde_json::Value>(body) else {
+            return Err(error);
+        };
+        let text = |field: &str| match tree.get(field) {
+            None | Some(serde_json::Value::Null) => Some(None),
+            Some(value) => value.as_str().map(|text| Some(Cow::Owned(text.to_string()))),
+        };
+        match (text("apiVersion"), text("kind")) {
+            (Some(api_version), Some(kind)) => Ok(TypeMeta { api_version, kind }),
+            _ => Err(error),
+        }
+    })
+    .map_err(|error| {
         if !error.is_data() {
             return syntax::message(body, &error);
         }

@@ -39,7 +39,7 @@ use skiff_store::Store;
 use tokio_util::sync::CancellationToken;
 
 pub use admit::{Admission, AdmissionRequest, AdmitAll, Operation};
-pub(crate) use decode::{Beside, of_type, posted, summary, type_of};
+pub(crate) use decode::{Beside, internal_type, of_type, posted, summary, type_of};
 #[cfg(test)]
 pub(crate) use entry::entry_of;
 pub use entry::{Entry, EventType, Facts};

@@ -46,7 +46,10 @@ impl Resource {
     }
 
     /// Who owns a new object's fields.
-    pub(super) fn track_create(&self, object: &dyn Object, options: &WriteOptions) -> ApiResult<Vec<u8>> {
+    pub(super) fn track_create(&self, object: &mut dyn Object, options: &WriteOptions) -> ApiResult<Vec<u8>> {
+        // What cannot be read is as good as not said.
+        let given = Managed::of_update(&[], object.metadata(), "");
+        object.metadata_mut().managed_fields = None;
         let Some(manager) = &options.field_manager else {
             return Ok(Vec::new());
         };
@@ -54,7 +57,7 @@ impl Resource {
         let (nothing, new) = (Text::of(b"{}"), self.served_text(&json)?);
         let rules = self.rules(Target::Main, options);
         Ok(rules
-            .update(nothing, Text::of(&new), Managed::default(), manager, &now())
+            .update(nothing, Text::of(&new), given, manager, &now())
             .print())
     }
 
@@ -123,13 +126,13 @@ impl Resource {
             name,
             key: self.cache.key(namespace, name),
             target,
-            uid: (!uid.is_empty()).then(|| uid.to_string()),
+            uid: None,
             options,
         };
         let produce = |live: &Live<'_>| self.applied(&request, &config, Some(live));
         for _ in 0..ATTEMPTS {
             match self.write(&request, &produce).await {
-                Err(error) if is_absent(&error, &request) && target == Target::Main => {}
+                Err(error) if error.code() == 404 && target == Target::Main => {}
                 outcome => return outcome,
             }
             if !uid.is_empty() {
@@ -138,7 +141,9 @@ impl Resource {
                 );
                 return Err(ApiError::conflict(self.info(), name, &why));
             }
-            let decoded = self.applied(&request, &config, None)?;
+            let mut decoded = self.applied(&request, &config, None)?;
+            // Whichever version the configuration names, there is none.
+            decoded.object.metadata_mut().resource_version = None;
             match self.create_decoded(namespace, decoded, options).await {
                 Err(error) if error.reason() == "AlreadyExists" => {}
                 outcome => return outcome,
@@ -209,9 +214,4 @@ impl Resource {
         decoded.owners = Some(applied.managed.print());
         Ok(decoded)
     }
-}
-
-/// Whether a write failed because there is no such object, or none with this uid.
-fn is_absent(error: &ApiError, request: &Request<'_>) -> bool {
-    error.code() == 404 || request.uid.is_some() && error.to_string().ends_with("UID in object meta: ")
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use skiff_api::field::Path;
-use skiff_api::{Errors, Object, Scope, Target, meta, names, owners};
+use skiff_api::{Errors, KindInfo, Object, Scope, Target, meta, names, owners};
 use skiff_store::Expect;
 use uuid::Uuid;
 
@@ -178,7 +178,7 @@ impl Resource {
         self.strategy().default(object.as_mut());
         let owners = match owners {
             Some(known) => known,
-            None => self.track_create(object.as_ref(), options)?,
+            None => self.track_create(object.as_mut(), options)?,
         };
         let admission = AdmissionRequest {
             info,
@@ -320,10 +320,7 @@ impl Resource {
             uid: meta.uid.clone().filter(|uid| !uid.is_empty()),
             options,
         };
-        // Who names a version means an object that is there.
-        let create = self.info().create_on_update
-            && target == Target::Main
-            && matches!(text(&meta.resource_version), "" | "0");
+        let create = self.info().create_on_update && target == Target::Main;
         let produce = |_: &Live<'_>| {
             Ok(Decoded {
                 warnings: decoded.warnings.clone(),
@@ -333,6 +330,7 @@ impl Resource {
         match self.write(&request, &produce).await {
             Err(error) if create && error.code() == 404 => {
                 drop(request);
+                decoded.object.metadata_mut().resource_version = None;
                 self.create_decoded(namespace, decoded, options).await
             }
             outcome => outcome,
@@ -468,7 +466,13 @@ impl Resource {
     ) -> ApiResult<Attempt> {
         let (info, strategy, options) = (self.info(), self.strategy(), request.options);
         let Some(entry) = current else {
-            return Err(ApiError::not_found(info, request.name));
+            return Err(match &request.uid {
+                // Only who may make it is asked whether it is the one that is meant.
+                Some(asked) if info.create_on_update => {
+                    uid_conflict(self, &request.key, request.name, asked, "")
+                }
+                _ => ApiError::not_found(info, request.name),
+            });
         };
         let live = self.live(entry)?;
         let old = &live.object;
@@ -564,7 +568,12 @@ impl Resource {
                 let mut errors = Errors::new();
                 let path = Path::new("metadata.resourceVersion");
                 errors.invalid(&path, 0, "must be specified for an update");
-                return Err(ApiError::invalid(self.info(), name, &errors));
+                // Unlike other errors, this one says the resource for the kind.
+                let info = KindInfo {
+                    kind: self.info().plural.clone(),
+                    ..self.info().clone()
+                };
+                return Err(ApiError::invalid(&info, name, &errors));
             }
             version if version.parse() == Ok(present) => {}
             version if version.parse::<u64>().is_ok() => return Err(ApiError::modified(self.info(), name)),

@@ -410,12 +410,14 @@ async fn an_update_makes_what_is_not_there_of_the_kinds_that_have_it_so() {
         let answer = put(&client, &format!("{path}/made"), &body).await;
         let expected = if makes { 201 } else { 404 };
         assert_eq!(answer.status, expected, "{path}: {}", answer.text());
-        if makes {
-            // Who names a version means one that is there.
-            body["metadata"] = json!({ "name": "other", "resourceVersion": "5" });
-            let answer = put(&client, &format!("{path}/other"), &body).await;
-            assert_eq!(answer.status, 404, "{path}: {}", answer.text());
-        }
+        // Who names a version makes one too; who names a uid means one that is there, where it could be made.
+        body["metadata"] = json!({ "name": "other", "resourceVersion": "5" });
+        let answer = put(&client, &format!("{path}/other"), &body).await;
+        assert_eq!(answer.status, expected, "{path}: {}", answer.text());
+        body["metadata"] = json!({ "name": "third", "uid": "u" });
+        let answer = put(&client, &format!("{path}/third"), &body).await;
+        let expected = if makes { 409 } else { 404 };
+        assert_eq!(answer.status, expected, "{path}: {}", answer.text());
     }
 }
 

@@ -32,6 +32,7 @@ mod pods;
 mod proxy;
 mod revisions;
 mod rights;
+mod routed;
 mod secret_tokens;
 mod servers;
 mod slow;

@@ -325,8 +325,8 @@ async fn a_configuration_that_does_not_fit_its_kind_is_a_bad_request() {
         ),
         (json!({ "template": 5 }), ".spec.template: expected map, got &{5}"),
         (
-            json!({ "template": { "spec": { "containers": [{ "image": "i" }] } } }),
-            ".spec.template.spec.containers: element 0: associative list with keys has an element that omits key field \"name\" (and doesn't have default value)",
+            json!({ "template": { "spec": { "containers": [5] } } }),
+            ".spec.template.spec.containers: element 0: associative list with keys may not have non-map elements",
         ),
     ] {
         let answer = send_patch(

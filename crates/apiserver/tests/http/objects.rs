@@ -385,7 +385,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
             &[("accept", "image/png")],
             "",
             406,
-            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
         ),
         (
             "POST",

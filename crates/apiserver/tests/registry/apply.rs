@@ -167,7 +167,14 @@ async fn an_apply_may_demand_a_state() {
         )
     );
     create(&maps, "ns", &config_map("a", "1")).await;
-    assert_eq!(refused(apply_with(&maps, uid, &by("m")).await).0, 409);
+    let (code, _, message) = refused(apply_with(&maps, uid, &by("m")).await);
+    assert_eq!(
+        (code, message.as_str()),
+        (
+            422,
+            "ConfigMap \"a\" is invalid: metadata.uid: Invalid value: \"u\": field is immutable"
+        )
+    );
     let version = config(json!({"name": "a", "resourceVersion": "1"}));
     assert_eq!(refused(apply_with(&maps, version, &by("m")).await).0, 409);
     for (config, message) in [

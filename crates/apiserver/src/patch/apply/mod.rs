@@ -255,7 +255,7 @@ impl Rules {
         let json = object.to_string();
         let states = (live, Text::of(json.as_bytes()));
         let mut change = Change::between(states.0, states.1, self.shape);
-        let unchanged = change.is_empty() && last.as_ref().is_some_and(|last| last.set == own);
+        let unchanged = change.is_empty();
         change.ignore(&self.reset);
         let mut changes = Changes::new(&self.versions, states, &self.api_version, &self.reset, change);
         let conflicts: Vec<(Manager, FieldSet)> = managed
@@ -272,9 +272,10 @@ impl Rules {
             return Err(Refusal::Conflicts(Conflicts(conflicts)));
         }
         changes.take_from(&mut managed.0);
-        let time = match last {
-            Some(last) if unchanged => last.time,
-            _ => Some(now.clone()),
+        // Who only comes to own what is there already has not written at any time.
+        let time = match unchanged {
+            true => last.and_then(|last| last.time),
+            false => Some(now.clone()),
         };
         managed.0.push(Owner {
             manager,

@@ -54,6 +54,22 @@ const EMBEDDED: &[(&str, &[&str])] = &[
     ("StatefulSetSpec", &["template", "updateStrategy"]),
 ];
 
+/// What an item has for a key that it leaves out, as JSON: what Go's type has, unless it leaves the field out itself.
+fn default_key(item: Type, key: &str) -> Option<&'static str> {
+    let name = match item {
+        Type::Object(id) => id.get().name,
+        _ => "",
+    };
+    match (name.rsplit('.').next().unwrap_or_default(), key) {
+        (_, "protocol") => Some("\"TCP\""),
+        (_, "containerPort" | "port") => Some("0"),
+        (_, "shareID" | "apiServerID")
+        | ("ObjectReference", "name")
+        | ("FlowSchemaCondition" | "PriorityLevelConfigurationCondition", "type") => None,
+        _ => Some("\"\""),
+    }
+}
+
 impl Shape {
     /// The shape of a kind's objects.
     pub(crate) fn of_kind(definition: Option<&'static Definition>) -> Self {
@@ -178,23 +194,23 @@ impl Shape {
     /// # Errors
     /// As [`Shape::element`].
     pub(crate) fn keyed_element(self, value: impl Fn(&str) -> Option<String>) -> Result<Element, String> {
-        let Self::Keyed(keys, _) = self else {
+        let Self::Keyed(keys, item) = self else {
             return Err("associative list without keys has an element that's a map type".into());
         };
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
-            match (value(key), *key) {
-                (Some(value), key) => found.push((key, Cow::Owned(value))),
-                (None, "protocol") => found.push((*key, Cow::Borrowed("\"TCP\""))),
-                // Only a device that several claims share has one.
-                (None, "shareID") => {}
-                (None, key) => {
-                    return Err(format!(
-                        "associative list with keys has an element that omits key field {key:?} (and doesn't have \
-                         default value)"
-                    ));
-                }
+            match value(key) {
+                Some(value) => found.push((*key, Cow::Owned(value))),
+                None => found.extend(default_key(item, key).map(|value| (*key, Cow::Borrowed(value)))),
             }
+        }
+        if found.is_empty() {
+            let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+            return Err(format!(
+                "associative list with keys has an element that omits all key fields [{}] (and doesn't have default \
+                 values for any key fields)",
+                keys.join(" ")
+            ));
         }
         found.sort_unstable();
         let mut element = SmolStrBuilder::new();
@@ -269,9 +285,18 @@ mod tests {
             r#"k:{"containerPort":80,"protocol":"TCP"}"#
         );
         assert_eq!(
-            ports.element(&&json!({})).unwrap_err(),
-            "associative list with keys has an element that omits key field \"containerPort\" (and doesn't have default \
-             value)"
+            ports.element(&&json!({})).unwrap(),
+            r#"k:{"containerPort":0,"protocol":"TCP"}"#
+        );
+        let account = Shape::of_kind(schema::definition("io.k8s.api.core.v1.ServiceAccount"));
+        assert_eq!(
+            account
+                .field("secrets")
+                .unwrap()
+                .element(&&json!({"namespace": "a"}))
+                .unwrap_err(),
+            "associative list with keys has an element that omits all key fields [\"name\"] (and doesn't have default \
+             values for any key fields)"
         );
     }
 }

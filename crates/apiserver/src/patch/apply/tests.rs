@@ -276,11 +276,6 @@ fn a_configuration_that_does_not_fit_is_refused() {
             ".spec.template.spec.containers: duplicate entries for key [name=\"a\"]",
         ),
         (
-            json!({"template": {"spec": {"containers": [{}]}}}),
-            ".spec.template.spec.containers: element 0: associative list with keys has an element that omits key field \
-             \"name\" (and doesn't have default value)",
-        ),
-        (
             json!({"a": 1, "b": 1}),
             "errors:\n  .spec.a: field not declared in schema\n  .spec.b: field not declared in schema",
         ),
