@@ -72,6 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/schema/protobuf_fields.txt");
     println!("cargo::rerun-if-changed=src/schema/protobuf_fields_later.txt");
     println!("cargo::rerun-if-changed=src/schema/described.txt");
+    println!("cargo::rerun-if-changed=src/schema/zeros.txt");
     let mut collector = Collector {
         generator: SchemaSettings::draft2020_12().into_generator(),
         kinds: BTreeMap::new(),
@@ -220,6 +221,12 @@ fn shapes(
         include_str!("../src/schema/protobuf_fields.txt"),
         include_str!("../src/schema/protobuf_fields_later.txt"),
     ));
+    // A message, and the fields of it whose zeros are values.
+    let keeping: BTreeMap<&str, Vec<&str>> = include_str!("../src/schema/zeros.txt")
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, fields)| (name, fields.split(' ').collect()))
+        .collect();
     let mut text = String::new();
     writeln!(text, "static DEFINITIONS: [Definition; {}] = [", ids.len())?;
     for name in ids.keys() {
@@ -232,9 +239,12 @@ fn shapes(
                 .is_some_and(|required| required.iter().any(|name| name == field));
             writeln!(
                 text,
-                "Field {{ name: {field:?}, type_: {}, merge: {}, required: {required} }},",
+                "Field {{ name: {field:?}, type_: {}, merge: {}, required: {required}, keeps_zero: {} }},",
                 type_of(schema_of_field, &ids),
                 source_of(merge_of(name, field, schema_of_field)),
+                keeping
+                    .get(*name)
+                    .is_some_and(|fields| fields.contains(&field.as_str())),
             )?;
         }
         let places = sorted(properties(schema)).into_iter().enumerate();

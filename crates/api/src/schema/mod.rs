@@ -46,6 +46,8 @@ pub struct Field {
     pub merge: Merge,
     /// Whether the schema calls it required.
     pub required: bool,
+    /// Whether a zero in it means something: Go holds it behind a pointer, or writes it always (`zeros.txt`).
+    pub keeps_zero: bool,
 }
 
 /// What a field, an element of a list or a value of a map holds.

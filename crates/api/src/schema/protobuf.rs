@@ -4,6 +4,8 @@
 //! the object's own message. Nothing here is written for a particular type: the numbers of the fields stand in
 //! `protobuf_fields.txt`, their types in the schema.
 
+mod either;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
@@ -12,44 +14,13 @@ use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_va
 use serde_json::{Map, Number, Value};
 
 use super::{Definition, Field, Type, Wire, definition, of_kind};
+use either::Either;
 
 /// What an encoded object begins with.
 pub const MAGIC: &[u8] = b"k8s\0";
 
 /// No type of the API is nested as deep as this; what is nested deeper is refused.
 const DEEPEST: usize = 64;
-
-/// Fields that are plain values in Go, where zero means "not set" and is written all the same. Without this, a pod that
-/// came in protobuf would say `hostNetwork: false` where one that came in JSON says nothing.
-const ZERO_IS_UNSET: &[&str] = &[
-    "collisionCount",
-    "containerPort",
-    "externalTrafficPolicy",
-    "failureThreshold",
-    "generation",
-    "healthCheckNodePort",
-    "hostIPC",
-    "hostNetwork",
-    "hostPID",
-    "hostPort",
-    "initialDelaySeconds",
-    "minReadySeconds",
-    "nodePort",
-    "observedGeneration",
-    "paused",
-    "periodSeconds",
-    "publishNotReadyAddresses",
-    "readOnly",
-    "stdin",
-    "stdinOnce",
-    "successThreshold",
-    "timeoutSeconds",
-    "tty",
-    "unschedulable",
-];
-
-/// Texts that mean something when they are empty.
-const EMPTY_IS_SET: &[&str] = &["storageClassName"];
 
 /// Why bytes are not an object, or an object cannot be encoded.
 #[derive(Debug, thiserror::Error)]
@@ -318,7 +289,22 @@ fn read_into(
                 let Some(field) = definition.fields.get(usize::from(*place)) else {
                     continue;
                 };
-                if let (Some((_, Wire::Wrapped(_))), Type::List(_)) = (known, field.type_) {
+                if let Some(either) = Either::of(definition, field.name) {
+                    let Scalar::Bytes(inner) = scalar else {
+                        return Err(malformed("a message is expected"));
+                    };
+                    if !either.is_map() {
+                        object.insert(field.name.to_string(), either.read(definition, inner, depth)?);
+                        continue;
+                    }
+                    let (key, held) = either.read_entry(definition, inner, depth)?;
+                    let map = object
+                        .entry(field.name)
+                        .or_insert_with(|| Value::Object(Map::new()));
+                    if let Some(map) = map.as_object_mut() {
+                        map.insert(key, held);
+                    }
+                } else if let (Some((_, Wire::Wrapped(_))), Type::List(_)) = (known, field.type_) {
                     let list = value(field.type_, scalar, depth)?;
                     object.insert(field.name.to_string(), list.unwrap_or_default());
                 } else {
@@ -382,16 +368,16 @@ fn read_value(
     Ok(())
 }
 
-/// Whether a value is Go's zero of a field that then counts as not set.
+/// Whether a value is Go's zero of a field that then counts as not set. Go writes plain values whether or not they are set:
+/// without this, a pod that came in protobuf would say `hostNetwork: false` where one that came in JSON says nothing.
 fn is_unset(field: &Field, value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.is_empty() && !field.required && !EMPTY_IS_SET.contains(&field.name),
-        Value::Bool(false) => !field.required && ZERO_IS_UNSET.contains(&field.name),
-        Value::Number(number) => {
-            number.as_i64() == Some(0) && !field.required && ZERO_IS_UNSET.contains(&field.name)
-        }
+    let is_zero = match value {
+        Value::String(text) => text.is_empty(),
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_i64() == Some(0),
         _ => false,
-    }
+    };
+    is_zero && !field.required && !field.keeps_zero
 }
 
 /// One value as JSON; `None` for a time that is zero.
@@ -522,6 +508,10 @@ fn write_fields(
                 else {
                     continue;
                 };
+                if let Some(either) = Either::of(definition, field.name) {
+                    either.write_field(definition, *number, value, out);
+                    continue;
+                }
                 match (wire, field.type_) {
                     (Wire::Wrapped(_), Type::List(_)) => {
                         let mut items = Vec::new();
@@ -738,6 +728,41 @@ mod tests {
             round_trip(&pod),
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {}})
         );
+    }
+
+    #[test]
+    fn zeros_behind_pointers_are_values() {
+        for object in [
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"},
+                "spec": {"holderIdentity": "", "leaseTransitions": 0}}),
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {
+                "automountServiceAccountToken": false, "containers": [{"name": "c",
+                    "securityContext": {"privileged": false, "runAsUser": 0}}],
+                "priorityClassName": "p", "terminationGracePeriodSeconds": 0,
+                "volumes": [{"name": "v", "csi": {"driver": "d", "readOnly": false}}]}}),
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "a"},
+                "spec": {"resources": {}, "storageClassName": "", "volumeAttributesClassName": ""}}),
+        ] {
+            assert_eq!(round_trip(&object), object);
+        }
+    }
+
+    #[test]
+    fn schemas_hold_one_thing_or_another() {
+        let object = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "a.b.c"}, "spec": {"group": "b.c", "scope": "Namespaced", "names": {"kind": "A", "plural": "a"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}}, "schema": {"openAPIV3Schema": {"type": "object",
+                "properties": {
+                    "list": {"type": "array", "items": {"type": "string", "default": "x"}},
+                    "tuple": {"items": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "integer"}}]},
+                    "open": {"type": "object", "additionalProperties": true},
+                    "closed": {"additionalItems": false,
+                        "dependencies": {"a": ["b", "c"], "d": {"required": ["e"]}}}}}}}]}});
+        assert_eq!(round_trip(&object), object);
+        // JSONSchemaPropsOrBool is allows=1 and schema=2, JSONSchemaPropsOrArray schema=1 and jSONSchemas=2.
+        let encoded = from_json(object.to_string().as_bytes()).unwrap();
+        let holds = |part: &[u8]| encoded.windows(part.len()).any(|window| window == part);
+        assert!(holds(b"\x08\x01\x12\x09\x2a\x07integer") && holds(b"\x12\x08\x2a\x06string"));
     }
 
     #[test]
