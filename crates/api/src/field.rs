@@ -316,6 +316,8 @@ pub(crate) enum Internal {
     Fields(Vec<(&'static str, Internal)>),
     /// A list of them.
     Items(Vec<Internal>),
+    /// Some of them, by names that are the user's.
+    Map(Vec<(String, Internal)>),
 }
 
 impl Internal {
@@ -340,6 +342,7 @@ impl Serialize for Internal {
         match self {
             Self::Plain(value) => value.serialize(serializer),
             Self::Items(items) => items.serialize(serializer),
+            Self::Map(values) => serializer.collect_map(values.iter().map(|(name, value)| (name, value))),
             Self::Fields(fields) => serializer.collect_map(fields.iter().map(|(name, value)| (name, value))),
         }
     }

@@ -62,7 +62,7 @@ fn invalid_definitions_are_refused_with_upstreams_words() {
         (
             json!({"versions": [{"name": "v1", "served": true, "storage": false}]}),
             vec![
-                "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required",
+                "spec.versions[0].schema.openAPIV3Schema: Required value",
                 "spec.versions: Invalid value: [{\"Name\":\"v1\",\"Served\":true,\"Storage\":false,\"Deprecated\":false,\
                  \"DeprecationWarning\":null,\"Schema\":null,\"Subresources\":null,\"AdditionalPrinterColumns\":null,\
                  \"SelectableFields\":null}]: must have exactly one version marked as storage version",
@@ -265,12 +265,12 @@ fn what_a_schema_cannot_say_is_refused() {
             ),
             vec![
                 "S.x-kubernetes-validations[1].rule: Required value: rule is not specified",
-                "S.x-kubernetes-validations[2].message: Invalid value: \" \": message must be non-empty if specified",
+                "S.x-kubernetes-validations[2].message: Invalid value: \" \": must be non-empty if specified",
                 "S.x-kubernetes-validations[3].message: Required value: message must be specified if rule contains line breaks",
-                "S.x-kubernetes-validations[4].message: Invalid value: \"a\\nb\": message must not contain line breaks",
+                "S.x-kubernetes-validations[4].message: Invalid value: \"a\\nb\": must not contain line breaks",
                 "S.x-kubernetes-validations[4].messageExpression: Required value: messageExpression must be non-empty if specified",
                 "S.x-kubernetes-validations[4].reason: Unsupported value: \"Odd\": supported values: \"FieldValueDuplicate\", \"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\"",
-                "S.x-kubernetes-validations[4].fieldPath: Invalid value: \".b\": fieldPath must be a valid path",
+                "S.x-kubernetes-validations[4].fieldPath: Invalid value: \".b\": must be a valid path",
             ],
         ),
         (

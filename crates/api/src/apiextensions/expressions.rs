@@ -1,9 +1,10 @@
 //! The rules in a custom resource's schema that are written as expressions.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, ValidationRule};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
+use super::shown;
 use crate::expression;
-use crate::field::{Errors, Internal, Path};
+use crate::field::{Errors, Path};
 
 /// Checks that the expressions of a schema's rules can be read.
 pub(super) fn validate(schema: &JSONSchemaProps, path: &Path, errors: &mut Errors) {
@@ -11,26 +12,14 @@ pub(super) fn validate(schema: &JSONSchemaProps, path: &Path, errors: &mut Error
     for (index, rule) in rules.enumerate() {
         let at = path.child("x-kubernetes-validations").index(index);
         if let Err(why) = expression::check(&rule.rule) {
-            errors.invalid(&at.child("rule"), internal(rule), why);
+            errors.invalid(&at.child("rule"), shown::rule(rule), why);
         }
         let message = rule.message_expression.as_deref().unwrap_or_default();
         if !message.is_empty()
             && let Err(why) = expression::check(message)
         {
             let why = format!("messageExpression {why}");
-            errors.invalid(&at.child("messageExpression"), internal(rule), why);
+            errors.invalid(&at.child("messageExpression"), shown::rule(rule), why);
         }
     }
-}
-
-fn internal(rule: &ValidationRule) -> Internal {
-    let text = |text: &Option<String>| Internal::plain(&text.clone().unwrap_or_default());
-    Internal::fields([
-        ("Rule", Internal::plain(&rule.rule)),
-        ("Message", text(&rule.message)),
-        ("MessageExpression", text(&rule.message_expression)),
-        ("Reason", Internal::plain(&rule.reason)),
-        ("FieldPath", text(&rule.field_path)),
-        ("OptionalOldSelf", Internal::plain(&rule.optional_old_self)),
-    ])
 }

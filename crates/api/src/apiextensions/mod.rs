@@ -8,5 +8,6 @@ mod expressions;
 mod formats;
 mod json_path;
 mod schema;
+mod shown;
 mod structure;
 mod versions;

@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, JSONSchemaPropsOrStringArray,
 };
 
-use super::{defaults, expressions, json_path, structure};
+use super::{defaults, expressions, json_path, shown, structure};
 use crate::field::{Errors, Path};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -95,7 +95,7 @@ fn check_root(schema: &JSONSchemaProps, path: &Path, errors: &mut Errors) {
         let detail = format!(
             "only {AT_ROOT} fields are allowed at the root of the schema if the status subresource is enabled"
         );
-        errors.invalid(path, schema, detail);
+        errors.invalid(path, shown::schema(schema), detail);
     }
 }
 
@@ -452,17 +452,9 @@ fn check_rules(schema: &JSONSchemaProps, path: &Path, errors: &mut Errors) {
         if rule.rule.trim().is_empty() {
             errors.required(&at.child("rule"), "rule is not specified");
         } else if !message.is_empty() && message.trim().is_empty() {
-            errors.invalid(
-                &at.child("message"),
-                &message,
-                "message must be non-empty if specified",
-            );
+            errors.invalid(&at.child("message"), &message, "must be non-empty if specified");
         } else if broken(message.trim()) {
-            errors.invalid(
-                &at.child("message"),
-                &message,
-                "message must not contain line breaks",
-            );
+            errors.invalid(&at.child("message"), &message, "must not contain line breaks");
         } else if broken(rule.rule.trim()) && message.trim().is_empty() {
             errors.required(
                 &at.child("message"),
@@ -483,13 +475,13 @@ fn check_rules(schema: &JSONSchemaProps, path: &Path, errors: &mut Errors) {
             continue;
         }
         if field.trim().is_empty() {
-            errors.invalid(&at, &field, "fieldPath must be non-empty if specified");
+            errors.invalid(&at, &field, "must be non-empty if specified");
         }
         if broken(&field) {
-            errors.invalid(&at, &field, "fieldPath must not contain line breaks");
+            errors.invalid(&at, &field, "must not contain line breaks");
         }
         if structure::unsupported(schema).is_none() && json_path::follow(&field, schema, true).is_err() {
-            errors.invalid(&at, &field, "fieldPath must be a valid path");
+            errors.invalid(&at, &field, "must be a valid path");
         }
     }
 }

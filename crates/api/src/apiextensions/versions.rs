@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceSubresourceScale, CustomResourceSubresources, CustomResourceValidation, SelectableField,
 };
 
-use super::{json_path, schema};
+use super::{json_path, schema, shown};
 use crate::field::{Errors, Internal, Path};
 use crate::names;
 
@@ -87,7 +87,7 @@ pub(super) fn validate(
         }
         let at = at.index(index).child("schema.openAPIV3Schema");
         if all_had_schemas {
-            errors.required(&at, "schemas are required");
+            errors.required(&at, "");
         } else if version.served {
             errors.required(&at, "because otherwise all fields are pruned");
         }
@@ -155,8 +155,8 @@ fn list<T>(list: &Option<Vec<T>>, counts: bool) -> &[T] {
 
 /// A version as upstream shows it, without what all versions say.
 fn internal(version: &CustomResourceDefinitionVersion, shared: Shared) -> Internal {
-    fn own<T: serde::Serialize>(part: &Option<T>, shared: bool) -> Internal {
-        Internal::optional(part.as_ref().filter(|_| !shared).map(Internal::plain))
+    fn own<T>(part: &Option<T>, shared: bool, shown: impl Fn(&T) -> Internal) -> Internal {
+        Internal::optional(part.as_ref().filter(|_| !shared).map(shown))
     }
     Internal::fields([
         ("Name", Internal::plain(&version.name)),
@@ -167,13 +167,58 @@ fn internal(version: &CustomResourceDefinitionVersion, shared: Shared) -> Intern
             "DeprecationWarning",
             Internal::plain(&version.deprecation_warning),
         ),
-        ("Schema", own(&version.schema, shared.schema)),
-        ("Subresources", own(&version.subresources, shared.subresources)),
+        ("Schema", own(&version.schema, shared.schema, validation)),
+        (
+            "Subresources",
+            own(&version.subresources, shared.subresources, subresources),
+        ),
         (
             "AdditionalPrinterColumns",
-            own(&version.additional_printer_columns, shared.columns),
+            own(&version.additional_printer_columns, shared.columns, |columns| {
+                Internal::Items(columns.iter().map(column).collect())
+            }),
         ),
-        ("SelectableFields", own(&version.selectable_fields, shared.fields)),
+        (
+            "SelectableFields",
+            own(&version.selectable_fields, shared.fields, |fields| {
+                let shown = |field: &SelectableField| {
+                    Internal::fields([("JSONPath", Internal::plain(&field.json_path))])
+                };
+                Internal::Items(fields.iter().map(shown).collect())
+            }),
+        ),
+    ])
+}
+
+fn validation(validation: &CustomResourceValidation) -> Internal {
+    let schema = validation.open_api_v3_schema.as_ref().map(shown::schema);
+    Internal::fields([("OpenAPIV3Schema", Internal::optional(schema))])
+}
+
+fn subresources(subresources: &CustomResourceSubresources) -> Internal {
+    let scale = subresources.scale.as_ref().map(|scale| {
+        Internal::fields([
+            ("SpecReplicasPath", Internal::plain(&scale.spec_replicas_path)),
+            ("StatusReplicasPath", Internal::plain(&scale.status_replicas_path)),
+            ("LabelSelectorPath", Internal::plain(&scale.label_selector_path)),
+        ])
+    });
+    let status = subresources.status.as_ref().map(|_| Internal::fields([]));
+    Internal::fields([
+        ("Status", Internal::optional(status)),
+        ("Scale", Internal::optional(scale)),
+    ])
+}
+
+fn column(column: &CustomResourceColumnDefinition) -> Internal {
+    let text = |text: &Option<String>| Internal::plain(&text.clone().unwrap_or_default());
+    Internal::fields([
+        ("Name", Internal::plain(&column.name)),
+        ("Type", Internal::plain(&column.type_)),
+        ("Format", text(&column.format)),
+        ("Description", text(&column.description)),
+        ("Priority", Internal::plain(&column.priority.unwrap_or(0))),
+        ("JSONPath", Internal::plain(&column.json_path)),
     ])
 }
 
