@@ -213,7 +213,7 @@ fn validate_owners(meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
             match &controller {
                 Some(first) => errors.invalid(
                     path,
-                    owners,
+                    owners.iter().map(Shown::of).collect::<Vec<_>>(),
                     format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} \
                          and {name}"
@@ -225,9 +225,37 @@ fn validate_owners(meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// An owner as errors show it: its fields in upstream's order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    controller: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block_owner_deletion: Option<bool>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(owner: &'a OwnerReference) -> Self {
+        Self {
+            api_version: &owner.api_version,
+            kind: &owner.kind,
+            name: &owner.name,
+            uid: &owner.uid,
+            controller: owner.controller,
+            block_owner_deletion: owner.block_owner_deletion,
+        }
+    }
+}
+
 fn validate_owner(owner: &OwnerReference, path: &Path, errors: &mut Errors) {
-    // A group needs a version behind it: `apps/` has none.
-    if owner.api_version.is_empty() || owner.api_version.ends_with('/') {
+    // A group needs a version behind it: `apps/` has none, and what has two slashes is neither.
+    let version = &owner.api_version;
+    if version.is_empty() || version.ends_with('/') || version.matches('/').count() > 1 {
         errors.invalid(
             &path.child("apiVersion"),
             &owner.api_version,
@@ -240,7 +268,11 @@ fn validate_owner(owner: &OwnerReference, path: &Path, errors: &mut Errors) {
         }
     }
     if owner.api_version == "v1" && owner.kind == "Event" {
-        errors.invalid(path, owner, "/v1, Kind=Event is disallowed from being an owner");
+        errors.invalid(
+            path,
+            Shown::of(owner),
+            "/v1, Kind=Event is disallowed from being an owner",
+        );
     }
 }
 

@@ -24,8 +24,13 @@ pub const MAX_SUBDOMAIN: usize = 253;
 /// The longest DNS label, label value and name part of a key.
 pub const MAX_LABEL: usize = 63;
 
-/// `must be no more than 63 bytes`
-pub fn too_long(max: usize) -> String {
+/// `must be no more than 63 characters`, as upstream says it of names; it means bytes.
+fn too_long(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
+/// `must be no more than 63 bytes`, as upstream says it of labels.
+fn too_many_bytes(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
@@ -194,15 +199,20 @@ pub fn qualified_name(text: &str) -> Vec<String> {
             name
         }
         Some((domain, name)) => {
-            let wrong = dns_subdomain(domain, false);
-            messages.extend(wrong.iter().map(|message| format!("prefix part {message}")));
+            if domain.len() > MAX_SUBDOMAIN {
+                messages.push(format!("prefix part {}", too_many_bytes(MAX_SUBDOMAIN)));
+            }
+            if !is_subdomain(domain) {
+                let wrong = mismatch(SUBDOMAIN_MESSAGE, SUBDOMAIN, &["example.com"]);
+                messages.push(format!("prefix part {wrong}"));
+            }
             name
         }
     };
     if name.is_empty() {
         messages.push(format!("name part {EMPTY}"));
     } else if name.len() > MAX_LABEL {
-        messages.push(format!("name part {}", too_long(MAX_LABEL)));
+        messages.push(format!("name part {}", too_many_bytes(MAX_LABEL)));
     }
     if !is_qualified(name) {
         messages.push(format!(
@@ -217,7 +227,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 pub fn label_value(text: &str) -> Vec<String> {
     let mut messages = Vec::new();
     if text.len() > MAX_LABEL {
-        messages.push(too_long(MAX_LABEL));
+        messages.push(too_many_bytes(MAX_LABEL));
     }
     if !text.is_empty() && !is_qualified(text) {
         messages.push(mismatch(
@@ -447,7 +457,7 @@ mod tests {
             (dns_subdomain("-", true), vec![subdomain.into()]),
             (dns_subdomain("", false), vec![subdomain.into()]),
             (dns_subdomain("a..b", false), vec![subdomain.into()]),
-            (dns_subdomain(&long, false), vec!["must be no more than 253 bytes".into()]),
+            (dns_subdomain(&long, false), vec!["must be no more than 253 characters".into()]),
             (dns_label("a_b", false), vec![label.into()]),
             (dns_label("a.b", false), vec!["must not contain dots".into()]),
             (
@@ -483,7 +493,7 @@ mod tests {
             (
                 port_name("-1--2-345678901234"),
                 vec![
-                    "must be no more than 15 bytes".into(),
+                    "must be no more than 15 characters".into(),
                     "must contain at least one letter (a-z)".into(),
                     "must not contain consecutive hyphens".into(),
                     "must not begin or end with a hyphen".into(),

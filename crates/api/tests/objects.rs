@@ -48,8 +48,8 @@ fn invalid_metadata_is_refused_with_upstreams_words() {
                 "metadata.ownerReferences.name: Invalid value: \"\": must not be empty".into(),
                 "metadata.ownerReferences.uid: Invalid value: \"\": must not be empty".into(),
                 "metadata.ownerReferences: Invalid value: [{\"apiVersion\":\"\",\"kind\":\"\",\"name\":\"\",\
-                 \"uid\":\"\"},{\"apiVersion\":\"v1\",\"controller\":true,\"kind\":\"Pod\",\"name\":\"p\",\"uid\":\
-                 \"1\"},{\"apiVersion\":\"v1\",\"controller\":true,\"kind\":\"Pod\",\"name\":\"q\",\"uid\":\"2\"}]: \
+                 \"uid\":\"\"},{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"name\":\"p\",\"uid\":\"1\",\
+                 \"controller\":true},{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"name\":\"q\",\"uid\":\"2\",\"controller\":true}]: \
                  Only one reference can have Controller set to true. Found \"true\" in references for Pod/p and Pod/q"
                     .into(),
             ],

@@ -416,7 +416,7 @@ fn addresses_of_slices_are_of_the_slices_type() {
             "a123456789012345678901234567890123456789012345678901234567890123.b",
             vec![
                 "Invalid value: \"a123456789012345678901234567890123456789012345678901234567890123\": must be no more \
-                 than 63 bytes"
+                 than 63 characters"
                     .into(),
             ],
         ),

@@ -18,7 +18,7 @@ pub type ApiResult<T> = Result<T, ApiError>;
 fn failure(code: i32, reason: &str, message: String, details: Option<StatusDetails>) -> ApiError {
     ApiError(Box::new(Status {
         code: Some(code),
-        reason: Some(reason.to_string()),
+        reason: non_empty(reason),
         message: Some(message),
         status: Some("Failure".into()),
         details,

@@ -371,6 +371,28 @@ mod tests {
     }
 
     #[test]
+    fn routes_know_types_to_the_letter() {
+        for (accept, fits) in [
+            ("", true),
+            ("*/*", true),
+            ("text/html;q=0.3, */*;q=0.1", true),
+            ("application/json;as=Nothing", true),
+            ("application/*", false),
+            ("*", false),
+            ("Application/json", false),
+            ("text/html", false),
+        ] {
+            assert_eq!(produced(&headers(accept), &ACCEPTED).is_ok(), fits, "{accept}");
+        }
+        assert_eq!(
+            produced(&headers("text/html"), &LISTED).unwrap_err().to_string(),
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+             application/vnd.kubernetes.protobuf, application/json;stream=watch, \
+             application/vnd.kubernetes.protobuf;stream=watch"
+        );
+    }
+
+    #[test]
     fn a_refusal_lists_what_there_is() {
         let error = negotiate(&headers("image/png"), true).unwrap_err();
         assert_eq!(

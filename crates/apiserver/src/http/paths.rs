@@ -14,6 +14,7 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha512};
+use skiff_api::Catalogue;
 
 use crate::config::VersionInfo;
 use crate::discovery::{self, registered};
@@ -54,12 +55,18 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
     if path.len() > 1 && path.ends_with('/') && !discovered(&parts) && !is_tree {
         return not_found(&call);
     }
-    if matches!(parts.first(), Some(&"api" | &"apis")) {
-        produced(&call.headers, &ACCEPTED)?;
-    }
+    let available: &[&str] = match parts.first().copied().unwrap_or_default() {
+        "api" | "apis" => &ACCEPTED,
+        "version" | ".well-known" => &["application/json"],
+        "openid" => &["application/jwk-set+json"],
+        _ => &[],
+    };
     let shared = &call.shared;
     let catalogue = shared.registry.catalogue();
     let version = shared.config.version.git_version.as_str();
+    if !available.is_empty() && is_there(catalogue, &parts) {
+        produced(&call.headers, available)?;
+    }
     match parts.as_slice() {
         ["" | "index.html"] => respond::document(&json!({ "paths": root(&call) })),
         ["api"] => groups(&call, true),
@@ -124,6 +131,23 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             Ok(respond::typed(200, "application/jwk-set+json", keys))
         }
         _ => not_found(&call),
+    }
+}
+
+/// Whether a path of those that tell what is served is served itself.
+fn is_there(catalogue: &Catalogue, parts: &[&str]) -> bool {
+    match parts {
+        ["apis", group] => discovery::group_versions(catalogue)
+            .iter()
+            .any(|(its, _)| its == group),
+        ["api", version] => {
+            discovery::group_versions(catalogue).contains(&(String::new(), (*version).to_string()))
+        }
+        ["apis", group, version] => {
+            discovery::group_versions(catalogue).contains(&((*group).to_string(), (*version).to_string()))
+        }
+        [_] | [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => true,
+        _ => false,
     }
 }
 

@@ -596,7 +596,11 @@ impl Resource {
         mut errors: Errors,
     ) -> ApiResult<()> {
         let strategy = self.strategy();
-        meta::validate_update(strategy.info(), new.metadata(), old.metadata(), &mut errors);
+        let mut of_metadata = Errors::new();
+        meta::validate_update(strategy.info(), new.metadata(), old.metadata(), &mut of_metadata);
+        // Upstream checks the metadata twice: for all kinds, and then among the rules of each.
+        errors.extend(of_metadata.iter().cloned());
+        errors.extend(of_metadata.iter().cloned());
         if request.target == Target::Main {
             strategy.validate_changed(new, old, &mut errors);
         }

@@ -109,7 +109,7 @@ async fn a_service_account_is_known_by_its_token_while_it_is_there() {
         said["iss"]
     );
     assert_eq!(
-        get(&client, "/openid/v1/jwks").await.json()["keys"][0]["crv"],
+        get_as(&client, "/openid/v1/jwks", "*/*").await.json()["keys"][0]["crv"],
         "P-256"
     );
 

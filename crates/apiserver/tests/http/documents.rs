@@ -193,7 +193,7 @@ async fn there_are_documents_of_what_is_above_the_group_versions() {
         let document = get(&client, url).await.json();
         assert_eq!(document["paths"][path]["get"]["operationId"], id);
         // And there is what it tells of.
-        assert_eq!(get(&client, path).await.status, 200, "{path}");
+        assert_eq!(get_as(&client, path, "*/*").await.status, 200, "{path}");
     }
     let version = get(&client, "/openapi/v3/version").await.json();
     let info = "io.k8s.apimachinery.pkg.version.Info";
