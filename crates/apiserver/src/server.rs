@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::TryFutureExt;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,11 +25,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::{Service, ServiceExt, service_fn};
+use tower::Service;
 
 use crate::admission::Chain;
 use crate::admission::service_addresses::{Cidr, ServiceAddresses};
-use crate::auth::Caller;
 use crate::auth::authorize::{Masters, Union};
 use crate::auth::impersonation::Impersonation;
 use crate::auth::legacy_tokens;
@@ -42,8 +42,8 @@ use crate::config::Config;
 use crate::error::ApiError;
 use crate::flow::{self, Flow};
 use crate::http::{
-    BodyError, BoxError, Clients, Exchange, Measured, Metrics, NodeClient, PeerAddress, Request, RequestPath,
-    Response, ResponseFuture, SocketBody, request_path,
+    BodyError, BoxError, Exchange, Measured, Metrics, NodeClient, Origin, PeerAddress, Request, Response,
+    SocketBody, answer,
 };
 use crate::openapi::Documents;
 use crate::registry::Registry;
@@ -118,7 +118,6 @@ pub(crate) struct Shared {
 /// A running API server; clones share it.
 #[derive(Clone)]
 pub struct ApiServer {
-    path: RequestPath,
     shared: Arc<Shared>,
     clients: ClientAuthority,
     tls: TlsAcceptor,
@@ -267,20 +266,14 @@ impl ApiServer {
             nodes,
             shutdown,
         });
-        Ok(Self {
-            path: request_path(&shared),
-            shared,
-            clients,
-            tls,
-        })
+        Ok(Self { shared, clients, tls })
     }
 
     /// The same request path without a socket: only authentication is skipped, the caller is `user`.
     pub fn local(&self, user: UserInfo) -> LocalService {
         LocalService {
-            path: self.path.clone(),
+            shared: self.shared.clone(),
             user: Arc::new(user),
-            counts: self.shared.metrics.clients.clone(),
         }
     }
 
@@ -338,20 +331,16 @@ impl ApiServer {
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         };
         let peer = self.clients.identify(stream.get_ref().1.peer_certificates());
-        let path = self.path;
+        let shared = self.shared;
         let begun = Arc::new(AtomicBool::new(false));
         let asked = begun.clone();
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             asked.store(true, Ordering::Relaxed);
-            let mut request: Request =
+            let request: Request =
                 request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
-            request.extensions_mut().insert(peer.clone());
-            request.extensions_mut().insert(from);
-            path.clone()
-                .oneshot(request)
-                .map_ok(|response| response.map(SocketBody))
+            let answer = answer(shared.clone(), request, Origin::Socket(peer.clone(), from));
+            answer.map(|response| Ok::<_, Infallible>(response.map(SocketBody)))
         });
-        let service = TowerToHyperService::new(service);
         // By what was agreed in the handshake: to find it out from the first bytes would mean to wait for them forever.
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -442,9 +431,8 @@ fn is_exhaustion(error: &std::io::Error) -> bool {
 /// The request path without a socket; every caller is the same user.
 #[derive(Clone)]
 pub struct LocalService {
-    path: RequestPath,
+    shared: Arc<Shared>,
     user: Arc<UserInfo>,
-    counts: Arc<Clients>,
 }
 
 impl fmt::Debug for LocalService {
@@ -462,28 +450,28 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = ResponseFuture;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let request_size = request.body().size_hint().exact();
-        let mut request: Request =
+        let request: Request =
             request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
-        request.extensions_mut().insert(Caller(self.user.clone()));
-        let (counts, method) = (self.counts.clone(), request.method().clone());
+        let (shared, method) = (self.shared.clone(), request.method().clone());
         let began = Instant::now();
-        let answer = self.path.clone().oneshot(request);
-        Box::pin(answer.inspect_ok(move |response| {
+        let answer = answer(shared.clone(), request, Origin::Process(self.user.clone()));
+        Box::pin(answer.map(move |response| {
             let exchange = Exchange {
                 code: response.status().as_u16(),
                 took: began.elapsed(),
                 request_size,
                 response_size: response.body().size_hint().exact(),
             };
-            counts.add(&method, exchange);
+            shared.metrics.clients.add(&method, exchange);
+            Ok(response)
         }))
     }
 }

@@ -20,26 +20,22 @@ use crate::registry::Registry;
 use crate::user::UserInfo;
 
 /// The user that the connection's client certificate names; an error when it showed one that is not accepted.
-/// `None`: it showed none. An extension of the requests of a TLS connection.
+/// `None`: it showed none.
 #[derive(Clone, Debug)]
-pub(crate) struct PeerIdentity(pub(crate) Option<Result<Arc<UserInfo>, String>>);
-
-/// The user on whose behalf a request is handled; an extension of every request behind authentication.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller(pub(crate) Arc<UserInfo>);
+pub(crate) struct PeerIdentity(pub(crate) Option<Result<Arc<UserInfo>, Arc<str>>>);
 
 /// Finds out who asks: the client certificate, else the bearer token, else nobody; and what they should be warned of.
 ///
 /// # Errors
 /// 401 when a credential was shown that is not accepted.
 pub(crate) async fn authenticate(
-    peer: Option<&PeerIdentity>,
+    peer: &PeerIdentity,
     headers: &HeaderMap,
     tokens: &Tokens,
     registry: &Arc<Registry>,
 ) -> ApiResult<(Arc<UserInfo>, Option<&'static str>)> {
     let mut refused = false;
-    match peer.and_then(|peer| peer.0.as_ref()) {
+    match &peer.0 {
         Some(Ok(user)) => return Ok((user.clone(), None)),
         Some(Err(cause)) => {
             tracing::debug!(%cause, "client certificate refused");
@@ -48,7 +44,8 @@ pub(crate) async fn authenticate(
         None => {}
     }
     if let Some(token) = bearer_token(headers) {
-        match authenticate_token(token, None, tokens, registry).await {
+        // Tokens are verified by much; who comes with a certificate is not to carry its weight.
+        match Box::pin(authenticate_token(token, None, tokens, registry)).await {
             Ok(known) => return Ok((Arc::new(known.user), known.warning)),
             Err(cause) => {
                 tracing::debug!(%cause, "bearer token refused");

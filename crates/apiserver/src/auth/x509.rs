@@ -56,7 +56,8 @@ impl ClientAuthority {
             .verifier
             .verify_client_cert(certificate, intermediates, UnixTime::now())
             .map_err(|error| error.to_string());
-        PeerIdentity(Some(verified.and_then(|_| user(certificate).map(Arc::new))))
+        let user = verified.and_then(|_| user(certificate));
+        PeerIdentity(Some(user.map(Arc::new).map_err(Arc::from)))
     }
 }
 

@@ -1,45 +1,45 @@
-//! The layer that bounds how long a request may take: by its query's `timeout`, and never longer than the server allows.
+//! How long a request may take: by its query's `timeout`, and never longer than the server allows.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::ApiError;
-use crate::http::around::{Around, Next};
+use crate::error::{ApiError, ApiResult};
 use crate::http::query::Query;
 use crate::http::request_info::RequestInfo;
-use crate::http::{Request, Response, ResponseFuture, respond};
+use crate::http::{Response, respond};
 use crate::server::Shared;
 
 /// How long a request may take that does not last as long as its client likes (upstream's `--request-timeout`).
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
 
-/// The layer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline;
+/// How long a request may take; `None` for one that lasts as long as its client likes.
+///
+/// # Errors
+/// 400 for a `timeout` that is no duration.
+pub(super) fn allowed(info: &RequestInfo, query: Option<&str>) -> ApiResult<Option<Duration>> {
+    if info.is_long_running() {
+        return Ok(None);
+    }
+    asked(query).map(Some)
+}
 
-impl Around for Deadline {
-    fn around(&self, shared: Arc<Shared>, request: Request, next: Next) -> ResponseFuture {
-        let info = request.extensions().get::<Arc<RequestInfo>>().cloned();
-        Box::pin(async move {
-            if info.as_ref().is_some_and(|info| info.is_long_running()) {
-                return next(request).await;
-            }
-            let longest = match allowed(request.uri().query()) {
-                Ok(longest) => longest,
-                Err(error) => return Ok(respond::error(&error)),
-            };
-            match tokio::time::timeout(longest, next(request)).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    if let Some(info) = info {
-                        shared
-                            .metrics
-                            .terminated(&info, shared.registry.knows(&info), 504);
-                    }
-                    Ok(timed_out())
-                }
-            }
-        })
+/// The answer, if it comes in the time that the request may take.
+pub(super) async fn keep(
+    shared: &Shared,
+    info: &RequestInfo,
+    allowed: ApiResult<Option<Duration>>,
+    answer: impl Future<Output = Response>,
+) -> Response {
+    let longest = match allowed {
+        Ok(Some(longest)) => longest,
+        Ok(None) => return answer.await,
+        Err(error) => return respond::error(&error),
+    };
+    match tokio::time::timeout(longest, answer).await {
+        Ok(response) => response,
+        Err(_) => {
+            shared.metrics.terminated(info, shared.registry.knows(info), 504);
+            timed_out()
+        }
     }
 }
 
@@ -47,7 +47,7 @@ impl Around for Deadline {
 ///
 /// # Errors
 /// 400 for a `timeout` that is no duration.
-fn allowed(query: Option<&str>) -> Result<Duration, ApiError> {
+fn asked(query: Option<&str>) -> ApiResult<Duration> {
     let Some(text) = query.and_then(|query| Query::parse(Some(query)).text("timeout")) else {
         return Ok(LONGEST);
     };
@@ -203,9 +203,9 @@ mod tests {
             (Some("timeout=-1s"), 60),
             (Some("timeout=1h"), 60),
         ] {
-            assert_eq!(allowed(query).unwrap(), Duration::from_secs(seconds), "{query:?}");
+            assert_eq!(asked(query).unwrap(), Duration::from_secs(seconds), "{query:?}");
         }
-        let error = allowed(Some("timeout=soon")).unwrap_err();
+        let error = asked(Some("timeout=soon")).unwrap_err();
         assert_eq!(
             (error.code(), error.to_string().as_str()),
             (

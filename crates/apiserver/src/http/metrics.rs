@@ -126,12 +126,12 @@ struct One {
 }
 
 impl Counted {
-    pub(crate) fn new(metrics: &Metrics, info: Option<&RequestInfo>, known: bool) -> Self {
+    pub(crate) fn new(metrics: &Metrics, info: &RequestInfo, known: bool) -> Self {
         let live = metrics.live.clone();
-        let what = match info {
-            Some(info) if info.is_long_running() => Ok(Labels::of(info, known)),
-            Some(info) => Err(info.is_mutating()),
-            None => Err(false),
+        let what = if info.is_long_running() {
+            Ok(Labels::of(info, known))
+        } else {
+            Err(info.is_mutating())
         };
         let one = One { live, what };
         one.add(1);
@@ -485,7 +485,7 @@ mod tests {
                 r#"apiserver_longrunning_requests{{component="apiserver",group="",resource="pods",scope="cluster",subresource="",verb="WATCH",version="v1"}} {count}"#
             )
         };
-        let counted = Counted::new(&metrics, Some(&watch), true);
+        let counted = Counted::new(&metrics, &watch, true);
         let other = counted.clone();
         drop(counted);
         assert!(metrics.render("h", &[]).contains(&line(1)));

@@ -1,7 +1,6 @@
-//! HTTP: the request path, top to bottom in [`request_path`], and the handlers that it ends in.
+//! HTTP: the request path, top to bottom in [`answer`], and the handlers that it ends in.
 
 pub(crate) mod accept;
-mod around;
 mod binding;
 pub(crate) mod body;
 mod component_status;
@@ -28,7 +27,6 @@ mod respond;
 mod review_rules;
 mod reviews;
 mod scale;
-mod stage;
 mod token_request;
 mod transform;
 mod tunnel;
@@ -37,43 +35,36 @@ mod watch;
 mod websocket;
 mod zpages;
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 
+use ::http::HeaderValue;
+use ::http::header::X_CONTENT_TYPE_OPTIONS;
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
-use tower::util::BoxCloneSyncService;
-use tower::{ServiceBuilder, service_fn};
 
 use crate::auth::authorize::{Attributes, Authorizer, Decision, forbidden};
-use crate::auth::{Caller, PeerIdentity, authenticate};
-use crate::error::{ApiError, ApiResult};
-use crate::http::around::AroundLayer;
-use crate::http::deadline::Deadline;
-use crate::http::observe::Observe;
+use crate::auth::{PeerIdentity, authenticate};
+use crate::error::ApiError;
+use crate::http::observe::Observation;
 use crate::http::query::Query;
-use crate::http::refusal::Encode;
+use crate::http::refusal::Asker;
 use crate::http::request_info::RequestInfo;
 use crate::http::resources::Call;
-use crate::http::stage::{Check, Stage};
-use crate::http::turn::InTurn;
 use crate::server::Shared;
+use crate::user::UserInfo;
 
 pub use body::ResponseBody;
 pub(crate) use body::SocketBody;
 pub(crate) use content::Content;
 pub(crate) use metrics::{
-    AdmissionTimes, Clients, Counted, Exchange, Impersonations, Measured, Metrics, Passed, PluginTimes, Step,
+    AdmissionTimes, Counted, Exchange, Impersonations, Measured, Metrics, Passed, PluginTimes, Step,
     TokenUses, tick,
 };
 pub(crate) use node::NodeClient;
 
 /// A response on its way to the client.
 pub type Response = ::http::Response<ResponseBody>;
-/// What a service of the request path returns.
-pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 /// An error of a body, with its type erased.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A request's body, with its type erased.
@@ -83,146 +74,127 @@ pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, 
 #[error(transparent)]
 pub struct BodyError(pub BoxError);
 
-/// A request on its way through the layers.
+/// A request, wherever it came from.
 pub type Request = ::http::Request<RequestBody>;
-/// The whole path of a request.
-pub(crate) type RequestPath = BoxCloneSyncService<Request, Response, Infallible>;
 
-/// Where a request came from; one from within the process has none.
+/// Where a client is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub(crate) std::net::IpAddr);
 
-/// What the credential of a request gives cause to warn of.
-#[derive(Clone, Copy, Debug, Default)]
-struct WarnedOf(Option<&'static str>);
+/// Where a request came from.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// Through a socket: with what the connection's client certificate says, and from where.
+    Socket(PeerIdentity, PeerAddress),
+    /// From within the process, where it is known who asks.
+    Process(Arc<UserInfo>),
+}
 
-/// The path of every request, whichever way it came in.
-pub(crate) fn request_path(shared: &Arc<Shared>) -> RequestPath {
-    let stage = |check: Check| AroundLayer {
-        shared: shared.clone(),
-        what: Stage(check),
+/// Answers a request: the path of every one, whichever way it came in.
+pub(crate) async fn answer(shared: Arc<Shared>, request: Request, origin: Origin) -> Response {
+    // What the request is about; a path that cannot be read ends here.
+    let info = match RequestInfo::parse(request.method(), request.uri()) {
+        Ok(info) => Arc::new(info),
+        Err(error) => return refused(&ApiError::bad_request(error.to_string())),
     };
-    let handler = {
-        let shared = shared.clone();
-        service_fn(move |request| {
-            let shared = shared.clone();
-            Box::pin(async move { Ok::<_, Infallible>(handle(shared, request).await) }) as ResponseFuture
-        })
-    };
-    let path = ServiceBuilder::new()
-        // What the request is about; a path that cannot be read ends here.
-        .layer(stage(|_, request| Box::pin(describe(request))))
-        // Counts, compresses, and turns a panic into an answer.
-        .layer(AroundLayer {
-            shared: shared.clone(),
-            what: Observe,
-        })
-        // Writes what the layers and the handlers within refuse as the client wants to read it.
-        .layer(AroundLayer {
-            shared: shared.clone(),
-            what: Encode,
-        })
-        // How long it may take.
-        .layer(AroundLayer {
-            shared: shared.clone(),
-            what: Deadline,
-        })
-        // Who asks: client certificate, token, or nobody. A wrong credential ends here.
-        .layer(stage(|shared, request| Box::pin(identify(shared, request))))
-        // On whose behalf.
-        .layer(stage(|shared, request| Box::pin(act_as(shared, request))))
-        // The audit log takes its place here, where it is known who asks and not yet whether they may.
-        // How many at once, and whose turn it is.
-        .layer(AroundLayer {
-            shared: shared.clone(),
-            what: InTurn,
-        })
-        // May they.
-        .layer(stage(|shared, request| Box::pin(permit(shared, request))))
-        .service(handler);
-    BoxCloneSyncService::new(path)
+    // Counts, compresses, and turns a panic into an answer.
+    let observation = Observation::begin(&shared, &info, &request);
+    // Writes what is refused from here on as the client wants to read it.
+    let asker = Asker::of(&request);
+    // How long it may take.
+    let allowed = deadline::allowed(&info, request.uri().query());
+    let counted = observation.counted();
+    let answer = pin!(identified(&shared, &info, request, origin, counted));
+    let answer = pin!(deadline::keep(&shared, &info, allowed, answer));
+    let answer = pin!(async { asker.written(answer.await) });
+    observation.of(answer).await
 }
 
-/// What one of the stages before has put into the request.
-fn found<T: Clone + Send + Sync + 'static>(request: &Request) -> ApiResult<T> {
-    let found = request.extensions().get::<T>().cloned();
-    found.ok_or_else(|| ApiError::internal(format!("no {} in the request", std::any::type_name::<T>())))
-}
-
-async fn describe(mut request: Request) -> ApiResult<Request> {
-    let info = RequestInfo::parse(request.method(), request.uri())
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    request.extensions_mut().insert(Arc::new(info));
-    Ok(request)
-}
-
-async fn identify(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
-    // A request from within the process has its caller already; none from a socket can.
-    if request.extensions().get::<Caller>().is_none() {
-        let peer = request.extensions().get::<PeerIdentity>().cloned();
-        let (user, warning) =
-            authenticate(peer.as_ref(), request.headers(), &shared.tokens, &shared.registry).await?;
-        request.extensions_mut().insert(Caller(user));
-        request.extensions_mut().insert(WarnedOf(warning));
-    }
-    // No handler behind has any use for the credential.
-    request.headers_mut().remove(::http::header::AUTHORIZATION);
-    Ok(request)
-}
-
-async fn act_as(shared: Arc<Shared>, mut request: Request) -> ApiResult<Request> {
-    let Caller(caller) = found(&request)?;
-    let info: Arc<RequestInfo> = found(&request)?;
-    if let Some(user) = shared
-        .impersonation
-        .user(request.headers(), &caller, &info)
-        .await?
-    {
-        tracing::debug!(caller = caller.name, user = user.name, "impersonation");
-        request.extensions_mut().insert(Caller(Arc::new(user)));
-    }
-    Ok(request)
-}
-
-async fn permit(shared: Arc<Shared>, request: Request) -> ApiResult<Request> {
-    let Caller(user) = found(&request)?;
-    let info: Arc<RequestInfo> = found(&request)?;
-    let attributes = Attributes::of(&user, &info);
-    match shared.authorizer.authorize(&attributes).await {
-        Decision::Allow(_) => Ok(request),
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
-    }
-}
-
-async fn handle(shared: Arc<Shared>, request: Request) -> Response {
-    let WarnedOf(warning) = request.extensions().get().copied().unwrap_or_default();
-    let answer = async {
-        let Caller(user) = found(&request)?;
-        let info: Arc<RequestInfo> = found(&request)?;
-        let (mut head, body) = request.into_parts();
-        let call = Call {
-            shared,
-            method: head.method,
-            info,
-            query: Query::parse(head.uri.query()),
-            headers: head.headers,
-            user,
-            body: Mutex::new(body),
-            upgrade: Mutex::new(head.extensions.remove::<OnUpgrade>()),
-            uri: head.uri.clone(),
-            counted: head.extensions.remove::<Counted>(),
-            peer: head.extensions.remove::<PeerAddress>(),
-            warnings: Arc::default(),
-        };
-        if call.info.is_resource {
-            resources::handle(call).await
-        } else {
-            paths::handle(call).await
+/// Finds out who asks, on whose behalf, and whose turn it is.
+async fn identified(
+    shared: &Arc<Shared>,
+    info: &Arc<RequestInfo>,
+    mut request: Request,
+    origin: Origin,
+    counted: Counted,
+) -> Response {
+    // Who asks: client certificate, token, or nobody. A wrong credential ends here.
+    let (caller, peer, warning) = match origin {
+        Origin::Process(caller) => (caller, None, None),
+        Origin::Socket(identity, address) => {
+            match authenticate(&identity, request.headers(), &shared.tokens, &shared.registry).await {
+                Ok((caller, warning)) => (caller, Some(address), warning),
+                Err(error) => return refused(&error),
+            }
         }
     };
-    let mut response = answer.await.unwrap_or_else(|error| respond::error(&error));
+    // No handler behind has any use for the credential.
+    request.headers_mut().remove(::http::header::AUTHORIZATION);
+    // On whose behalf.
+    let impersonated = shared.impersonation.user(request.headers(), &caller, info).await;
+    let user = match impersonated {
+        Ok(None) => caller,
+        Ok(Some(user)) => {
+            tracing::debug!(caller = caller.name, user = user.name, "impersonation");
+            Arc::new(user)
+        }
+        Err(error) => return refused(&error),
+    };
+    // The audit log takes its place here, where it is known who asks and not yet whether they may.
+    // How many at once, and whose turn it is.
+    let answer = pin!(permitted(shared, info, &user, request, peer, counted));
+    let mut response = turn::in_turn(shared, info, &user, answer).await;
     if let Some(warning) = warning {
         respond::warn(&mut response, &[warning.to_string()]);
     }
     response
+}
+
+/// A refusal before any handler: upstream's filters say of some that their type is not to be guessed, and its handlers do not.
+fn refused(error: &ApiError) -> Response {
+    let mut response = respond::error(error);
+    if matches!(error.code(), 403 | 500) {
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    response
+}
+
+/// Lets the handlers answer what the user may ask.
+async fn permitted(
+    shared: &Arc<Shared>,
+    info: &Arc<RequestInfo>,
+    user: &Arc<UserInfo>,
+    request: Request,
+    peer: Option<PeerAddress>,
+    counted: Counted,
+) -> Response {
+    let attributes = Attributes::of(user, info);
+    match shared.authorizer.authorize(&attributes).await {
+        Decision::Allow(_) => {}
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            return refused(&forbidden(&attributes, &reason));
+        }
+    }
+    let (mut head, body) = request.into_parts();
+    let call = Call {
+        shared: shared.clone(),
+        method: head.method,
+        info: info.clone(),
+        query: Query::parse(head.uri.query()),
+        headers: head.headers,
+        user: user.clone(),
+        body: Mutex::new(body),
+        upgrade: Mutex::new(head.extensions.remove::<OnUpgrade>()),
+        uri: head.uri,
+        counted: Some(counted),
+        peer,
+        warnings: Arc::default(),
+    };
+    let answer = if call.info.is_resource {
+        resources::handle(call).await
+    } else {
+        paths::handle(call).await
+    };
+    answer.unwrap_or_else(|error| respond::error(&error))
 }

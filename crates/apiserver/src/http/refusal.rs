@@ -1,46 +1,47 @@
-//! The layer that writes errors in the encoding that the client asked for: of the handlers and of the layers within.
-
-use std::sync::Arc;
+//! Errors in the encoding that the client asked for, wherever on the request path they come from.
 
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::error::ApiError;
 use crate::http::accept::{Encoding, negotiate};
-use crate::http::around::{Around, Next};
 use crate::http::query::Query;
-use crate::http::{Request, Response, ResponseFuture, pretty, respond};
-use crate::server::Shared;
+use crate::http::{Request, Response, pretty, respond};
 
 /// What a response was made of that says no: an extension of it.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal(pub(super) ApiError);
 
-/// The layer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Encode;
+/// How a client wants to read errors.
+pub(super) struct Asker {
+    uri: Uri,
+    /// Each of the headers that say it: its first value, and the others.
+    headers: [(HeaderName, Option<HeaderValue>, Vec<HeaderValue>); 2],
+}
 
-impl Around for Encode {
-    fn around(&self, _shared: Arc<Shared>, request: Request, next: Next) -> ResponseFuture {
-        // Most requests are not refused, so no more is kept of them than that costs nothing.
-        let uri = request.uri().clone();
-        let kept = [ACCEPT, USER_AGENT].map(|name| {
+impl Asker {
+    /// Most requests are not refused, so no more is kept of them than that costs nothing.
+    pub(super) fn of(request: &Request) -> Self {
+        let headers = [ACCEPT, USER_AGENT].map(|name| {
             let mut values = request.headers().get_all(&name).iter().cloned();
-            (name, values.next(), values.collect::<Vec<_>>())
+            (name, values.next(), values.collect())
         });
-        Box::pin(async move {
-            let mut response = next(request).await?;
-            if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
-                let mut headers = HeaderMap::new();
-                for (name, first, others) in kept {
-                    for value in first.into_iter().chain(others) {
-                        headers.append(&name, value);
-                    }
+        let uri = request.uri().clone();
+        Self { uri, headers }
+    }
+
+    /// The response, in the client's encoding if it says no.
+    pub(super) fn written(self, mut response: Response) -> Response {
+        if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
+            let mut headers = HeaderMap::new();
+            for (name, first, others) in self.headers {
+                for value in first.into_iter().chain(others) {
+                    headers.append(&name, value);
                 }
-                rewrite(&mut response, &error, &headers, &Query::parse(uri.query()));
             }
-            Ok(response)
-        })
+            rewrite(&mut response, &error, &headers, &Query::parse(self.uri.query()));
+        }
+        response
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusDetails};
@@ -103,16 +102,15 @@ impl Call {
 }
 
 /// Serves a request for a resource.
-pub(crate) fn handle(call: Call) -> BoxFuture<'static, ApiResult<Response>> {
-    Box::pin(route(call))
-}
-
-async fn route(call: Call) -> ApiResult<Response> {
+pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
     let warnings = call.warnings.clone();
-    let mut response = if call.info.is_mutating() && !call.info.is_long_running() {
-        in_time(routed(call)).await?
+    let is_write = call.info.is_mutating() && !call.info.is_long_running();
+    // What serves one is kilobytes large, and is not to be moved about.
+    let answer = Box::pin(routed(call));
+    let mut response = if is_write {
+        in_time(answer).await?
     } else {
-        routed(call).await?
+        answer.await?
     };
     respond::warn(&mut response, &warnings.lock());
     Ok(response)

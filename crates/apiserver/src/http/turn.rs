@@ -1,47 +1,38 @@
-//! The layer that gives each request its turn, or sends it away for now.
+//! Giving each request its turn, or sending it away for now.
 
 use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::{RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 
-use crate::auth::Caller;
 use crate::flow::{Busy, Uids};
-use crate::http::around::{Around, Next};
 use crate::http::request_info::RequestInfo;
-use crate::http::{Request, Response, ResponseFuture, found, respond};
+use crate::http::{Response, respond};
 use crate::server::Shared;
+use crate::user::UserInfo;
 
-/// The layer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InTurn;
-
-impl Around for InTurn {
-    fn around(&self, shared: Arc<Shared>, request: Request, next: Next) -> ResponseFuture {
-        Box::pin(async move {
-            let asked = found::<Caller>(&request)
-                .and_then(|caller| Ok((caller, found::<Arc<RequestInfo>>(&request)?)));
-            let (Caller(user), info) = match asked {
-                Ok(asked) => asked,
-                Err(error) => return Ok(respond::error(&error)),
-            };
-            let watches = info.verb == "watch";
-            // What lasts as long as the client likes would keep its seat as long; a watch has one until it has begun.
-            if info.is_long_running() && !watches {
-                return next(request).await;
+/// The answer, when it is the request's turn.
+pub(super) async fn in_turn(
+    shared: &Shared,
+    info: &Arc<RequestInfo>,
+    user: &Arc<UserInfo>,
+    answer: impl Future<Output = Response>,
+) -> Response {
+    let watches = info.verb == "watch";
+    // What lasts as long as the client likes would keep its seat as long; a watch has one until it has begun.
+    if info.is_long_running() && !watches {
+        return answer.await;
+    }
+    match shared.flow.turn(info, user).await {
+        Ok(turn) => {
+            let mut response = answer.await;
+            name(&mut response, &turn.uids);
+            if !watches {
+                response.body_mut().hold(turn);
             }
-            match shared.flow.turn(&info, &user).await {
-                Ok(turn) => {
-                    let mut response = next(request).await?;
-                    name(&mut response, &turn.uids);
-                    if !watches {
-                        response.body_mut().hold(turn);
-                    }
-                    Ok(response)
-                }
-                Err(busy) => Ok(refuse(&busy)),
-            }
-        })
+            response
+        }
+        Err(busy) => refuse(&busy),
     }
 }
 
