@@ -1,22 +1,21 @@
 //! A live copy of every object of a kind, and the callbacks that hear of its changes.
 
 use std::any::{Any, TypeId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::feed::{Feed, Hearer, Told};
 use crate::figures::Queues;
-use crate::unowned::Unowned;
+use crate::unowned;
 
 /// An object's namespace and name; the namespace of a cluster-scoped object is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -203,67 +202,62 @@ impl<K: Watched> Informer<K> {
         self.shared.synced.send_replace(true);
     }
 
-    async fn run(
-        self,
-        api: Api<Unowned<K>>,
-        selection: Selection,
-        trim: Option<Trim<K>>,
-        shutdown: CancellationToken,
-    ) where
-        K: kube::Resource<DynamicType = ()>,
-    {
-        let apply = |mut object: K| {
-            if let Some(trim) = &trim {
-                trim(&mut object);
-            }
-            self.apply(object);
+    async fn run(self, feed: Feed, trim: Option<Trim<K>>, shutdown: CancellationToken) {
+        let mut keeping = Keeping {
+            informer: self,
+            trim,
+            told: Told::default(),
         };
-        let mut config = watcher::Config::default();
-        if let Some(fields) = &selection.fields {
-            config = config.fields(fields);
+        tokio::select! {
+            () = feed.tell(&mut keeping) => {}
+            () = shutdown.cancelled() => {}
         }
-        if let Some(labels) = &selection.labels {
-            config = config.labels(labels);
+    }
+}
+
+/// What an informer does with what it hears.
+struct Keeping<K> {
+    informer: Informer<K>,
+    trim: Option<Trim<K>>,
+    told: Told,
+}
+
+impl<K: Watched> Hearer for Keeping<K> {
+    fn begin(&mut self) {
+        self.told.begin();
+    }
+
+    fn applied(&mut self, json: &[u8]) -> Result<String, serde_json::Error> {
+        let mut object: K = unowned::read(json)?;
+        self.told.applied(object.metadata());
+        if let Some(trim) = &self.trim {
+            trim(&mut object);
         }
-        let mut events = watcher(api, config).default_backoff().boxed();
-        let mut listed: Option<BTreeSet<ObjectKey>> = None;
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                () = shutdown.cancelled() => return,
-            };
-            match event {
-                None => return,
-                Some(Err(error)) => {
-                    tracing::debug!(kind = <K as Resource>::KIND, %error, "watch failed, trying again");
-                }
-                Some(Ok(watcher::Event::Init)) => listed = Some(BTreeSet::new()),
-                Some(Ok(watcher::Event::InitApply(Unowned(object)))) => {
-                    if let Some(listed) = &mut listed {
-                        listed.insert(ObjectKey::of(Metadata::metadata(&object)));
-                    }
-                    apply(object);
-                }
-                Some(Ok(watcher::Event::InitDone)) => {
-                    if let Some(listed) = listed.take() {
-                        let gone: Vec<ObjectKey> = {
-                            let objects = self.shared.objects.read();
-                            objects
-                                .keys()
-                                .filter(|key| !listed.contains(*key))
-                                .cloned()
-                                .collect()
-                        };
-                        gone.iter().for_each(|key| self.delete(key));
-                    }
-                    self.mark_synced();
-                }
-                Some(Ok(watcher::Event::Apply(Unowned(object)))) => apply(object),
-                Some(Ok(watcher::Event::Delete(Unowned(object)))) => {
-                    self.delete(&ObjectKey::of(Metadata::metadata(&object)))
-                }
-            }
-        }
+        let version = object.metadata().resource_version.clone();
+        self.informer.apply(object);
+        Ok(version.unwrap_or_default())
+    }
+
+    fn deleted(&mut self, json: &[u8]) -> Result<String, serde_json::Error> {
+        let object: K = unowned::read(json)?;
+        let key = ObjectKey::of(object.metadata());
+        self.told.deleted(&key);
+        self.informer.delete(&key);
+        Ok(object.metadata().resource_version.clone().unwrap_or_default())
+    }
+
+    fn complete(&mut self) {
+        let told = self.told.complete();
+        let gone: Vec<ObjectKey> = {
+            let objects = self.informer.shared.objects.read();
+            objects
+                .keys()
+                .filter(|key| !told.contains(*key))
+                .cloned()
+                .collect()
+        };
+        gone.iter().for_each(|key| self.informer.delete(key));
+        self.informer.mark_synced();
     }
 }
 
@@ -369,12 +363,8 @@ impl Informers {
         let trim = trims
             .get(&TypeId::of::<K>())
             .and_then(|any| any.downcast_ref::<Trim<K>>());
-        tokio::spawn(informer.clone().run(
-            Api::all(self.client.clone()),
-            selection,
-            trim.cloned(),
-            self.shutdown.clone(),
-        ));
+        let feed = Feed::new(self.client.clone(), K::url_path(&(), None), selection);
+        tokio::spawn(informer.clone().run(feed, trim.cloned(), self.shutdown.clone()));
         informer
     }
 }
@@ -430,19 +420,19 @@ mod tests {
     async fn what_nobody_reads_is_not_kept() {
         let mut object = config_map("a", "x", "1");
         object.data = Some(BTreeMap::from([("k".into(), "v".into())]));
-        let list =
-            serde_json::json!({ "metadata": { "resourceVersion": "1" }, "items": [object] }).to_string();
+        let (object, end) = (
+            serde_json::json!({ "type": "ADDED", "object": object }),
+            serde_json::json!({ "type": "BOOKMARK", "object": { "metadata": { "resourceVersion": "1",
+                "annotations": { "k8s.io/initial-events-end": "true" } } } }),
+        );
+        let told = format!("{object}\n{end}\n");
         let server = service_fn(move |request: Request<Body>| {
-            let list = list.clone();
+            let told = told.clone();
             async move {
-                if request
-                    .uri()
-                    .query()
-                    .is_some_and(|query| query.contains("watch="))
-                {
+                if !request.uri().to_string().contains("sendInitialEvents") {
                     std::future::pending::<()>().await;
                 }
-                Ok::<_, BoxError>(Response::new(Body::from(list.into_bytes())))
+                Ok::<_, BoxError>(Response::new(Body::from(told.into_bytes())))
             }
         });
         let informers = Informers::new(Client::new(server, "default"), CancellationToken::new());
@@ -450,6 +440,40 @@ mod tests {
         let kept = informers.all::<ConfigMap>();
         kept.synced().await;
         assert_eq!(kept.list(), [Arc::new(config_map("a", "x", "1"))]);
+    }
+
+    #[test]
+    fn what_is_not_told_again_is_gone() {
+        let informer = Informer::<ConfigMap>::default();
+        let mut keeping = Keeping {
+            informer: informer.clone(),
+            trim: None,
+            told: Told::default(),
+        };
+        let json = |name: &str| serde_json::to_vec(&config_map("a", name, "1")).unwrap();
+        let names = || -> Vec<String> {
+            informer
+                .list()
+                .iter()
+                .filter_map(|o| o.metadata.name.clone())
+                .collect()
+        };
+        keeping.begin();
+        for name in ["x", "y", "z"] {
+            keeping.applied(&json(name)).unwrap();
+        }
+        assert!(!informer.is_synced());
+        keeping.complete();
+        assert!(informer.is_synced());
+        keeping.applied(&json("w")).unwrap();
+        keeping.begin();
+        keeping.applied(&json("y")).unwrap();
+        keeping.applied(&json("z")).unwrap();
+        keeping.deleted(&json("z")).unwrap();
+        // Until all is told nobody knows what is gone.
+        assert_eq!(names(), ["w", "x", "y"]);
+        keeping.complete();
+        assert_eq!(names(), ["y"]);
     }
 
     #[test]

@@ -4,163 +4,144 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
 use serde::Deserialize;
 use serde::de::value::CowStrDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// An object that was read without its managed fields.
-#[derive(Clone, Debug)]
-pub(crate) struct Unowned<K>(pub(crate) K);
+/// Reads an object but for its managed fields.
+///
+/// # Errors
+/// When the text is no such object.
+pub fn read<K>(json: &[u8]) -> Result<K, serde_json::Error>
+where
+    K: DeserializeOwned + Metadata<Ty = ObjectMeta>,
+{
+    let mut metadata = None;
+    let mut text = serde_json::Deserializer::from_slice(json);
+    let mut object = K::deserialize(Members {
+        on: Object(&mut metadata),
+        inner: &mut text,
+    })?;
+    text.end()?;
+    *object.metadata_mut() = metadata.unwrap_or_default();
+    Ok(object)
+}
 
-impl<'de, K: Deserialize<'de>> Deserialize<'de> for Unowned<K> {
-    fn deserialize<D: Deserializer<'de>>(object: D) -> Result<Self, D::Error> {
-        let of = Of::Object;
-        K::deserialize(Members { of, inner: object }).map(Self)
+/// Reads the metadata of an object but for the managed fields, and nothing else of it.
+///
+/// # Errors
+/// When the text is no object.
+pub fn read_metadata(json: &[u8]) -> Result<ObjectMeta, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Option<Unowned>,
+    }
+
+    let Object { metadata } = serde_json::from_slice(json)?;
+    Ok(metadata.map(|Unowned(metadata)| metadata).unwrap_or_default())
+}
+
+/// Metadata that were read without the managed fields.
+struct Unowned(ObjectMeta);
+
+impl<'de> Deserialize<'de> for Unowned {
+    fn deserialize<D: Deserializer<'de>>(metadata: D) -> Result<Self, D::Error> {
+        let inner = metadata;
+        ObjectMeta::deserialize(Members { on: Fields, inner }).map(Self)
     }
 }
 
-impl<K: Resource> Resource for Unowned<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
+/// What becomes of the members on their way to who reads them.
+trait On {
+    /// Takes a member to itself; `false` for one that is passed on.
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, members: &mut A) -> Result<bool, A::Error>;
+}
 
-    fn kind(dynamic: &Self::DynamicType) -> Cow<'_, str> {
-        K::kind(dynamic)
-    }
+/// An object's: the metadata are read apart. What is passed on is read as anybody would read it, so no second way to read a
+/// whole kind is compiled for it.
+struct Object<'a>(&'a mut Option<ObjectMeta>);
 
-    fn group(dynamic: &Self::DynamicType) -> Cow<'_, str> {
-        K::group(dynamic)
-    }
-
-    fn version(dynamic: &Self::DynamicType) -> Cow<'_, str> {
-        K::version(dynamic)
-    }
-
-    fn plural(dynamic: &Self::DynamicType) -> Cow<'_, str> {
-        K::plural(dynamic)
-    }
-
-    fn metadata_api() -> bool {
-        K::metadata_api()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        self.0.meta()
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.0.meta_mut()
+impl On for Object<'_> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, members: &mut A) -> Result<bool, A::Error> {
+        let is_metadata = name == "metadata";
+        if is_metadata {
+            *self.0 = members
+                .next_value::<Option<Unowned>>()?
+                .map(|Unowned(metadata)| metadata);
+        }
+        Ok(is_metadata)
     }
 }
 
-/// Whose members are read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Of {
-    Object,
-    Metadata,
+/// The metadata's: the managed fields are passed over.
+struct Fields;
+
+impl On for Fields {
+    fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, members: &mut A) -> Result<bool, A::Error> {
+        let is_managed = name == "managedFields";
+        if is_managed {
+            members.next_value::<IgnoredAny>()?;
+        }
+        Ok(is_managed)
+    }
 }
 
-/// Wraps what reads an object or its metadata.
-struct Members<T> {
-    of: Of,
+/// Wraps what reads a map, and who reads it.
+struct Members<O, T> {
+    on: O,
     inner: T,
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Members<D> {
+impl<'de, O: On, D: Deserializer<'de>> Deserializer<'de> for Members<O, D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let of = self.of;
-        self.inner.deserialize_any(Members { of, inner: visitor })
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let of = self.of;
-        self.inner.deserialize_option(Members { of, inner: visitor })
-    }
-
-    fn is_human_readable(&self) -> bool {
-        self.inner.is_human_readable()
+        let Self { on, inner } = self;
+        inner.deserialize_map(Members { on, inner: visitor })
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
         newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Members<V> {
+impl<'de, O: On, V: Visitor<'de>> Visitor<'de> for Members<O, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.expecting(f)
     }
 
-    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
-        self.inner.visit_none()
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
-        self.inner.visit_unit()
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<V::Value, D::Error> {
-        let of = self.of;
-        self.inner.visit_some(Members { of, inner: value })
-    }
-
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<V::Value, A::Error> {
-        self.inner.visit_map(Passing {
-            of: self.of,
-            at_metadata: false,
-            members,
-        })
+        let Self { on, inner } = self;
+        inner.visit_map(Passing { on, members })
     }
 }
 
-/// The members but for the managed fields.
-struct Passing<A> {
-    of: Of,
-    /// Whether the value that comes next is the object's metadata.
-    at_metadata: bool,
+/// The members that are passed on.
+struct Passing<O, A> {
+    on: O,
     members: A,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Passing<A> {
+impl<'de, O: On, A: MapAccess<'de>> MapAccess<'de> for Passing<O, A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
         while let Some(Name(name)) = self.members.next_key()? {
-            match (self.of, name.as_ref()) {
-                (Of::Metadata, "managedFields") => {
-                    self.members.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-                (of, name) => self.at_metadata = of == Of::Object && name == "metadata",
+            if !self.on.take(&name, &mut self.members)? {
+                return seed.deserialize(CowStrDeserializer::new(name)).map(Some);
             }
-            return seed.deserialize(CowStrDeserializer::new(name)).map(Some);
         }
         Ok(None)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        if self.at_metadata {
-            let of = Of::Metadata;
-            self.members.next_value_seed(Members { of, inner: seed })
-        } else {
-            self.members.next_value_seed(seed)
-        }
-    }
-}
-
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Members<S> {
-    type Value = S::Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<S::Value, D::Error> {
-        let of = self.of;
-        self.inner.deserialize(Members { of, inner: value })
+        self.members.next_value_seed(seed)
     }
 }
 
@@ -194,6 +175,7 @@ impl<'de> Deserialize<'de> for Name<'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::apps::v1::Deployment;
     use k8s_openapi::api::core::v1::{ConfigMap, Pod};
     use serde_json::json;
 
@@ -204,19 +186,17 @@ mod tests {
             "metadata": { "name": "a", "labels": { "managedFields": "z" }, "managedFields": [{ "manager": "m",
                 "fieldsV1": { "f:data": {} } }], "uid": "u" } });
         let text = object.to_string();
-        let Unowned(read) = serde_json::from_str::<Unowned<ConfigMap>>(&text).unwrap();
-        let Unowned(from_tree) = serde_json::from_value::<Unowned<ConfigMap>>(object.clone()).unwrap();
+        let read: ConfigMap = read(text.as_bytes()).unwrap();
+        assert_eq!(read_metadata(text.as_bytes()).unwrap(), read.metadata);
         object["metadata"]
             .as_object_mut()
             .unwrap()
             .remove("managedFields");
         assert_eq!(serde_json::to_value(&read).unwrap(), object);
-        assert_eq!(read, from_tree);
 
         let pods = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" },
             "spec": { "selector": {}, "template": { "metadata": template } } });
-        let Unowned(read): Unowned<k8s_openapi::api::apps::v1::Deployment> =
-            serde_json::from_str(&pods.to_string()).unwrap();
+        let read: Deployment = super::read(pods.to_string().as_bytes()).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), pods);
     }
 
@@ -229,11 +209,12 @@ mod tests {
             r#"{"metadata":[]}"#,
             r#"{"metadata":{"name":1}}"#,
             r#"{"kind":"#,
+            r#"{"apiVersion":"v1","kind":"Pod"}}"#,
+            r#"{"apiVersion":"v1","kind":"ConfigMap"}"#,
         ] {
-            assert!(serde_json::from_str::<Unowned<Pod>>(text).is_err(), "{text}");
+            assert!(read::<Pod>(text.as_bytes()).is_err(), "{text}");
         }
-        let empty: Unowned<Pod> =
-            serde_json::from_str(r#"{"apiVersion":"v1","kind":"Pod","metadata":null}"#).unwrap();
-        assert_eq!(empty.0, Pod::default());
+        let empty: Pod = read(br#"{"apiVersion":"v1","kind":"Pod","metadata":null}"#).unwrap();
+        assert_eq!(empty, Pod::default());
     }
 }

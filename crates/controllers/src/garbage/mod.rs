@@ -11,20 +11,19 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::core::PartialObjectMeta;
 use kube::discovery::verbs;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource as _};
 use parking_lot::{Mutex, RwLock};
 use serde_json::json;
-use skiff_informer::{Informer, Informers, ObjectKey, Watched, WorkQueue};
+use skiff_informer::{
+    Feed, Hearer, Informer, Informers, ObjectKey, Selection, Told, Watched, WorkQueue, read_metadata,
+};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -298,68 +297,95 @@ async fn watch_metadata(
     synced: watch::Sender<bool>,
     stop: CancellationToken,
 ) {
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &kind.resource);
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-    let defines_kinds = matches!(
-        kind.resource.kind.as_str(),
-        "CustomResourceDefinition" | "APIService"
-    );
-    let resource = group_resource(&kind.resource.plural, &kind.resource.group);
-    // What this watch has shown, by key: a list after a gap shows what is missing by then.
-    let mut shown: HashMap<ObjectKey, ObjectMeta> = HashMap::new();
-    let mut listed: HashSet<ObjectKey> = HashSet::new();
-    let small = |meta: &ObjectMeta| ObjectMeta {
-        namespace: meta.namespace.clone(),
-        uid: meta.uid.clone(),
-        ..ObjectMeta::default()
+    let path = DynamicObject::url_path(&kind.resource, None);
+    let feed = Feed::new(client, path, Selection::default()).metadata_alone();
+    let mut watched = Watching {
+        sink,
+        group_resource: group_resource(&kind.resource.plural, &kind.resource.group),
+        defines_kinds: matches!(
+            kind.resource.kind.as_str(),
+            "CustomResourceDefinition" | "APIService"
+        ),
+        kind,
+        synced,
+        shown: HashMap::new(),
+        told: Told::default(),
     };
-    loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            () = stop.cancelled() => break,
-        };
-        let mut show = |meta: &ObjectMeta| {
-            let old = shown.insert(ObjectKey::of(meta), small(meta));
-            if let Some(old) = old.filter(|old| old.uid != meta.uid) {
-                sink.gone(&resource, &old);
-            }
-            sink.observe(&kind.resource.api_version, &kind.resource.kind, meta);
-        };
-        match event {
-            None => break,
-            Some(Err(error)) => {
-                tracing::debug!(kind = kind.resource.kind, %error, "watch failed, trying again");
-                continue;
-            }
-            Some(Ok(watcher::Event::Init)) => listed.clear(),
-            Some(Ok(watcher::Event::InitApply(object))) => {
-                listed.insert(ObjectKey::of(&object.metadata));
-                show(&object.metadata);
-            }
-            Some(Ok(watcher::Event::InitDone)) => {
-                shown.retain(|key, meta| {
-                    let is_there = listed.contains(key);
-                    if !is_there {
-                        sink.gone(&resource, meta);
-                    }
-                    is_there
-                });
-                listed = HashSet::new();
-                synced.send_replace(true);
-            }
-            Some(Ok(watcher::Event::Apply(object))) => show(&object.metadata),
-            Some(Ok(watcher::Event::Delete(object))) => {
-                shown.remove(&ObjectKey::of(&object.metadata));
-                sink.gone(&resource, &object.metadata);
-            }
-        }
-        if defines_kinds && *synced.borrow() {
-            sink.kinds_changed.notify_one();
-        }
+    tokio::select! {
+        () = feed.tell(&mut watched) => {}
+        () = stop.cancelled() => {}
     }
     // The kind is gone, and its objects with it.
-    if stop.is_cancelled() {
-        shown.values().for_each(|meta| sink.gone(&resource, meta));
+    for meta in watched.shown.values() {
+        watched.sink.gone(&watched.group_resource, meta);
+    }
+}
+
+/// What becomes of what a watch for metadata tells.
+struct Watching {
+    sink: Arc<Sink>,
+    kind: Discovered,
+    group_resource: String,
+    /// Whether other kinds come and go with objects of this one.
+    defines_kinds: bool,
+    synced: watch::Sender<bool>,
+    /// What this watch has shown, by key: what is told anew after a gap shows what is missing by then.
+    shown: HashMap<ObjectKey, ObjectMeta>,
+    told: Told,
+}
+
+impl Watching {
+    fn kinds_changed(&self) {
+        if self.defines_kinds && *self.synced.borrow() {
+            self.sink.kinds_changed.notify_one();
+        }
+    }
+}
+
+impl Hearer for Watching {
+    fn begin(&mut self) {
+        self.told.begin();
+    }
+
+    fn applied(&mut self, json: &[u8]) -> Result<String, serde_json::Error> {
+        let meta = read_metadata(json)?;
+        self.told.applied(&meta);
+        let small = ObjectMeta {
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            ..ObjectMeta::default()
+        };
+        let old = self.shown.insert(ObjectKey::of(&meta), small);
+        if let Some(old) = old.filter(|old| old.uid != meta.uid) {
+            self.sink.gone(&self.group_resource, &old);
+        }
+        let resource = &self.kind.resource;
+        self.sink.observe(&resource.api_version, &resource.kind, &meta);
+        self.kinds_changed();
+        Ok(meta.resource_version.unwrap_or_default())
+    }
+
+    fn deleted(&mut self, json: &[u8]) -> Result<String, serde_json::Error> {
+        let meta = read_metadata(json)?;
+        let key = ObjectKey::of(&meta);
+        self.told.deleted(&key);
+        self.shown.remove(&key);
+        self.sink.gone(&self.group_resource, &meta);
+        self.kinds_changed();
+        Ok(meta.resource_version.unwrap_or_default())
+    }
+
+    fn complete(&mut self) {
+        let told = self.told.complete();
+        self.shown.retain(|key, meta| {
+            let is_there = told.contains(key);
+            if !is_there {
+                self.sink.gone(&self.group_resource, meta);
+            }
+            is_there
+        });
+        self.synced.send_replace(true);
+        self.kinds_changed();
     }
 }
 
