@@ -1,7 +1,7 @@
 //! A container runtime behind CRI: images, sandboxes, containers, and the shim that outlives everyone.
 //!
 //! *Architecture invariants:* the runtime knows no Kubernetes object; CRI v1 is its only door. Containers outlive the
-//! process that serves CRI: each pod has a shim process that holds its namespaces. `unsafe` lives here alone.
+//! process that serves CRI: each pod has a shim process that holds its namespaces. The system calls in `sys.rs` are `unsafe`.
 
 mod adopt;
 mod cgroup;

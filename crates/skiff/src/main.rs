@@ -25,10 +25,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::flags::{ClusterFlags, Directories};
 
-/// A request makes and drops hundreds of small strings, on whichever thread its connection is: a third of the server's
-/// time went into the C library's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: skiff_allocator::Allocator = skiff_allocator::Allocator;
 
 /// Kubernetes as one small binary.
 #[derive(Debug, Parser)]
