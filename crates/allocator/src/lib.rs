@@ -93,7 +93,7 @@ mod tests {
                 // SAFETY: the layout has a size, and no more than it is written to.
                 let block = unsafe {
                     let block = if zeroed { Allocator.alloc_zeroed(layout) } else { Allocator.alloc(layout) };
-                    prop_assert!(!block.is_null() && block as usize % layout.align() == 0);
+                    prop_assert!(!block.is_null() && (block as usize).is_multiple_of(layout.align()));
                     if zeroed {
                         prop_assert!((0..size).all(|at| *block.add(at) == 0));
                     }
@@ -106,7 +106,7 @@ mod tests {
                 // SAFETY: the block is of this layout; of the new one no more is read than was written to the old one.
                 unsafe {
                     let block = Allocator.realloc(block, layout, then);
-                    prop_assert!(!block.is_null() && block as usize % layout.align() == 0);
+                    prop_assert!(!block.is_null() && (block as usize).is_multiple_of(layout.align()));
                     prop_assert!((0..then.min(layout.size())).all(|at| *block.add(at) == mark));
                     Allocator.dealloc(block, Layout::from_size_align(then, layout.align()).unwrap());
                 }

@@ -351,10 +351,13 @@ mod tests {
 
     use super::*;
 
+    /// A status, and the frames of a body.
+    type Answer = (u16, Vec<Bytes>);
+
     /// What a server answers, one request after the other, and what it was asked. After its last answer it says no more.
     #[derive(Clone, Default)]
     struct Script {
-        answers: Arc<Mutex<VecDeque<(u16, Vec<Bytes>)>>>,
+        answers: Arc<Mutex<VecDeque<Answer>>>,
         asked: Arc<Mutex<Vec<String>>>,
     }
 
