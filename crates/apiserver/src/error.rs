@@ -178,9 +178,15 @@ impl ApiError {
         failure(422, "Invalid", message, Some(StatusDetails::default()))
     }
 
-    /// 500 without a reason: what upstream's registry refuses without saying in which class of errors that is.
+    /// 500 without a reason: what fails upstream without a word on which class of errors that is.
     pub fn unclassified(message: impl Into<String>) -> Self {
         failure(500, "", message.into(), None)
+    }
+
+    /// 400 without a reason: what a client got wrong and upstream refuses without a word on which class of errors that is.
+    /// Upstream's code is then 500; here nothing that a client sends makes the server fail, and clients see the same words.
+    pub fn unclassified_input(message: impl Into<String>) -> Self {
+        failure(400, "", message.into(), None)
     }
 
     /// 400.

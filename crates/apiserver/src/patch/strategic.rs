@@ -46,7 +46,7 @@ impl From<PatchError> for ApiError {
             PatchError::BadRetainKeys | PatchError::BadElementOrder | PatchError::BadPrimitiveList => {
                 Self::bad_request(error.to_string())
             }
-            other => Self::unclassified(other.to_string()),
+            other => Self::unclassified_input(other.to_string()),
         }
     }
 }

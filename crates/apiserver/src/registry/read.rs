@@ -42,8 +42,8 @@ pub(super) fn parse_version(text: Option<&str>) -> ApiResult<Option<i64>> {
             } else {
                 "invalid syntax"
             };
-            // Upstream says it in words of validation, which are none of the errors that have a code.
-            Err(ApiError::unclassified(format!(
+            // Words of validation, which upstream does not say as such.
+            Err(ApiError::unclassified_input(format!(
                 "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
             )))
         }

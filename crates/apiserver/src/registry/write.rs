@@ -229,7 +229,7 @@ impl Resource {
             .parse::<u64>()
             .is_ok_and(|version| version > 0);
         if names_version && !options.dry_run {
-            return Err(ApiError::unclassified(
+            return Err(ApiError::unclassified_input(
                 "resourceVersion should not be set on objects to be created",
             ));
         }
@@ -578,7 +578,7 @@ impl Resource {
             version if version.parse() == Ok(present) => {}
             version if version.parse::<u64>().is_ok() => return Err(ApiError::modified(self.info(), name)),
             version => {
-                return Err(ApiError::unclassified(format!(
+                return Err(ApiError::unclassified_input(format!(
                     "strconv.ParseUint: parsing {version:?}: invalid syntax"
                 )));
             }

@@ -414,18 +414,3 @@ pub(crate) fn pod(name: &str) -> Value {
 }
 
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
-
-/// Whether upstream says so too, and does not say in which class of errors that is, so that it is 500.
-pub(crate) fn is_unclassified(message: &str) -> bool {
-    [
-        "resourceVersion should not be set on objects to be created",
-        "strconv.ParseUint: parsing",
-        "unknown patch type: ",
-        "does not contain declared merge key",
-        "merging list cannot yet be specified in the patch",
-        "doesn't match $setElementOrder list",
-        "list element types are not identical",
-    ]
-    .iter()
-    .any(|known| message.contains(known))
-}

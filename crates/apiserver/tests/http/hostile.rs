@@ -500,9 +500,7 @@ impl Maker<'_> {
 fn is_legitimate(path: &str, status: u16, message: &str) -> bool {
     let is_proxy = path.contains("/proxy");
     match status {
-        500 => {
-            message.contains("no preferred addresses found; known addresses: []") || is_unclassified(message)
-        }
+        500 => message.contains("no preferred addresses found; known addresses: []"),
         503 => {
             is_proxy
                 && [

@@ -164,7 +164,7 @@ struct Failures(BTreeMap<String, String>);
 
 impl Failures {
     fn look(&mut self, answer: &Answer, what: impl FnOnce() -> String) {
-        if answer.status.as_u16() >= 500 && !is_unclassified(&answer.text()) {
+        if answer.status.as_u16() >= 500 {
             let text: String = answer.text().chars().take(300).collect();
             self.0.entry(text).or_insert_with(what);
         }

@@ -87,7 +87,7 @@ async fn options_that_go_ill_together_are_refused_in_upstreams_words() {
             422,
             options("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided"),
         ),
-        (Method::GET, "watch=1&resourceVersion=x".into(), 500, number.into()),
+        (Method::GET, "watch=1&resourceVersion=x".into(), 400, number.into()),
         // Who names no version asks for the objects there are, which go on from nowhere.
         (
             Method::GET,

@@ -53,7 +53,7 @@ async fn patches_of_each_type_change_an_object() {
         (
             PatchType::Strategic,
             json!({"data": {"$patch": "jump"}}),
-            500,
+            400,
             "unknown patch type: jump in map: map[$patch:jump]",
         ),
         (

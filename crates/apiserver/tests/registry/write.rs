@@ -106,7 +106,7 @@ async fn bad_creates_are_refused_in_upstreams_words() {
         (
             json!({"metadata": {"name": "b", "resourceVersion": "7"}}),
             (
-                500,
+                400,
                 "",
                 "resourceVersion should not be set on objects to be created",
             ),
