@@ -19,6 +19,9 @@ use crate::figures::Figure;
 /// A pod takes no longer than this, or the figure is not worth having.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a process is left alone before its memory is read.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Measures and prints.
 pub(crate) async fn measure(skiff: &Path, runs: usize) -> anyhow::Result<()> {
     println!(
@@ -47,6 +50,12 @@ pub(crate) async fn measure(skiff: &Path, runs: usize) -> anyhow::Result<()> {
     );
     println!("{}", restart.row("again: from `start` to node Ready", "ms"));
 
+    let server = fs::read_to_string(cluster.path("run/skiff.pid"))?;
+    let server = server.trim();
+    // What was only needed to start is given back.
+    tokio::time::sleep(QUIET).await;
+    resident("idle node", server)?;
+
     let client = client(&cluster).await?;
     let pods: Api<Pod> = Api::default_namespaced(client);
     // The image is pulled once, before anything is measured.
@@ -57,19 +66,19 @@ pub(crate) async fn measure(skiff: &Path, runs: usize) -> anyhow::Result<()> {
     }
     println!("{}", ready.row("pod: from create to Ready, image present", "ms"));
 
-    let server = fs::read_to_string(cluster.path("run/skiff.pid"))?;
-    let server = server.trim();
-    println!(
-        "{:<52} {:>9.1} MB",
-        "idle process, resident",
-        memory(server, "Rss:")?
-    );
-    println!("{:<52} {:>9.1} MB", "idle process, private", private(server)?);
+    tokio::time::sleep(QUIET).await;
+    resident("the same after it has run those pods", server)?;
     create(&pods, "resident").await?;
     wait_ready(&pods, "resident").await?;
     let shim = shim(&cluster).context("no shim runs")?;
-    println!("{:<52} {:>9.1} MB", "one shim, resident", memory(&shim, "Rss:")?);
-    println!("{:<52} {:>9.1} MB", "one shim, private", private(&shim)?);
+    resident("one shim", &shim)
+}
+
+/// Prints how much memory a process has, and how much of it nobody else.
+fn resident(what: &str, pid: &str) -> anyhow::Result<()> {
+    let (resident, private) = (memory(pid, "Rss:")?, private(pid)?);
+    println!("{:<52} {resident:>9.1} MB", format!("{what}, resident"));
+    println!("{:<52} {private:>9.1} MB", format!("{what}, private"));
     Ok(())
 }
 
