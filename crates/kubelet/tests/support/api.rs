@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -240,7 +240,21 @@ impl Api {
         let from = query
             .split('&')
             .find_map(|pair| pair.strip_prefix("resourceVersion="));
-        let at: usize = from.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut at: usize = from.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let line = |kind: &str, object: &Value| {
+            let line = format!("{}\n", json!({ "type": kind, "object": object }));
+            Ok::<_, Infallible>(Frame::data(Bytes::from(line)))
+        };
+        let mut told = Vec::new();
+        if query.contains("sendInitialEvents=true") {
+            let state = self.state.lock();
+            at = state.log.len();
+            let there = state.objects.iter().filter(|((p, _, _), _)| p == plural);
+            told.extend(there.map(|(_, object)| line("ADDED", object)));
+            let end = json!({ "metadata": { "resourceVersion": at.to_string(),
+                "annotations": { "k8s.io/initial-events-end": "true" } } });
+            told.push(line("BOOKMARK", &end));
+        }
         let plural = plural.to_string();
         let start = (self.clone(), self.revision.subscribe(), at);
         let frames = stream::unfold(start, move |(api, mut revision, mut at)| {
@@ -252,9 +266,7 @@ impl Api {
                         Some((of, kind, object)) => {
                             at += 1;
                             if of == plural {
-                                let line = format!("{}\n", json!({ "type": kind, "object": object }));
-                                let frame = Ok::<_, Infallible>(Frame::data(Bytes::from(line)));
-                                return Some((frame, (api, revision, at)));
+                                return Some((line(kind, &object), (api, revision, at)));
                             }
                         }
                         None => revision.changed().await.ok()?,
@@ -262,6 +274,6 @@ impl Api {
                 }
             }
         });
-        Response::new(StreamBody::new(frames).boxed_unsync())
+        Response::new(StreamBody::new(stream::iter(told).chain(frames)).boxed_unsync())
     }
 }
