@@ -198,18 +198,19 @@ impl Flow {
             return Err(Busy::default());
         };
         let uids = (schema.uid.clone(), level.uid.clone());
+        let flow = schema.flow(info, user);
         let entered = self.requests.enter(Request {
             level: schema.level.clone(),
             schema: schema.name.clone(),
             info: info.clone(),
             user: user.clone(),
-            flow: schema.flow(info, user),
+            flow,
             queue: None,
             arrived: SystemTime::now(),
             begun: (!level.is_limited).then(SystemTime::now),
         });
         let seat = if level.is_limited {
-            match self.seat(schema, level, schema.flow(info, user), &entered).await {
+            match self.seat(schema, level, flow, &entered).await {
                 Ok(seat) => Some(seat),
                 Err(why) => {
                     schema.counters.reject(why);

@@ -187,7 +187,7 @@ async fn permitted(
         body: Mutex::new(body),
         upgrade: Mutex::new(head.extensions.remove::<OnUpgrade>()),
         uri: head.uri,
-        counted: Some(counted),
+        counted,
         peer,
         warnings: Arc::default(),
     };

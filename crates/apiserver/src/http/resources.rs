@@ -41,7 +41,7 @@ pub(crate) struct Call {
     /// As the client wrote it.
     pub(crate) uri: http::Uri,
     /// Counts the request for as long as it is kept: by who goes on when the response has been made.
-    pub(crate) counted: Option<Counted>,
+    pub(crate) counted: Counted,
     /// Where the client is.
     pub(crate) peer: Option<PeerAddress>,
     /// What the client is to be warned of, of the body.

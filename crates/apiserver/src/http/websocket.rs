@@ -41,7 +41,7 @@ pub(crate) struct Handshake {
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
     upgrade: OnUpgrade,
-    counted: Option<Counted>,
+    counted: Counted,
 }
 
 impl Handshake {
