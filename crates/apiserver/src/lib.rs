@@ -26,6 +26,7 @@ pub mod server;
 mod startup;
 mod twice;
 pub mod user;
+mod warnings;
 
 pub use config::{
     Config, KubeletClient, MAX_REQUESTS_IN_FLIGHT, ServiceAccountKeys, Verbosity, VersionInfo,
@@ -34,3 +35,4 @@ pub use config::{
 pub use error::{ApiError, ApiResult};
 pub use server::{ApiServer, LocalService, ServeError, SignError, StartError};
 pub use user::UserInfo;
+pub use warnings::Warnings;

@@ -40,7 +40,6 @@ impl Plugin for CertificateApproval {
         request: &AdmissionRequest<'_>,
         _object: &dyn Object,
         _registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         match before(request) {
             Some(old) if request.subresource == Some(Subresource::Approval) => {
@@ -59,7 +58,6 @@ impl Plugin for CertificateSigning {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         _registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         let wish = object.as_any().downcast_ref::<CertificateSigningRequest>();
         match before(request).zip(wish) {
@@ -79,7 +77,6 @@ impl Plugin for ClusterTrustBundleAttest {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         _registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         let Some(bundle) = object.as_any().downcast_ref::<ClusterTrustBundle>() else {
             return Ok(());
@@ -100,7 +97,6 @@ impl Plugin for CertificateSubjectRestriction {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         _registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         match object.as_any().downcast_ref::<CertificateSigningRequest>() {
             Some(wish) if request.subresource.is_none() => {

@@ -47,7 +47,6 @@ impl Plugin for LimitRanger {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         if !concerns(request) {
             return Ok(());

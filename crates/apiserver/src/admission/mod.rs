@@ -69,13 +69,12 @@ trait Plugin: Send + Sync {
         Ok(())
     }
 
-    /// Refuses an object that is about to be written; says what the client should be warned of.
+    /// Refuses an object that is about to be written.
     async fn validate(
         &self,
         _request: &AdmissionRequest<'_>,
         _object: &dyn Object,
         _registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         Ok(())
     }
@@ -282,19 +281,15 @@ impl Admission for Chain {
         device_admin_access::examine(request, object, &registry, errors).await
     }
 
-    async fn validate(&self, request: &AdmissionRequest<'_>, object: &dyn Object) -> ApiResult<Vec<String>> {
+    async fn validate(&self, request: &AdmissionRequest<'_>, object: &dyn Object) -> ApiResult<()> {
         let registry = self.registry()?;
-        let mut warnings = Vec::new();
         let mut watch = Stopwatch::start(Step::Validate, request.operation);
         let called = self
             .plugins
             .iter()
             .filter(|called| called.validates.contains(&request.operation));
         for called in called {
-            let valid = called
-                .plugin
-                .validate(request, object, &registry, &mut warnings)
-                .await;
+            let valid = called.plugin.validate(request, object, &registry).await;
             watch.lap(called, valid.is_err());
             if let Err(refusal) = valid {
                 watch.stop(&self.times, true);
@@ -302,7 +297,7 @@ impl Admission for Chain {
             }
         }
         watch.stop(&self.times, false);
-        Ok(warnings)
+        Ok(())
     }
 
     async fn check_delete(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
@@ -372,10 +367,15 @@ fn newest<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(classes: Vec<K>) -> Option<
 #[cfg(test)]
 mod testing {
     use super::*;
+    use crate::Warnings;
     use crate::user::UserInfo;
 
     /// A request to create an object, for a plugin's own test.
-    pub(super) fn creation<'a>(info: &'a KindInfo, user: &'a UserInfo) -> AdmissionRequest<'a> {
+    pub(super) fn creation<'a>(
+        info: &'a KindInfo,
+        user: &'a UserInfo,
+        warnings: &'a Warnings,
+    ) -> AdmissionRequest<'a> {
         AdmissionRequest {
             info,
             namespace: "default",
@@ -385,6 +385,7 @@ mod testing {
             old: None,
             user,
             dry_run: false,
+            warnings,
         }
     }
 }

@@ -90,6 +90,7 @@ fn terminating(info: &KindInfo, namespace: &str, shown: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Warnings;
     use crate::admission::testing::creation;
     use crate::user::UserInfo;
     use k8s_openapi::api::core::v1::Pod;
@@ -97,7 +98,7 @@ mod tests {
     #[tokio::test]
     async fn some_namespaces_stay() {
         let info = KindInfo::of::<Namespace>("namespace");
-        let user = UserInfo::anonymous();
+        let (user, warnings) = (UserInfo::anonymous(), Warnings::default());
         for (name, stays) in [
             ("default", true),
             ("kube-system", true),
@@ -106,7 +107,7 @@ mod tests {
             let request = AdmissionRequest {
                 name,
                 operation: Operation::Delete,
-                ..creation(&info, &user)
+                ..creation(&info, &user, &warnings)
             };
             let refusal = NamespaceLifecycle.check_delete(&request).await.err();
             let expected = format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted");

@@ -21,7 +21,6 @@ impl Plugin for PersistentVolumeClaimResize {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         let old = request
             .old

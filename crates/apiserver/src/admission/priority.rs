@@ -79,7 +79,6 @@ impl Plugin for Priority {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         let Some(class) = object.as_any().downcast_ref::<PriorityClass>() else {
             return Ok(());

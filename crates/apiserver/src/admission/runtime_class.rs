@@ -41,7 +41,6 @@ impl Plugin for RuntimeClass {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         if request.operation != Operation::Create || request.subresource.is_some() {
             return Ok(());

@@ -7,17 +7,16 @@ use skiff_api::{Errors, KindInfo, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::eviction::created;
-use crate::http::options;
 use crate::http::resources::{Call, not_allowed};
 use crate::http::{Response, respond};
 use crate::registry::WriteOptions;
 
 /// `POST …/pods/{name}/binding`
 pub(crate) async fn pod(mut call: Call) -> ApiResult<Response> {
-    let mut options = options::write(&call.query, "CreateOptions", &call.user)?;
+    let mut options = call.write_options("CreateOptions")?;
     // Nobody comes to own what a binding sets.
     options.field_manager = None;
-    let binding: Binding = call.read_posted().await?;
+    let binding: Binding = call.read_posted(&mut options).await?;
     let name = call.info.path_name().to_string();
     if binding.metadata.name.as_deref().is_some_and(|its| its != name) {
         return Err(ApiError::bad_request(
@@ -32,10 +31,10 @@ pub(crate) async fn collection(mut call: Call) -> ApiResult<Response> {
     if call.info.verb != "create" || call.info.namespace.is_empty() || !call.info.path_name().is_empty() {
         return Err(not_allowed());
     }
-    let mut options = options::write(&call.query, "CreateOptions", &call.user)?;
+    let mut options = call.write_options("CreateOptions")?;
     // Nobody comes to own what a binding sets.
     options.field_manager = None;
-    let binding: Binding = call.read_posted().await?;
+    let binding: Binding = call.read_posted(&mut options).await?;
     let name = binding.metadata.name.clone().unwrap_or_default();
     bind(call, name, binding, options).await
 }

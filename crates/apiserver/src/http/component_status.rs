@@ -30,7 +30,8 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         include: IncludeObject::read(&call.query, accepted.transform)?,
     };
     let entry = Entry::unstored(&strategy, &store(&call).await)?;
-    let mut response = match (call.info.verb, call.info.path_name()) {
+    call.warnings.extend(strategy.info().deprecation);
+    Ok(match (call.info.verb, call.info.path_name()) {
         ("get", STORE) => respond::object(200, accepted.encoding, [view.object(&entry)?]),
         ("get", name) => return Err(ApiError::not_found(strategy.info(), name)),
         ("list", _) => {
@@ -44,10 +45,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
             respond::object(200, accepted.encoding, segments)
         }
         _ => return Err(not_allowed()),
-    };
-    let deprecation = strategy.info().deprecation.map(String::from);
-    respond::warn(&mut response, deprecation.as_slice());
-    Ok(response)
+    })
 }
 
 async fn store(call: &Call) -> ComponentStatus {

@@ -17,7 +17,6 @@ use crate::admission::namespace_lifecycle::check_active;
 use crate::admission::node_restriction::check_eviction;
 use crate::error::{ApiError, ApiResult};
 use crate::http::binding::now;
-use crate::http::options;
 use crate::http::resources::Call;
 use crate::http::{Response, respond};
 use crate::registry::{DeleteOptions, ListOptions, Propagation, Registry, Resource, WriteOptions};
@@ -30,8 +29,8 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 
 /// Deletes a pod as an `Eviction` says, if its budget allows it.
 pub(crate) async fn handle(mut call: Call, pods: Arc<Resource>) -> ApiResult<Response> {
-    let mut write = options::write(&call.query, "CreateOptions", &call.user)?;
-    let eviction: Eviction = call.read_posted_as(of_today).await?;
+    let mut write = call.write_options("CreateOptions")?;
+    let eviction: Eviction = call.read_posted_as(&mut write, of_today).await?;
     let (namespace, name) = call.place(&pods);
     if eviction.metadata.name.as_deref().unwrap_or_default() != name {
         return Err(ApiError::bad_request(

@@ -53,6 +53,7 @@ use crate::http::request_info::RequestInfo;
 use crate::http::resources::Call;
 use crate::server::Shared;
 use crate::user::UserInfo;
+use crate::warnings::Warnings;
 
 pub use body::ResponseBody;
 pub(crate) use body::SocketBody;
@@ -119,11 +120,15 @@ async fn identified(
     counted: Counted,
 ) -> Response {
     // Who asks: client certificate, token, or nobody. A wrong credential ends here.
-    let (caller, peer, warning) = match origin {
-        Origin::Process(caller) => (caller, None, None),
+    let warnings = Warnings::default();
+    let (caller, peer) = match origin {
+        Origin::Process(caller) => (caller, None),
         Origin::Socket(identity, address) => {
             match authenticate(&identity, request.headers(), &shared.tokens, &shared.registry).await {
-                Ok((caller, warning)) => (caller, Some(address), warning),
+                Ok((caller, warning)) => {
+                    warnings.extend(warning);
+                    (caller, Some(address))
+                }
                 Err(error) => return refused(&error),
             }
         }
@@ -142,11 +147,9 @@ async fn identified(
     };
     // The audit log takes its place here, where it is known who asks and not yet whether they may.
     // How many at once, and whose turn it is.
-    let answer = pin!(permitted(shared, info, &user, request, peer, counted));
+    let answer = pin!(permitted(shared, info, &user, request, peer, counted, &warnings));
     let mut response = turn::in_turn(shared, info, &user, answer).await;
-    if let Some(warning) = warning {
-        respond::warn(&mut response, &[warning.to_string()]);
-    }
+    respond::warn(&mut response, &warnings);
     response
 }
 
@@ -168,6 +171,7 @@ async fn permitted(
     request: Request,
     peer: Option<PeerAddress>,
     counted: Counted,
+    warnings: &Warnings,
 ) -> Response {
     let attributes = Attributes::of(user, info);
     match shared.authorizer.authorize(&attributes).await {
@@ -189,7 +193,7 @@ async fn permitted(
         uri: head.uri,
         counted,
         peer,
-        warnings: Arc::default(),
+        warnings: warnings.clone(),
     };
     let answer = if call.info.is_resource {
         resources::handle(call).await

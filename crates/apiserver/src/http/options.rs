@@ -16,6 +16,7 @@ use crate::registry::{
     DeleteOptions, FieldValidation, ListOptions, PatchType, Propagation, WatchOptions, WriteOptions, type_of,
 };
 use crate::user::UserInfo;
+use crate::warnings::Warnings;
 
 /// The longest name of a field manager, in bytes.
 const LONGEST_MANAGER: usize = 128;
@@ -73,6 +74,7 @@ fn checked(
         field_validation,
         repeated: Vec::new(),
         user: user.clone(),
+        warnings: Warnings::default(),
     })
 }
 

@@ -25,6 +25,7 @@ use crate::http::{
 use crate::registry::{DeleteOptions, Deleted, Entry, PatchType, Resource, WriteOptions, Written, posted};
 use crate::server::Shared;
 use crate::user::UserInfo;
+use crate::warnings::Warnings;
 
 /// A request behind all layers.
 pub(crate) struct Call {
@@ -44,8 +45,8 @@ pub(crate) struct Call {
     pub(crate) counted: Counted,
     /// Where the client is.
     pub(crate) peer: Option<PeerAddress>,
-    /// What the client is to be warned of, of the body.
-    pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+    /// What the client is to be warned of, whatever the answer is.
+    pub(crate) warnings: Warnings,
 }
 
 impl Call {
@@ -61,34 +62,57 @@ impl Call {
     }
 
     /// Reads an object that is not kept, such as a review, and checks it as those that are.
-    pub(crate) async fn read_posted<T>(&mut self) -> ApiResult<T>
+    pub(crate) async fn read_posted<T>(&mut self, options: &mut WriteOptions) -> ApiResult<T>
     where
         T: DeserializeOwned + k8s_openapi::Resource,
     {
-        self.read_posted_as(|json| json).await
+        self.read_posted_as(options, |json| json).await
     }
 
     /// The same, of a JSON that is to be put differently first.
-    pub(crate) async fn read_posted_as<T>(&mut self, put: impl FnOnce(Bytes) -> Bytes) -> ApiResult<T>
+    pub(crate) async fn read_posted_as<T>(
+        &mut self,
+        options: &mut WriteOptions,
+        put: impl FnOnce(Bytes) -> Bytes,
+    ) -> ApiResult<T>
     where
         T: DeserializeOwned + k8s_openapi::Resource,
     {
-        let validation = options::write(&self.query, "CreateOptions", &self.user)?.field_validation;
-        let body = self.read_body().await?;
-        let (json, repeated) = request_body::object_as_json(&self.headers, body, T::KIND)?;
-        let catalogue = self.shared.registry.catalogue();
-        let (object, warnings) = posted(catalogue, &put(json), validation, &repeated)?;
-        self.warnings.lock().extend(warnings);
-        Ok(object)
+        let json = self.read_written(options, T::KIND).await?;
+        posted(self.shared.registry.catalogue(), &put(json), options)
     }
 
     /// Reads an object that is to be written.
-    async fn read_written(&mut self, options: &mut WriteOptions, resource: &Resource) -> ApiResult<Bytes> {
+    async fn read_written(&mut self, options: &mut WriteOptions, kind: &str) -> ApiResult<Bytes> {
         let body = self.read_body().await?;
-        let kind = &resource.info().kind;
         let (json, repeated) = request_body::object_as_json(&self.headers, body, kind)?;
         options.repeated = repeated;
         Ok(json)
+    }
+
+    /// The options of this write. `kind` is what errors call them, e.g. `CreateOptions`.
+    pub(crate) fn write_options(&self, kind: &'static str) -> ApiResult<WriteOptions> {
+        Ok(self.warned(options::write(&self.query, kind, &self.user)?))
+    }
+
+    /// The same, where whoever sends the write comes to own fields.
+    pub(crate) fn tracked_options(&self, kind: &'static str) -> ApiResult<WriteOptions> {
+        let options = options::tracked(&self.query, &self.headers, kind, &self.user)?;
+        Ok(self.warned(options))
+    }
+
+    /// The options of this patch.
+    pub(crate) fn patch_options(&self, type_: PatchType) -> ApiResult<WriteOptions> {
+        let options = options::patch(&self.query, &self.headers, type_, &self.user)?;
+        Ok(self.warned(options))
+    }
+
+    /// What these options warn of is told with this call's answer.
+    fn warned(&self, options: WriteOptions) -> WriteOptions {
+        WriteOptions {
+            warnings: self.warnings.clone(),
+            ..options
+        }
     }
 
     /// Where the request's object is: its namespace (empty when cluster-scoped) and name.
@@ -103,17 +127,14 @@ impl Call {
 
 /// Serves a request for a resource.
 pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
-    let warnings = call.warnings.clone();
     let is_write = call.info.is_mutating() && !call.info.is_long_running();
     // What serves one is kilobytes large, and is not to be moved about.
     let answer = Box::pin(routed(call));
-    let mut response = if is_write {
-        in_time(answer).await?
+    if is_write {
+        in_time(answer).await
     } else {
-        answer.await?
-    };
-    respond::warn(&mut response, &warnings.lock());
-    Ok(response)
+        answer.await
+    }
 }
 
 /// How long a write may take, wherever it has come to (upstream's `requestTimeoutUpperBound`). Whoever asked for less time
@@ -156,15 +177,12 @@ async fn routed(call: Call) -> ApiResult<Response> {
     if deprecation.is_some() && call.info.subresource.is_empty() {
         call.shared.metrics.states.asked_for_deprecated(&call.info);
     }
-    let mut response = if info.subresource.is_empty() {
-        verb(call, resource).await?
+    call.warnings.extend(deprecation);
+    if info.subresource.is_empty() {
+        verb(call, resource).await
     } else {
-        subresource(call, resource).await?
-    };
-    if let Some(deprecation) = deprecation {
-        respond::warn(&mut response, &[deprecation.into()]);
+        subresource(call, resource).await
     }
-    Ok(response)
 }
 
 /// Checks that the path fits the resource's scope and the method fits the path.
@@ -340,9 +358,7 @@ fn object(call: &Call, resource: &Resource, code: u16, entry: &Entry) -> ApiResu
 
 fn written(call: &Call, resource: &Resource, written: &Written) -> ApiResult<Response> {
     let code = if written.created { 201 } else { 200 };
-    let mut response = object(call, resource, code, &written.entry)?;
-    respond::warn(&mut response, &written.warnings);
-    Ok(response)
+    object(call, resource, code, &written.entry)
 }
 
 async fn get(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
@@ -378,8 +394,8 @@ fn listed(call: &Call, accepted: Accepted, segments: Vec<Bytes>) -> ApiResult<Re
 
 async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
-    let mut options = options::tracked(&call.query, &call.headers, "CreateOptions", &call.user)?;
-    let body = call.read_written(&mut options, &resource).await?;
+    let mut options = call.tracked_options("CreateOptions")?;
+    let body = call.read_written(&mut options, &resource.info().kind).await?;
     let (namespace, _) = call.place(&resource);
     let mut made = resource.create(namespace, &body, &options).await?;
     made.created = true;
@@ -388,8 +404,8 @@ async fn create(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
 
 async fn update(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
     negotiate(&call.headers, true)?;
-    let mut options = options::tracked(&call.query, &call.headers, "UpdateOptions", &call.user)?;
-    let body = call.read_written(&mut options, &resource).await?;
+    let mut options = call.tracked_options("UpdateOptions")?;
+    let body = call.read_written(&mut options, &resource.info().kind).await?;
     let (namespace, name) = call.place(&resource);
     let changed = resource
         .update(namespace, name, target, &body, &options)
@@ -401,7 +417,7 @@ async fn update(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiR
 async fn patch(mut call: Call, resource: Arc<Resource>, target: Target) -> ApiResult<Response> {
     let type_ = patch_type(&call.headers)?;
     negotiate(&call.headers, true)?;
-    let options = options::patch(&call.query, &call.headers, type_, &call.user)?;
+    let options = call.patch_options(type_)?;
     let body = call.read_body().await?;
     let (namespace, name) = call.place(&resource);
     let changed = resource
@@ -429,10 +445,12 @@ async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
     let write = WriteOptions {
         dry_run: options.dry_run,
         user: call.user.as_ref().clone(),
+        warnings: call.warnings.clone(),
         ..Default::default()
     };
+    call.warnings.extend(of_orphans(&resource, &options));
     let (namespace, name) = call.place(&resource);
-    let mut response = match resource.delete(namespace, name, &options, &write).await? {
+    match resource.delete(namespace, name, &options, &write).await? {
         Deleted::Marked(entry) => {
             // Upstream's answer to those who ask for dependents to go first by the field from before the policies.
             let code = if options.orphan_dependents == Some(false) {
@@ -452,22 +470,20 @@ async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
             }
             respond::encoded(200, accepted.encoding, json.into())
         }
-    }?;
-    respond::warn(&mut response, &of_orphans(&resource, &options));
-    Ok(response)
+    }
 }
 
 /// What to say to a client that does not say what is to become of dependents, where they stay.
-fn of_orphans(resource: &Resource, options: &DeleteOptions) -> Vec<String> {
+fn of_orphans(resource: &Resource, options: &DeleteOptions) -> Option<&'static str> {
     match resource.info().dependents {
         Dependents::Orphaned(warning)
             if options.propagation.is_none()
                 && options.orphan_dependents.is_none()
                 && !warning.is_empty() =>
         {
-            vec![warning.to_string()]
+            Some(warning)
         }
-        _ => Vec::new(),
+        _ => None,
     }
 }
 
@@ -494,14 +510,14 @@ async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let write = WriteOptions {
         dry_run: delete.dry_run,
         user: call.user.as_ref().clone(),
+        warnings: call.warnings.clone(),
         ..Default::default()
     };
+    call.warnings.extend(of_orphans(&resource, &delete));
     let list = options::list(&call.query, &call.info.namespace)?;
     let deleted = resource.delete_collection(&list, &delete, &write).boxed().await?;
     let segments = view(&call, &resource, accepted)?.list(&deleted)?;
-    let mut response = listed(&call, accepted, segments)?;
-    respond::warn(&mut response, &of_orphans(&resource, &delete));
-    Ok(response)
+    listed(&call, accepted, segments)
 }
 
 #[cfg(test)]

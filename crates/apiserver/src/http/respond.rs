@@ -15,6 +15,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::http::accept::Encoding;
 use crate::http::refusal::Refusal;
 use crate::http::{Response, ResponseBody};
+use crate::warnings::Warnings;
 
 const WARNING: HeaderName = http::header::WARNING;
 
@@ -211,39 +212,16 @@ pub(crate) fn success(details: StatusDetails) -> Status {
     }
 }
 
-/// Adds `Warning: 299 - "…"` headers. A text that a header cannot hold is shortened to what it can.
-pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
-    for warning in warnings {
-        let quoted: String = warning
-            .chars()
-            .filter(|character| !character.is_control())
-            .flat_map(|character| match character {
-                '"' | '\\' => vec!['\\', character],
-                _ => vec![character],
-            })
-            .collect();
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-            response.headers_mut().append(WARNING, value);
-        }
+/// Adds what the client is warned of.
+pub(crate) fn warn(response: &mut Response, warnings: &Warnings) {
+    for value in warnings.headers() {
+        response.headers_mut().append(WARNING, value);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn warnings_are_quoted_as_headers_demand() {
-        let mut response = text(200, "");
-        warn(&mut response, &["unknown field \"spec.x\"".into(), "a\nb".into()]);
-        let values: Vec<_> = response
-            .headers()
-            .get_all(WARNING)
-            .iter()
-            .map(|value| value.to_str().unwrap())
-            .collect();
-        assert_eq!(values, [r#"299 - "unknown field \"spec.x\"""#, r#"299 - "ab""#]);
-    }
 
     #[test]
     fn a_client_is_told_how_long_to_wait() {

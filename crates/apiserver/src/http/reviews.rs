@@ -17,7 +17,7 @@ use crate::auth::authorize::{Attributes, Authorizer, Decision};
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::negotiate;
 use crate::http::resources::{Call, not_allowed};
-use crate::http::{Response, options, respond, review_rules};
+use crate::http::{Response, respond, review_rules};
 use crate::server::Shared;
 use crate::user::UserInfo;
 
@@ -64,28 +64,28 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
         return Err(not_allowed());
     }
     negotiate(&call.headers, true)?;
-    options::write(&call.query, "CreateOptions", &call.user)?;
+    let options = &mut call.write_options("CreateOptions")?;
     match review {
         Review::Token => {
-            let review = call.read_posted().await?;
+            let review = call.read_posted(options).await?;
             answer(&call, token(&call.shared, review).await?)
         }
         Review::SelfSubject => {
-            let mut review: SelfSubjectReview = call.read_posted().await?;
+            let mut review: SelfSubjectReview = call.read_posted(options).await?;
             review.status = Some(SelfSubjectReviewStatus {
                 user_info: Some(shown(&call.user)),
             });
             answer(&call, review)
         }
         Review::Access => {
-            let mut review: SubjectAccessReview = call.read_posted().await?;
+            let mut review: SubjectAccessReview = call.read_posted(options).await?;
             let info = KindInfo::of::<SubjectAccessReview>("subjectaccessreview");
             is_valid(&review_rules::access(&review), &info)?;
             review.status = Some(access(&call.shared, &review.spec).await);
             answer(&call, review)
         }
         Review::LocalAccess => {
-            let mut review: LocalSubjectAccessReview = call.read_posted().await?;
+            let mut review: LocalSubjectAccessReview = call.read_posted(options).await?;
             let namespace = call.info.namespace.clone();
             let own = review.metadata.namespace.get_or_insert_with(|| namespace.clone());
             if *own != namespace {
@@ -99,7 +99,7 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
             answer(&call, review)
         }
         Review::SelfAccess => {
-            let mut review: SelfSubjectAccessReview = call.read_posted().await?;
+            let mut review: SelfSubjectAccessReview = call.read_posted(options).await?;
             let info = KindInfo::of::<SelfSubjectAccessReview>("selfsubjectaccessreview");
             let (resource, path) = (
                 &review.spec.resource_attributes,
@@ -110,7 +110,7 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
             answer(&call, review)
         }
         Review::SelfRules => {
-            let mut review: SelfSubjectRulesReview = call.read_posted().await?;
+            let mut review: SelfSubjectRulesReview = call.read_posted(options).await?;
             let namespace = review.spec.namespace.clone().unwrap_or_default();
             if namespace.is_empty() {
                 return Err(ApiError::bad_request("no namespace on request"));

@@ -11,9 +11,9 @@ use skiff_api::{Errors, KindInfo, Path, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::resources::{Call, not_allowed, patch_type};
-use crate::http::{Response, options, respond};
+use crate::http::{Response, respond};
 use crate::patch::{Config, Patch};
-use crate::registry::{FieldValidation, PatchType, Resource, of_type};
+use crate::registry::{PatchType, Resource, WriteOptions, of_type};
 
 /// What a `Scale` shows of a workload.
 #[derive(Deserialize)]
@@ -43,20 +43,18 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
     let (namespace, name) = (namespace.to_string(), name.to_string());
     let present = read(resource.get(&namespace, &name).await?.json())?;
     let mut options = match call.info.verb {
-        "patch" => options::patch(&call.query, &call.headers, patch_type(&call.headers)?, &call.user)?,
-        _ => options::tracked(&call.query, &call.headers, "UpdateOptions", &call.user)?,
+        "patch" => call.patch_options(patch_type(&call.headers)?)?,
+        _ => call.tracked_options("UpdateOptions")?,
     };
     options.tracked_as = Some(Subresource::Scale);
     let mut type_ = PatchType::Merge;
     let wanted = match call.info.verb {
         "get" => return respond::json(200, &present),
-        "update" => call.read_posted().await?,
+        "update" => call.read_posted(&mut options).await?,
         "patch" => {
             type_ = patch_type(&call.headers)?;
             let body = call.read_body().await?;
-            let (scale, warnings) = patched(&present, type_, &body, options.field_validation)?;
-            call.warnings.lock().extend(warnings);
-            scale
+            patched(&present, type_, &body, &options)?
         }
         _ => return Err(not_allowed()),
     };
@@ -71,7 +69,6 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
         .patch(&namespace, &name, Target::Main, type_, &body, &options)
         .boxed()
         .await?;
-    call.warnings.lock().extend(written.warnings);
     respond::json(200, &read(written.entry.json())?)
 }
 
@@ -129,26 +126,19 @@ fn selector_text(selector: Value) -> String {
         .join(",")
 }
 
-/// The scale that a patch makes of the present one, and what to warn of. It has no lists, so a strategic merge is a
+/// The scale that a patch makes of the present one. It has no lists, so a strategic merge is a
 /// plain one.
-fn patched(
-    present: &Scale,
-    type_: PatchType,
-    body: &[u8],
-    validation: FieldValidation,
-) -> ApiResult<(Scale, Vec<String>)> {
+fn patched(present: &Scale, type_: PatchType, body: &[u8], options: &WriteOptions) -> ApiResult<Scale> {
     if type_ == PatchType::Apply {
         let mut value = serde_json::to_value(present).map_err(ApiError::internal)?;
         let config = Config::parse(&KindInfo::of::<Scale>("scale"), body)?;
         json_patch::merge(&mut value, &config.wanted);
-        let scale =
-            serde_json::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        return Ok((scale, Vec::new()));
+        return serde_json::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()));
     }
     let patch = Patch::parse(type_, body)?;
     let present = serde_json::to_vec(present).map_err(ApiError::internal)?;
     let json = patch.apply(&present, None)?.json()?;
-    of_type(&json, validation, &patch.beside).map_err(|unfit| {
+    of_type(&json, options, &patch.beside).map_err(|unfit| {
         let why = match type_ {
             PatchType::Strategic => unfit.converted(),
             _ => unfit.decoded,
@@ -209,9 +199,14 @@ fn change(name: &str, present: &Scale, wanted: &Scale, patch: bool) -> ApiResult
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::FieldValidation;
 
     fn made(present: &Scale, type_: PatchType, body: &[u8]) -> ApiResult<Scale> {
-        patched(present, type_, body, FieldValidation::Strict).map(|(scale, _)| scale)
+        let options = WriteOptions {
+            field_validation: FieldValidation::Strict,
+            ..WriteOptions::default()
+        };
+        patched(present, type_, body, &options)
     }
 
     const DEPLOYMENT: &[u8] = br#"{"metadata":{"name":"d","resourceVersion":"7"},"spec":{"replicas":2,

@@ -11,7 +11,7 @@ use crate::admission::node_restriction::check_token_request;
 use crate::auth::tokens::{Claims, KubernetesClaim, Reference};
 use crate::error::{ApiError, ApiResult};
 use crate::http::resources::Call;
-use crate::http::{Response, options, respond};
+use crate::http::{Response, respond};
 use crate::objects::{Readable, find};
 use crate::user::SERVICE_ACCOUNT_PREFIX;
 
@@ -26,8 +26,8 @@ const EXTENDED: i64 = 365 * 24 * 60 * 60;
 
 /// Signs a token as a `TokenRequest` asks.
 pub(crate) async fn handle(mut call: Call) -> ApiResult<Response> {
-    options::write(&call.query, "CreateOptions", &call.user)?;
-    let mut request: TokenRequest = call.read_posted().await?;
+    let mut options = call.write_options("CreateOptions")?;
+    let mut request: TokenRequest = call.read_posted(&mut options).await?;
     let (namespace, name) = (call.info.namespace.as_str(), call.info.path_name());
     let registry = &call.shared.registry;
     let authorizer = call.shared.authorizer.as_ref();

@@ -112,9 +112,9 @@ fn answer<T: Serialize>(call: &Call, kind: &'static str, told: T, text: String) 
     response.headers_mut().insert(CONTENT_TYPE, type_);
     if version == DEPRECATED {
         let page = kind.to_ascii_lowercase();
-        let warning =
-            format!("This version of the {page} endpoint is deprecated. Please use a newer version.");
-        respond::warn(&mut response, &[warning]);
+        call.warnings.add(format!(
+            "This version of the {page} endpoint is deprecated. Please use a newer version."
+        ));
     }
     Ok(response)
 }

@@ -5,6 +5,7 @@ use skiff_api::{Errors, KindInfo, Object, Subresource};
 
 use crate::error::ApiResult;
 use crate::user::UserInfo;
+use crate::warnings::Warnings;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct AdmissionRequest<'a> {
     pub user: &'a UserInfo,
     /// Whether nothing will be written: no side effect is allowed.
     pub dry_run: bool,
+    /// Takes what the client is to be warned of.
+    pub warnings: &'a Warnings,
 }
 
 /// The admission of a server: all its plugins.
@@ -61,17 +64,13 @@ pub trait Admission: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Refuses an object that has been prepared and validated and is about to be written; what the client should be
-    /// warned of. Called again when the write has to be tried again.
+    /// Refuses an object that has been prepared and validated and is about to be written. Called again when the write
+    /// has to be tried again.
     ///
     /// # Errors
     /// The refusal.
-    async fn validate(
-        &self,
-        _request: &AdmissionRequest<'_>,
-        _object: &dyn Object,
-    ) -> ApiResult<Vec<String>> {
-        Ok(Vec::new())
+    async fn validate(&self, _request: &AdmissionRequest<'_>, _object: &dyn Object) -> ApiResult<()> {
+        Ok(())
     }
 
     /// Refuses a delete. Called again when the delete has to be tried again.

@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use skiff_api::schema::{self, Definition};
 use skiff_api::{Catalogue, KindInfo, Object, Strategy};
 
-use super::options::FieldValidation;
+use super::options::{FieldValidation, WriteOptions};
 use crate::error::{ApiError, ApiResult};
 use crate::twice::{self, Repeated};
 use skiff_api::syntax;
@@ -16,8 +16,6 @@ use skiff_api::syntax;
 #[derive(Debug)]
 pub(super) struct Decoded {
     pub(super) object: Box<dyn Object>,
-    /// What the client should be warned of.
-    pub(super) warnings: Vec<String>,
     /// Who owns its fields, as the text of `managedFields`, where that is known already.
     pub(super) owners: Option<Vec<u8>>,
 }
@@ -25,11 +23,7 @@ pub(super) struct Decoded {
 impl Decoded {
     /// An object in hand.
     pub(super) fn of(object: Box<dyn Object>) -> Self {
-        Self {
-            object,
-            warnings: Vec::new(),
-            owners: None,
-        }
+        Self { object, owners: None }
     }
 }
 
@@ -124,11 +118,10 @@ impl Decoder {
         strategy: &dyn Strategy,
         catalogue: &Catalogue,
         body: &[u8],
-        validation: FieldValidation,
-        beside: &Beside,
+        options: &WriteOptions,
     ) -> ApiResult<Decoded> {
         let (kind, version, body) = fitting(strategy.info(), catalogue, body)?;
-        self.object(strategy, body, validation, beside)
+        self.object(strategy, body, options, &Beside::yaml(&options.repeated))
             .map_err(|why| why.of_body(&kind, &version, strategy.info()))
     }
 
@@ -137,10 +130,10 @@ impl Decoder {
         &self,
         strategy: &dyn Strategy,
         json: &[u8],
-        validation: FieldValidation,
+        options: &WriteOptions,
         beside: &Beside,
     ) -> Result<Decoded, Unfit> {
-        let warnings = checked(self.definition, json, validation, beside)?;
+        let found = checked(self.definition, json, options.field_validation, beside)?;
         // Decoding by way of a tree drops the lists and maps that are empty; most bodies have none.
         let object = if has_empty(json) {
             serde_json::from_slice(json).and_then(|tree| strategy.decode_value(tree))
@@ -151,41 +144,34 @@ impl Decoder {
         if let Some(why) = strategy.misfit(object.as_ref()) {
             return Err(Unfit::of(why));
         }
-        let owners = None;
-        Ok(Decoded {
-            object,
-            warnings,
-            owners,
-        })
+        options.warnings.extend(found);
+        Ok(Decoded::of(object))
     }
 }
 
-/// Decodes a body that holds an object which is not kept, and tells what to warn of.
+/// Decodes a body that holds an object which is not kept.
 pub(crate) fn posted<T: DeserializeOwned + k8s_openapi::Resource>(
     catalogue: &Catalogue,
     body: &[u8],
-    validation: FieldValidation,
-    repeated: &[Repeated],
-) -> ApiResult<(T, Vec<String>)> {
+    options: &WriteOptions,
+) -> ApiResult<T> {
     let info = KindInfo::of::<T>("");
     let (kind, version, body) = fitting(&info, catalogue, body)?;
-    of_type(body, validation, &Beside::yaml(repeated)).map_err(|why| why.of_body(&kind, &version, &info))
+    of_type(body, options, &Beside::yaml(&options.repeated))
+        .map_err(|why| why.of_body(&kind, &version, &info))
 }
 
 /// Decodes a JSON object of which it is known that it should be of this type.
 pub(crate) fn of_type<T: DeserializeOwned + k8s_openapi::Resource>(
     json: &[u8],
-    validation: FieldValidation,
+    options: &WriteOptions,
     beside: &Beside,
-) -> Result<(T, Vec<String>), Unfit> {
-    let warnings = checked(
-        schema::of_kind(T::GROUP, T::VERSION, T::KIND),
-        json,
-        validation,
-        beside,
-    )?;
+) -> Result<T, Unfit> {
+    let definition = schema::of_kind(T::GROUP, T::VERSION, T::KIND);
+    let found = checked(definition, json, options.field_validation, beside)?;
     let object = serde_json::from_slice(json).map_err(|error| Unfit::of(format!("json: {error}")))?;
-    Ok((object, warnings))
+    options.warnings.extend(found);
+    Ok(object)
 }
 
 /// Why an object that says to be of a kind cannot become one of another; `None` where it is the same, in whatever version.
@@ -426,8 +412,10 @@ mod tests {
                 strategy.as_ref(),
                 &catalogue,
                 body.as_bytes(),
-                FieldValidation::Strict,
-                &Beside::default(),
+                &WriteOptions {
+                    field_validation: FieldValidation::Strict,
+                    ..WriteOptions::default()
+                },
             )
             .map_err(|error| (error.code(), error.to_string()))
     }

@@ -226,6 +226,7 @@ impl Resource {
             old: Some(old.as_ref()),
             user: &write.user,
             dry_run,
+            warnings: &write.warnings,
         };
         self.admission.check_delete(&admission).await?;
         let mut new = old.clone_object();

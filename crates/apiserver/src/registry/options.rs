@@ -10,6 +10,7 @@ use super::Entry;
 use crate::error::{ApiError, ApiResult};
 use crate::twice::Repeated;
 use crate::user::UserInfo;
+use crate::warnings::Warnings;
 
 /// Which objects to list, and as of when. The texts are the query parameters as the client sent them; an empty
 /// selector selects all.
@@ -114,6 +115,8 @@ pub struct WriteOptions {
     pub repeated: Vec<Repeated>,
     /// Who asks.
     pub user: UserInfo,
+    /// What the client is to be warned of, whatever comes of the write.
+    pub warnings: Warnings,
 }
 
 /// An object as a write left it.
@@ -124,8 +127,6 @@ pub struct Written {
     pub entry: Arc<Entry>,
     /// Whether the object is new (201 instead of 200).
     pub created: bool,
-    /// What the client should be warned of.
-    pub warnings: Vec<String>,
 }
 
 /// How a patch is written.

@@ -203,14 +203,14 @@ impl Resource {
             .object(
                 self.strategy().as_ref(),
                 applied.json.as_bytes(),
-                options.field_validation,
+                options,
                 &beside,
             )
             .map_err(|unfit| ApiError::bad_request(unfit.decoded))?;
         let meta = decoded.object.metadata_mut();
         ensure_namespace(self.info().scope, request.namespace, meta)?;
         ensure_name(request.name, meta)?;
-        decoded.warnings.extend(single_owners(meta));
+        options.warnings.extend(single_owners(meta));
         decoded.owners = Some(applied.managed.print());
         Ok(decoded)
     }

@@ -12,7 +12,7 @@ use skiff_store::Expect;
 use uuid::Uuid;
 
 use super::admit::{AdmissionRequest, Operation};
-use super::decode::{self, Beside, Decoded};
+use super::decode::{self, Decoded};
 use super::entry::Entry;
 use super::options::{PatchType, WriteOptions, Written};
 use super::resource::{Live, Put, Resource};
@@ -148,10 +148,8 @@ impl Resource {
     }
 
     fn decode_body(&self, body: &[u8], options: &WriteOptions) -> ApiResult<Decoded> {
-        let beside = Beside::yaml(&options.repeated);
-        let (strategy, validation) = (self.strategy().as_ref(), options.field_validation);
         self.decoder
-            .body(strategy, &self.catalogue, body, validation, &beside)
+            .body(self.strategy().as_ref(), &self.catalogue, body, options)
     }
 
     /// Makes an object that was read from somewhere.
@@ -161,16 +159,12 @@ impl Resource {
         decoded: Decoded,
         options: &WriteOptions,
     ) -> ApiResult<Written> {
-        let Decoded {
-            mut object,
-            mut warnings,
-            owners,
-        } = decoded;
+        let Decoded { mut object, owners } = decoded;
         let info = self.info();
         let meta = object.metadata_mut();
         ensure_namespace(info.scope, namespace, meta)?;
         wipe(meta);
-        warnings.extend(single_owners(meta));
+        options.warnings.extend(single_owners(meta));
         let (name, generate) = (
             text(&meta.name).to_string(),
             text(&meta.generate_name).to_string(),
@@ -189,16 +183,14 @@ impl Resource {
             old: None,
             user: &options.user,
             dry_run: options.dry_run,
+            warnings: &options.warnings,
         };
         self.admission.admit(&admission, object.as_mut()).await?;
         let made = self
             .create_admitted(&admission, object.as_mut(), &owners, &generate, options)
             .await;
         let entry = match made {
-            Ok((entry, said)) => {
-                warnings.extend(said);
-                entry
-            }
+            Ok(entry) => entry,
             Err(error) => {
                 if !options.dry_run {
                     self.admission.released(info, object.as_ref()).await;
@@ -206,12 +198,7 @@ impl Resource {
                 return Err(error);
             }
         };
-        warnings.extend(self.strategy().warnings(object.as_ref(), None));
-        Ok(Written {
-            entry,
-            created: true,
-            warnings,
-        })
+        Ok(Written { entry, created: true })
     }
 
     async fn create_admitted(
@@ -221,7 +208,7 @@ impl Resource {
         owners: &[u8],
         generate: &str,
         options: &WriteOptions,
-    ) -> ApiResult<(Arc<Entry>, Vec<String>)> {
+    ) -> ApiResult<Arc<Entry>> {
         let (info, strategy, namespace) = (self.info(), self.strategy(), admission.namespace);
         let meta = object.metadata_mut();
         // Only the store finds it wrong, which a dry run does not get to; what is no version is ignored.
@@ -239,7 +226,7 @@ impl Resource {
         if generated {
             meta.name = Some(names::generate(generate));
         }
-        let mut warnings = strategy.warnings_as_sent(object);
+        options.warnings.extend(strategy.warnings_as_sent(object));
         strategy.prepare_for_create(object);
         let mut errors = Errors::new();
         self.admission.examine(admission, object, &mut errors).await?;
@@ -257,7 +244,8 @@ impl Resource {
                 &errors,
             ));
         }
-        warnings.extend(self.admission.validate(admission, object).await?);
+        options.warnings.extend(strategy.warnings(object, None));
+        self.admission.validate(admission, object).await?;
         for _ in 0..NAME_ATTEMPTS {
             let name = text(&object.metadata().name).to_string();
             let key = self.cache.key(namespace, &name);
@@ -265,12 +253,12 @@ impl Resource {
             let value = encode(object, owners)?;
             let there = if options.dry_run {
                 match self.stored(&key).await? {
-                    None => return Ok((self.unwritten(facts, &value, 0)?, warnings)),
+                    None => return self.unwritten(facts, &value, 0),
                     there => there,
                 }
             } else {
                 match self.put(&key, facts, value, Expect::Absent).await? {
-                    Put::Done(entry) => return Ok((entry, warnings)),
+                    Put::Done(entry) => return Ok(entry),
                     Put::Conflict(there) => there,
                 }
             };
@@ -311,7 +299,7 @@ impl Resource {
         let meta = decoded.object.metadata_mut();
         ensure_namespace(self.info().scope, namespace, meta)?;
         ensure_name(name, meta)?;
-        decoded.warnings.extend(single_owners(meta));
+        options.warnings.extend(single_owners(meta));
         let request = Request {
             namespace,
             name,
@@ -321,12 +309,7 @@ impl Resource {
             options,
         };
         let create = self.info().create_on_update && target == Target::Main;
-        let produce = |_: &Live<'_>| {
-            Ok(Decoded {
-                warnings: decoded.warnings.clone(),
-                ..Decoded::of(decoded.object.clone_object())
-            })
-        };
+        let produce = |_: &Live<'_>| Ok(Decoded::of(decoded.object.clone_object()));
         match self.write(&request, &produce).await {
             Err(error) if create && error.code() == 404 => {
                 drop(request);
@@ -384,12 +367,7 @@ impl Resource {
             }
             let mut decoded = self
                 .decoder
-                .object(
-                    self.strategy().as_ref(),
-                    &json,
-                    options.field_validation,
-                    &patch.beside,
-                )
+                .object(self.strategy().as_ref(), &json, options, &patch.beside)
                 .map_err(|unfit| {
                     let why = match type_ {
                         PatchType::Strategic => unfit.converted(),
@@ -400,7 +378,7 @@ impl Resource {
             let meta = decoded.object.metadata_mut();
             ensure_namespace(info.scope, namespace, meta)?;
             ensure_name(name, meta)?;
-            decoded.warnings.extend(single_owners(meta));
+            options.warnings.extend(single_owners(meta));
             Ok(decoded)
         };
         self.write(&request, &produce).await
@@ -484,7 +462,6 @@ impl Resource {
         }
         let Decoded {
             object: mut new,
-            mut warnings,
             owners,
         } = produce(&live)?;
         strategy.default(new.as_mut());
@@ -504,6 +481,7 @@ impl Resource {
             old: Some(old.as_ref()),
             user: &options.user,
             dry_run: options.dry_run,
+            warnings: &options.warnings,
         };
         self.admission.admit(&admission, new.as_mut()).await?;
         self.check_version(request.name, new.metadata_mut(), entry.revision())?;
@@ -514,20 +492,16 @@ impl Resource {
             .examine(&admission, new.as_ref(), &mut errors)
             .await?;
         self.check_update(new.as_ref(), old.as_ref(), request, errors)?;
-        warnings.extend(self.admission.validate(&admission, new.as_ref()).await?);
-        warnings.extend(match request.target {
+        options.warnings.extend(match request.target {
             Target::Main => strategy.warnings(new.as_ref(), Some(old.as_ref())),
             Target::Subresource(subresource) => strategy.subresource_warnings(new.as_ref(), subresource),
         });
+        self.admission.validate(&admission, new.as_ref()).await?;
 
         let facts = self.facts(new.as_ref());
-        let done = |entry| {
-            let created = false;
-            Written {
-                entry,
-                created,
-                warnings,
-            }
+        let done = |entry| Written {
+            entry,
+            created: false,
         };
         if self.is_finished(new.as_ref(), old.as_ref()) {
             if options.dry_run {

@@ -565,3 +565,120 @@ async fn a_generation_that_is_no_number_makes_no_daemon_set() {
         changed.1
     );
 }
+
+#[tokio::test]
+async fn a_request_that_fails_warns_as_well() {
+    const UNKNOWN: &str = r#"299 - "unknown field \"dada\"""#;
+    const DEPRECATED: &str =
+        r#"299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice""#;
+    const ORPHANS: &str = r#"299 - "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning""#;
+    let (server, client) = with_deployment().await;
+    let made = post(&client, MAPS, &json!({ "metadata": { "name": "there" } })).await;
+    assert_eq!(made.status, 201);
+    let map = |name: &str, version: &str| {
+        json!({ "metadata": { "name": name, "resourceVersion": version }, "dada": 1 }).to_string()
+    };
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let (json, merge) = ("application/json", "application/merge-patch+json");
+    let cases = [
+        // Not valid.
+        (Method::POST, MAPS, json, map("No Name", ""), 422, vec![UNKNOWN]),
+        // There already.
+        (Method::POST, MAPS, json, map("there", ""), 409, vec![UNKNOWN]),
+        // Not to be written in that version: decided by the cache, then by the store.
+        (
+            Method::PUT,
+            &format!("{MAPS}/there"),
+            json,
+            map("there", "1"),
+            409,
+            vec![UNKNOWN],
+        ),
+        (
+            Method::PATCH,
+            &format!("{DEPLOYMENTS}/web"),
+            merge,
+            r#"{"dada":1,"spec":{"replicas":-1}}"#.to_string(),
+            422,
+            vec![UNKNOWN],
+        ),
+        (
+            Method::PATCH,
+            &format!("{DEPLOYMENTS}/web/scale"),
+            merge,
+            r#"{"dada":1,"spec":{"replicas":-1}}"#.to_string(),
+            422,
+            vec![UNKNOWN],
+        ),
+        (
+            Method::POST,
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            json,
+            r#"{"dada":1,"spec":{}}"#.to_string(),
+            422,
+            vec![UNKNOWN],
+        ),
+        // The kind is told of before the object is looked for.
+        (
+            Method::GET,
+            "/api/v1/namespaces/default/endpoints/none",
+            json,
+            String::new(),
+            404,
+            vec![DEPRECATED],
+        ),
+        (
+            Method::DELETE,
+            &format!("{jobs}/none"),
+            json,
+            String::new(),
+            404,
+            vec![ORPHANS],
+        ),
+        // What is no object of the kind at all, or is refused for that very field, is not warned of.
+        (
+            Method::POST,
+            MAPS,
+            json,
+            r#"{"dada":1,"data":[]}"#.to_string(),
+            400,
+            vec![],
+        ),
+        (
+            Method::POST,
+            &format!("{MAPS}?fieldValidation=Strict"),
+            json,
+            map("x", ""),
+            400,
+            vec![],
+        ),
+    ];
+    for (method, path, type_, body, status, expected) in cases {
+        let answer = write(&client, method.clone(), path, type_, &body).await;
+        assert_eq!(
+            (answer.status.as_u16(), warnings(&answer)),
+            (status, expected.into_iter().map(String::from).collect()),
+            "{method} {path} {body}: {}",
+            answer.text()
+        );
+    }
+    drop(server);
+}
+
+#[tokio::test]
+async fn more_warnings_than_an_answer_takes_are_cut() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let mut map = json!({ "metadata": { "name": "m" } });
+    let fields = map.as_object_mut().unwrap();
+    for number in 0..5_000 {
+        fields.insert(format!("{number:0300}"), Value::Null);
+    }
+    let answer = post(&client, MAPS, &map).await;
+    assert_eq!(answer.status, 201);
+    let told = warnings(&answer);
+    assert_eq!(told.len(), 16);
+    // Of each as much as 256 characters, in quotes.
+    let cut = format!(r#"299 - "unknown field \"{}""#, "0".repeat(241));
+    assert!(told.iter().all(|warning| *warning == cut), "{told:#?}");
+}

@@ -38,10 +38,9 @@ impl Plugin for PodSecurity {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         registry: &Registry,
-        warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         if object.as_any().is::<Namespace>() {
-            return check_namespace(request, object, registry, warnings);
+            return check_namespace(request, object, registry);
         }
         let Some((meta, spec, is_pod)) = subject_of(object) else {
             return Ok(());
@@ -70,7 +69,7 @@ impl Plugin for PodSecurity {
         }
         let found = violations(policy.warn, subject);
         if !found.is_empty() {
-            warnings.push(format!(
+            request.warnings.add(format!(
                 "would violate PodSecurity \"{}\": {}",
                 policy.warn,
                 described(&found)
@@ -211,7 +210,6 @@ fn check_namespace(
     request: &AdmissionRequest<'_>,
     object: &dyn Object,
     registry: &Registry,
-    warnings: &mut Vec<String>,
 ) -> ApiResult<()> {
     if request.subresource.is_some() {
         return Ok(());
@@ -232,7 +230,9 @@ fn check_namespace(
     if new.enforce.level == Level::Privileged || relaxed {
         return Ok(());
     }
-    warnings.extend(warnings_about(&name, new.enforce, all::<Pod>(registry, &name)));
+    request
+        .warnings
+        .extend(warnings_about(&name, new.enforce, all::<Pod>(registry, &name)));
     Ok(())
 }
 

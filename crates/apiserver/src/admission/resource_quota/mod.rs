@@ -32,7 +32,6 @@ impl Plugin for ResourceQuota {
         request: &AdmissionRequest<'_>,
         object: &dyn Object,
         registry: &Registry,
-        _warnings: &mut Vec<String>,
     ) -> ApiResult<()> {
         let info = request.info;
         let is_event = info.kind == "Event" && UNCOUNTED.contains(&info.group.as_ref());
