@@ -138,7 +138,7 @@ fn tls(config: &Config, clients: &ClientAuthority) -> Result<TlsAcceptor, String
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| error.to_string())?;
     let key = PrivateKeyDer::from_pem_slice(&config.tls_key_pem).map_err(|error| error.to_string())?;
-    let mut provider = rustls::crypto::ring::default_provider();
+    let mut provider = skiff_tls::provider();
     // What is lighter comes first, as with upstream's server: 128 bits are enough, and a list is mostly encryption.
     let light = |suite: &SupportedCipherSuite| {
         matches!(
@@ -148,8 +148,9 @@ fn tls(config: &Config, clients: &ClientAuthority) -> Result<TlsAcceptor, String
                 | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
         )
     };
-    provider.cipher_suites.sort_by_key(|suite| !light(suite));
-    let provider = Arc::new(provider);
+    Arc::make_mut(&mut provider)
+        .cipher_suites
+        .sort_by_key(|suite| !light(suite));
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?

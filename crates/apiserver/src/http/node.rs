@@ -12,11 +12,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Node;
 use rustls::client::WantsClientCert;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ConfigBuilder};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -103,33 +101,22 @@ impl NodeClient {
     /// A client with this identity.
     pub(crate) fn new(settings: &KubeletClient) -> Result<Self, String> {
         let text = |error: rustls::pki_types::pem::Error| error.to_string();
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&settings.ca_pem) {
-            roots
-                .add(certificate.map_err(text)?)
-                .map_err(|error| error.to_string())?;
-        }
+        let broken = |error: rustls::Error| error.to_string();
+        let roots = skiff_tls::roots(&settings.ca_pem).map_err(|error| error.to_string())?;
         let chain = CertificateDer::pem_slice_iter(&settings.certificate_pem)
             .collect::<Result<Vec<_>, _>>()
             .map_err(text)?;
         let key = PrivateKeyDer::from_pem_slice(&settings.key_pem).map_err(text)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = || {
-            ClientConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()
-                .map_err(|error| error.to_string())
-        };
-        let blind = || Arc::new(Blind(provider.signature_verification_algorithms));
         let with_identity = |builder: ConfigBuilder<ClientConfig, WantsClientCert>| {
             builder
                 .with_client_auth_cert(chain.clone(), key.clone_key())
-                .map_err(|error| error.to_string())
+                .map_err(broken)
         };
-        let kubelet = with_identity(builder()?.with_root_certificates(roots))?;
-        let any_kubelet = with_identity(builder()?.dangerous().with_custom_certificate_verifier(blind()))?;
-        let anybody = builder()?
-            .dangerous()
-            .with_custom_certificate_verifier(blind())
+        let known = skiff_tls::client().map_err(broken)?;
+        let kubelet = with_identity(known.with_root_certificates(roots))?;
+        let any_kubelet = with_identity(skiff_tls::trusting_client().map_err(broken)?)?;
+        let anybody = skiff_tls::trusting_client()
+            .map_err(broken)?
             .with_no_client_auth();
         let connector = |config| TlsConnector::from(Arc::new(config));
         Ok(Self {
@@ -212,45 +199,6 @@ where
         }
     });
     sender.send_request(request).await.map_err(|error| http(&error))
-}
-
-/// Takes every certificate, but wants it to be the other side's own.
-#[derive(Debug)]
-struct Blind(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Blind {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }
 
 #[cfg(test)]

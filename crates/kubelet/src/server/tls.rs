@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use rustls::ServerConfig as TlsConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig as TlsConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::KubeletError;
@@ -14,15 +14,13 @@ use crate::config::ServerConfig;
 /// Asks clients for a certificate; one without gets no further than the health check.
 pub(crate) fn acceptor(config: &ServerConfig) -> Result<TlsAcceptor, KubeletError> {
     let bad = |what: &str, error: &dyn std::fmt::Display| KubeletError::Server(format!("{what}: {error}"));
-    let certificates =
-        |pem: &str| CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let chain = certificates(&config.certificate_pem).map_err(|error| bad("certificate", &error))?;
+    let chain = CertificateDer::pem_slice_iter(config.certificate_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| bad("certificate", &error))?;
     let key = PrivateKeyDer::from_pem_slice(config.key_pem.as_bytes()).map_err(|error| bad("key", &error))?;
-    let mut roots = RootCertStore::empty();
-    for root in certificates(&config.client_ca_pem).map_err(|error| bad("client CA", &error))? {
-        roots.add(root).map_err(|error| bad("client CA", &error))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots =
+        skiff_tls::roots(config.client_ca_pem.as_bytes()).map_err(|error| bad("client CA", &error))?;
+    let provider = skiff_tls::provider();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()

@@ -1,15 +1,12 @@
 //! HTTP clients for registries: one for each way of doing TLS, kept for the next pull.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::ImageError;
 use super::registries::{Endpoint, Tls};
@@ -47,18 +44,13 @@ impl Transports {
     }
 }
 
-/// TLS as the file says. The cryptography is named here, since a library must not count on the process' default.
+/// TLS as the file says.
 fn tls_config(tls: &Tls) -> Result<ClientConfig, ImageError> {
     let invalid =
         |what: &str, reason: String| ImageError::Content(format!("invalid TLS settings: {what}: {reason}"));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| invalid("protocol", error.to_string()))?;
+    let protocol = |error: rustls::Error| invalid("protocol", error.to_string());
     let builder = if tls.insecure_skip_verify {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        skiff_tls::trusting_client().map_err(protocol)?
     } else {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -73,7 +65,9 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, ImageError> {
                     .map_err(|e| invalid(&name, e.to_string()))?;
             }
         }
-        builder.with_root_certificates(roots)
+        skiff_tls::client()
+            .map_err(protocol)?
+            .with_root_certificates(roots)
     };
     match (&tls.cert_file, &tls.key_file) {
         (Some(certificate), Some(key)) => {
@@ -92,54 +86,5 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, ImageError> {
             "client certificate",
             "cert_file and key_file belong together".to_owned(),
         )),
-    }
-}
-
-/// Believes any certificate, as `insecure_skip_verify` asks for.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
