@@ -10,9 +10,8 @@ mod taken;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use parking_lot::Mutex;
 use rand::Rng;
@@ -25,7 +24,8 @@ use claims::Claims;
 use taken::{Owner, Taken};
 
 use crate::error::{ApiError, ApiResult};
-use crate::registry::{AdmissionRequest, Entry, Frame, ListOptions, Operation, Registry, WatchOptions};
+use crate::follow::{Follower, follow};
+use crate::registry::{AdmissionRequest, Entry, ListOptions, Operation, Registry};
 
 #[derive(Debug, Default)]
 struct State {
@@ -77,88 +77,13 @@ impl ServiceAddresses {
         let Some(services) = registry.resource("", "v1", "services").cloned() else {
             return Ok(());
         };
-        let list = services.list(&ListOptions::default()).await?;
-        self.replace(&list.items);
-        let mut from = list.resource_version;
-        let this = self.clone();
-        tokio::spawn(async move {
-            loop {
-                let options = WatchOptions {
-                    resource_version: Some(from.to_string()),
-                    allow_bookmarks: true,
-                    ..WatchOptions::default()
-                };
-                let mut lost = true;
-                if let Ok(frames) = services.watch(options).await {
-                    lost = false;
-                    let mut frames = frames.take_until(shutdown.clone().cancelled_owned()).boxed();
-                    while let Some(frame) = frames.next().await {
-                        match frame {
-                            Frame::Added(entry) | Frame::Modified(entry) => {
-                                from = entry.revision();
-                                this.hold(&entry);
-                            }
-                            Frame::Deleted(entry) => {
-                                from = entry.revision();
-                                this.forget(&owner(&entry));
-                            }
-                            Frame::Bookmark { revision, .. } => from = revision,
-                            Frame::Error(_) => lost = true,
-                        }
-                    }
-                }
-                if shutdown.is_cancelled() {
-                    return;
-                }
-                if lost && let Ok(list) = services.list(&ListOptions::default()).await {
-                    this.replace(&list.items);
-                    from = list.resource_version;
-                }
-                // The watch ended or failed, which it does at most when its time is up or the store is gone; in the
-                // latter case nothing tells when it is back.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        Ok(())
-    }
-
-    fn replace(&self, entries: &[Arc<Entry>]) {
-        let mut state = self.state.lock();
-        state.ips.by.clear();
-        state.ports.by.clear();
-        drop(state);
-        entries.iter().for_each(|entry| self.hold(entry));
-    }
-
-    fn hold(&self, entry: &Entry) {
-        let service: Service = match serde_json::from_slice(entry.json()) {
-            Ok(service) => service,
-            Err(error) => {
-                tracing::error!(%error, name = entry.name(), "a service could not be read");
-                return;
-            }
-        };
-        let spec = service.spec.unwrap_or_default();
-        let owner = owner(entry);
-        let (ips, ports) = (ips(&spec), node_ports(&spec));
-        {
-            let mut state = self.state.lock();
-            state.ips.hold(&owner, &ips);
-            state.ports.hold(&owner, &ports);
-        }
-        self.drop_claims(&ips, &ports);
+        follow(services, self.clone(), shutdown).await
     }
 
     fn drop_claims(&self, ips: &[IpAddr], ports: &[u16]) {
         if let Some(claims) = &self.claims {
             claims.drop_soon(things(ips, ports).into_iter().map(|(thing, ..)| thing));
         }
-    }
-
-    fn forget(&self, owner: &Owner) {
-        let mut state = self.state.lock();
-        state.ips.hold(owner, &[]);
-        state.ports.hold(owner, &[]);
     }
 
     /// Gives a service what it needs and has not. See [`crate::registry::Admission::admit`].
@@ -539,6 +464,60 @@ impl ServiceAddresses {
     fn give_back(&self, spec: &ServiceSpec) {
         let (ips, ports) = (ips(spec), node_ports(spec));
         self.unless(&ips, &ports, &(String::new(), None, None));
+    }
+}
+
+/// What a service holds; `None` where it cannot be read.
+fn held(entry: &Entry) -> Option<(Vec<IpAddr>, Vec<u16>)> {
+    match serde_json::from_slice::<Service>(entry.json()) {
+        Ok(service) => {
+            let spec = service.spec.unwrap_or_default();
+            Some((ips(&spec), node_ports(&spec)))
+        }
+        Err(error) => {
+            tracing::error!(%error, name = entry.name(), "a service could not be read");
+            None
+        }
+    }
+}
+
+impl Follower for Arc<ServiceAddresses> {
+    fn replace(&self, entries: &[Arc<Entry>]) {
+        let all = entries
+            .iter()
+            .filter_map(|entry| Some((owner(entry), held(entry)?)));
+        let all: Vec<_> = all.collect();
+        {
+            // In one go: nothing that is held may look free in between.
+            let mut state = self.state.lock();
+            state.ips.by.clear();
+            state.ports.by.clear();
+            for (owner, (ips, ports)) in &all {
+                state.ips.hold(owner, ips);
+                state.ports.hold(owner, ports);
+            }
+        }
+        for (_, (ips, ports)) in &all {
+            self.drop_claims(ips, ports);
+        }
+    }
+
+    fn put(&self, entry: &Entry) {
+        let Some((ips, ports)) = held(entry) else { return };
+        let owner = owner(entry);
+        {
+            let mut state = self.state.lock();
+            state.ips.hold(&owner, &ips);
+            state.ports.hold(&owner, &ports);
+        }
+        self.drop_claims(&ips, &ports);
+    }
+
+    fn remove(&self, entry: &Entry) {
+        let owner = owner(entry);
+        let mut state = self.state.lock();
+        state.ips.hold(&owner, &[]);
+        state.ports.hold(&owner, &[]);
     }
 }
 
