@@ -4,8 +4,9 @@
 
 SKIFF := $(or $(CARGO_TARGET_DIR),target)/release/skiff
 
-# What the build needs (a C compiler, the seccomp library, protoc for CRI) and what a node needs (nft).
-BUILD_PACKAGES := gcc libc6-dev pkg-config libseccomp-dev protobuf-compiler nftables
+# What the build needs (a C compiler, the seccomp library, protoc and the messages that everybody imports for CRI and etcd)
+# and what a node needs (nft).
+BUILD_PACKAGES := gcc libc6-dev pkg-config libseccomp-dev protobuf-compiler libprotobuf-dev nftables
 # What the tests need besides: a registry, etcd, and programs to make images of, network namespaces, Python's venv.
 TEST_PACKAGES := docker-registry etcd-client etcd-server python3 python3-venv busybox-static iproute2 curl \
 	ca-certificates procps
