@@ -248,6 +248,11 @@ pub(crate) const FIELDS: &[(&str, &str, Merge)] = &[
     ("api.flowcontrol.v1.ResourcePolicyRule", "verbs", Merge::ApplySet),
     ("api.networking.v1.ServiceCIDRStatus", "conditions", TYPE),
     ("api.node.v1.Scheduling", "nodeSelector", Merge::Atomic),
+    (
+        "api.policy.v1.PodDisruptionBudgetSpec",
+        "selector",
+        Merge::Replace,
+    ),
     ("api.policy.v1.PodDisruptionBudgetStatus", "conditions", TYPE),
     (
         "api.resource.v1.AllocatedDeviceStatus",
@@ -271,6 +276,16 @@ pub(crate) const FIELDS: &[(&str, &str, Merge)] = &[
         "api.storagemigration.v1.StorageVersionMigrationStatus",
         "conditions",
         TYPE,
+    ),
+    (
+        "apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus",
+        "conditions",
+        apply_by(&["type"]),
+    ),
+    (
+        "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps",
+        "x-kubernetes-validations",
+        by(&["rule"]),
     ),
     (
         "apimachinery.pkg.apis.meta.v1.ObjectMeta",
@@ -302,6 +317,8 @@ pub(crate) const ATOMIC: &[&str] = &[
     "api.admissionregistration.v1.NamedRuleWithOperations",
     "api.admissionregistration.v1.ParamKind",
     "api.admissionregistration.v1.ParamRef",
+    "api.admissionregistration.v1.Variable",
+    "api.autoscaling.v1.CrossVersionObjectReference",
     "api.core.v1.ConfigMapKeySelector",
     "api.core.v1.EndpointAddress",
     "api.core.v1.EndpointPort",
@@ -323,6 +340,54 @@ pub(crate) const ATOMIC: &[&str] = &[
     "api.rbac.v1.Subject",
     "apimachinery.pkg.apis.meta.v1.LabelSelector",
     "apimachinery.pkg.apis.meta.v1.OwnerReference",
+];
+
+/// The fields whose parts apply tells apart, though what they hold is elsewhere replaced as a whole.
+pub(crate) const GRANULAR: &[(&str, &str)] = &[
+    (
+        "api.core.v1.PersistentVolumeClaimStatus",
+        "allocatedResourceStatuses",
+    ),
+    ("api.core.v1.PersistentVolumeSpec", "claimRef"),
+];
+
+/// Definitions of which one field tells which other is used: the field that tells (or none), and what it says of each.
+#[allow(clippy::type_complexity, reason = "a table")]
+pub(crate) const UNIONS: &[(&str, &str, &[(&str, &str)])] = &[
+    (
+        "api.core.v1.AppArmorProfile",
+        "type",
+        &[("localhostProfile", "LocalhostProfile")],
+    ),
+    (
+        "api.core.v1.PodSchedulingGroup",
+        "",
+        &[("podGroupName", "PodGroupName")],
+    ),
+    (
+        "api.core.v1.SeccompProfile",
+        "type",
+        &[("localhostProfile", "LocalhostProfile")],
+    ),
+    (
+        "api.flowcontrol.v1.LimitResponse",
+        "type",
+        &[("queuing", "Queuing")],
+    ),
+    (
+        "api.flowcontrol.v1.PriorityLevelConfigurationSpec",
+        "type",
+        &[("exempt", "Exempt"), ("limited", "Limited")],
+    ),
+    (
+        "api.flowcontrol.v1.Subject",
+        "kind",
+        &[
+            ("group", "Group"),
+            ("serviceAccount", "ServiceAccount"),
+            ("user", "User"),
+        ],
+    ),
 ];
 
 /// The fact of a field; `None` where there is none.

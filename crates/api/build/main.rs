@@ -1,6 +1,7 @@
 //! Condenses the schemas of the built-in kinds into static data: the shape of every type as Rust source, and the OpenAPI
 //! schemas with their descriptions as compressed text.
 
+mod documents;
 mod facts;
 #[allow(unreachable_pub)]
 #[path = "../src/schema/merge.rs"]
@@ -10,14 +11,13 @@ mod wire;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use k8s_openapi::Resource;
 use merge::Merge;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
@@ -73,6 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/schema/protobuf_fields_later.txt");
     println!("cargo::rerun-if-changed=src/schema/described.txt");
     println!("cargo::rerun-if-changed=src/schema/zeros.txt");
+    println!("cargo::rerun-if-changed=src/schema/defaults.txt");
     let mut collector = Collector {
         generator: SchemaSettings::draft2020_12().into_generator(),
         kinds: BTreeMap::new(),
@@ -116,7 +117,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     definitions.extend(lists);
 
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let (table, blob) = documents(&definitions, &kinds)?;
+    let numbers = wire::Numbers::parse(concat!(
+        include_str!("../src/schema/protobuf_fields.txt"),
+        include_str!("../src/schema/protobuf_fields_later.txt"),
+    ));
+    let (table, blob) = documents::packed(&definitions, &kinds, &numbers)?;
     std::fs::write(out.join("openapi.rs"), table)?;
     std::fs::write(out.join("described.rs"), descriptions(&definitions)?)?;
     std::fs::write(out.join("openapi.bin"), blob)?;
@@ -145,7 +150,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     discovery(&mut definitions, &mut kinds);
-    std::fs::write(out.join("schema.rs"), shapes(&definitions, &kinds)?)?;
+    std::fs::write(out.join("schema.rs"), shapes(&definitions, &kinds, &numbers)?)?;
     Ok(())
 }
 
@@ -210,6 +215,7 @@ fn discovery(
 fn shapes(
     definitions: &BTreeMap<String, Value>,
     kinds: &BTreeMap<(String, String, String), String>,
+    numbers: &wire::Numbers<'_>,
 ) -> Result<String, Box<dyn Error>> {
     let ids: BTreeMap<&str, usize> = definitions
         .iter()
@@ -217,10 +223,6 @@ fn shapes(
         .enumerate()
         .map(|(id, (name, _))| (name.as_str(), id))
         .collect();
-    let numbers = wire::Numbers::parse(concat!(
-        include_str!("../src/schema/protobuf_fields.txt"),
-        include_str!("../src/schema/protobuf_fields_later.txt"),
-    ));
     // A message, and the fields of it whose zeros are values.
     let keeping: BTreeMap<&str, Vec<&str>> = include_str!("../src/schema/zeros.txt")
         .lines()
@@ -318,6 +320,8 @@ fn type_of(schema: &Value, ids: &BTreeMap<&str, usize>) -> String {
 fn merge_of(definition: &str, field: &str, schema: &Value) -> Merge {
     let is_list = schema.get("type").and_then(Value::as_str) == Some("array");
     let is_atomic = reference(schema).is_some_and(is_atomic);
+    let short = definition.strip_prefix("io.k8s.").unwrap_or(definition);
+    let is_atomic = is_atomic && !facts::GRANULAR.contains(&(short, field));
     match facts::of(definition, field) {
         Merge::None if is_list || is_atomic => Merge::Atomic,
         merge => merge,
@@ -358,131 +362,4 @@ fn descriptions(definitions: &BTreeMap<String, Value>) -> Result<String, Box<dyn
         found.len(),
         found.into_iter().collect::<Vec<_>>()
     ))
-}
-
-/// The OpenAPI v3 schemas: where each begins and ends in the compressed text.
-fn documents(
-    definitions: &BTreeMap<String, Value>,
-    kinds: &BTreeMap<(String, String, String), String>,
-) -> Result<(String, Vec<u8>), Box<dyn Error>> {
-    let mut blob = Vec::new();
-    let mut table = String::new();
-    writeln!(
-        table,
-        "static DOCUMENTS: [(&str, u32, u32); {}] = [",
-        definitions.len()
-    )?;
-    for (name, schema) in definitions {
-        let mut schema = document(name, schema);
-        let of_kind: Vec<Value> = kinds
-            .iter()
-            .filter(|(_, definition)| *definition == name)
-            .map(|((group, version, kind), _)| json!({"group": group, "version": version, "kind": kind}))
-            .collect();
-        if let (Some(map), false) = (schema.as_object_mut(), of_kind.is_empty()) {
-            map.insert("x-kubernetes-group-version-kind".into(), of_kind.into());
-        }
-        let start = blob.len();
-        let mut encoder = flate2::write::DeflateEncoder::new(&mut blob, flate2::Compression::best());
-        encoder.write_all(&serde_json::to_vec(&schema)?)?;
-        encoder.finish()?;
-        writeln!(table, "({name:?}, {start}, {}),", blob.len())?;
-    }
-    writeln!(table, "];")?;
-    Ok((table, blob))
-}
-
-fn document(name: &str, schema: &Value) -> Value {
-    let description = schema.get("description").cloned().unwrap_or_default();
-    match name {
-        QUANTITY => {
-            return json!({"description": description, "oneOf": [{"type": "string"}, {"type": "number"}]});
-        }
-        INT_OR_STRING => {
-            return json!({
-                "description": description,
-                "format": "int-or-string",
-                "oneOf": [{"type": "integer"}, {"type": "string"}],
-            });
-        }
-        _ => {}
-    }
-    let mut document = translate(schema);
-    let Some(map) = document.as_object_mut() else {
-        return document;
-    };
-    if is_atomic(name) {
-        map.insert("x-kubernetes-map-type".into(), "atomic".into());
-    }
-    if let Some(fields) = map.get_mut("properties").and_then(Value::as_object_mut) {
-        for (field, shown) in fields {
-            let original = schema
-                .pointer(&format!("/properties/{field}"))
-                .unwrap_or(&Value::Null);
-            if let Some(shown) = shown.as_object_mut() {
-                extend(shown, name, field, original);
-            }
-        }
-    }
-    document
-}
-
-/// References as OpenAPI v3 documents have them: alone in an `allOf`, so that a description can stand beside them.
-fn translate(schema: &Value) -> Value {
-    match schema {
-        Value::Object(map) => {
-            let mut shown = Map::new();
-            for (key, value) in map {
-                match (key.as_str(), value.as_str()) {
-                    ("$ref", Some(target)) => {
-                        let target = target.replace("#/$defs/", "#/components/schemas/");
-                        shown.insert("allOf".into(), json!([{"$ref": target}]));
-                    }
-                    _ => {
-                        shown.insert(key.clone(), translate(value));
-                    }
-                }
-            }
-            Value::Object(shown)
-        }
-        Value::Array(list) => Value::Array(list.iter().map(translate).collect()),
-        other => other.clone(),
-    }
-}
-
-/// The facts of merging, as clients read them.
-fn extend(shown: &mut Map<String, Value>, definition: &str, field: &str, schema: &Value) {
-    let is_list = schema.get("type").and_then(Value::as_str) == Some("array");
-    let mut set = |key: &str, value: Value| {
-        shown.insert(format!("x-kubernetes-{key}"), value);
-    };
-    let short = definition.strip_prefix("io.k8s.").unwrap_or(definition);
-    let retains = facts::RETAIN_KEYS.contains(&(short, field));
-    match merge_of(definition, field, schema) {
-        Merge::None => {}
-        Merge::Atomic if is_list => set("list-type", "atomic".into()),
-        Merge::Atomic if reference(schema).is_some() => {}
-        Merge::Atomic => set("map-type", "atomic".into()),
-        Merge::Set => {
-            set("list-type", "set".into());
-            set("patch-strategy", "merge".into());
-        }
-        Merge::ApplySet => set("list-type", "set".into()),
-        Merge::RetainKeys => set("patch-strategy", "retainKeys".into()),
-        Merge::Map { patch_key, keys } => {
-            if keys.is_empty() {
-                set("list-type", "atomic".into());
-            } else {
-                set("list-type", "map".into());
-                set("list-map-keys", json!(keys));
-            }
-            if !patch_key.is_empty() {
-                set("patch-merge-key", patch_key.into());
-                set(
-                    "patch-strategy",
-                    if retains { "merge,retainKeys" } else { "merge" }.into(),
-                );
-            }
-        }
-    }
 }

@@ -60,6 +60,15 @@ impl<'a> Numbers<'a> {
             .find_map(|name| self.messages.get(&name))
     }
 
+    /// The number of a field, as JSON names it.
+    pub(crate) fn of(&self, message: &str, field: &str) -> Option<u32> {
+        let field = plain(field);
+        self.fields(message)?
+            .iter()
+            .find(|(name, ..)| *name == field)
+            .map(|(_, number, _)| *number)
+    }
+
     /// The wire table of a definition, whose fields are given by name and place.
     ///
     /// JSON inlines some messages (a volume's source, a probe's handler) that protobuf nests: such a message is a branch

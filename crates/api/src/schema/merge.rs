@@ -21,4 +21,6 @@ pub enum Merge {
     },
     /// An object which a strategic merge patch may reduce to the keys that it names (`$retainKeys`).
     RetainKeys,
+    /// An object that both replace as a whole.
+    Replace,
 }

@@ -22,7 +22,106 @@ mod sets {
     pub(super) const MATCH_POLICIES: &[&str] = &["Equivalent", "Exact"];
     pub(super) const REINVOCATION: &[&str] = &["IfNeeded", "Never"];
     pub(super) const SCOPES: &[&str] = &["*", "Cluster", "Namespaced"];
-    pub(super) const PARAMETERS: &[&str] = &["Allow", "Deny"];
+    pub(super) const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
+    pub(super) const ACCESS_MODES: &[&str] = &[
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOnce",
+        "ReadWriteOncePod",
+    ];
+    pub(super) const DEVICE_EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
+    pub(super) const USAGES: &[&str] = &[
+        "any",
+        "cert sign",
+        "client auth",
+        "code signing",
+        "content commitment",
+        "crl sign",
+        "data encipherment",
+        "decipher only",
+        "digital signature",
+        "email protection",
+        "encipher only",
+        "ipsec end system",
+        "ipsec tunnel",
+        "ipsec user",
+        "key agreement",
+        "key encipherment",
+        "microsoft sgc",
+        "netscape sgc",
+        "ocsp signing",
+        "s/mime",
+        "server auth",
+        "signing",
+        "timestamping",
+    ];
+    pub(super) const SIGNALS: &[&str] = &[
+        "SIGABRT",
+        "SIGALRM",
+        "SIGBUS",
+        "SIGCHLD",
+        "SIGCLD",
+        "SIGCONT",
+        "SIGFPE",
+        "SIGHUP",
+        "SIGILL",
+        "SIGINT",
+        "SIGIO",
+        "SIGIOT",
+        "SIGKILL",
+        "SIGPIPE",
+        "SIGPOLL",
+        "SIGPROF",
+        "SIGPWR",
+        "SIGQUIT",
+        "SIGRTMAX",
+        "SIGRTMAX-1",
+        "SIGRTMAX-10",
+        "SIGRTMAX-11",
+        "SIGRTMAX-12",
+        "SIGRTMAX-13",
+        "SIGRTMAX-14",
+        "SIGRTMAX-2",
+        "SIGRTMAX-3",
+        "SIGRTMAX-4",
+        "SIGRTMAX-5",
+        "SIGRTMAX-6",
+        "SIGRTMAX-7",
+        "SIGRTMAX-8",
+        "SIGRTMAX-9",
+        "SIGRTMIN",
+        "SIGRTMIN+1",
+        "SIGRTMIN+10",
+        "SIGRTMIN+11",
+        "SIGRTMIN+12",
+        "SIGRTMIN+13",
+        "SIGRTMIN+14",
+        "SIGRTMIN+15",
+        "SIGRTMIN+2",
+        "SIGRTMIN+3",
+        "SIGRTMIN+4",
+        "SIGRTMIN+5",
+        "SIGRTMIN+6",
+        "SIGRTMIN+7",
+        "SIGRTMIN+8",
+        "SIGRTMIN+9",
+        "SIGSEGV",
+        "SIGSTKFLT",
+        "SIGSTOP",
+        "SIGSYS",
+        "SIGTERM",
+        "SIGTRAP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGVTALRM",
+        "SIGWINCH",
+        "SIGXCPU",
+        "SIGXFSZ",
+    ];
 }
 
 use sets::*;
@@ -68,11 +167,6 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         "admissionregistration.v1.NamedRuleWithOperations",
         "scope",
         SCOPES,
-    ),
-    (
-        "admissionregistration.v1.ParamRef",
-        "parameterNotFoundAction",
-        PARAMETERS,
     ),
     ("admissionregistration.v1.RuleWithOperations", "scope", SCOPES),
     (
@@ -295,6 +389,81 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         "volumeBindingMode",
         &["Immediate", "WaitForFirstConsumer"],
     ),
+    // What stopped a container, or is to stop it.
+    ("core.v1.ContainerStatus", "stopSignal", SIGNALS),
+    ("core.v1.Lifecycle", "stopSignal", SIGNALS),
+    (
+        "admissionregistration.v1.Mutation",
+        "patchType",
+        &["ApplyConfiguration", "JSONPatch"],
+    ),
+    (
+        "admissionregistration.v1.NamedRuleWithOperations",
+        "operations",
+        OPERATIONS,
+    ),
+    (
+        "admissionregistration.v1.RuleWithOperations",
+        "operations",
+        OPERATIONS,
+    ),
+    (
+        "admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec",
+        "validationActions",
+        &["Audit", "Deny", "Warn"],
+    ),
+    ("certificates.v1.CertificateSigningRequestSpec", "usages", USAGES),
+    ("core.v1.PersistentVolumeClaimSpec", "accessModes", ACCESS_MODES),
+    ("core.v1.PersistentVolumeClaimStatus", "accessModes", ACCESS_MODES),
+    (
+        "core.v1.PersistentVolumeClaimStatus",
+        "allocatedResourceStatuses",
+        &[
+            "ControllerResizeInProgress",
+            "ControllerResizeInfeasible",
+            "NodeResizeInProgress",
+            "NodeResizeInfeasible",
+            "NodeResizePending",
+        ],
+    ),
+    ("core.v1.PersistentVolumeSpec", "accessModes", ACCESS_MODES),
+    (
+        "core.v1.ResourceQuotaSpec",
+        "scopes",
+        &[
+            "BestEffort",
+            "CrossNamespacePodAffinity",
+            "NotBestEffort",
+            "NotTerminating",
+            "PriorityClass",
+            "Terminating",
+            "VolumeAttributesClass",
+        ],
+    ),
+    ("core.v1.ServiceSpec", "ipFamilies", &["", "IPv4", "IPv6"]),
+    (
+        "networking.v1.NetworkPolicySpec",
+        "policyTypes",
+        &["Egress", "Ingress"],
+    ),
+    (
+        "resource.v1.DeviceAllocationConfiguration",
+        "source",
+        &["FromClaim", "FromClass"],
+    ),
+    (
+        "resource.v1.DeviceSubRequest",
+        "allocationMode",
+        &["All", "ExactCount"],
+    ),
+    ("resource.v1.DeviceTaint", "effect", DEVICE_EFFECTS),
+    ("resource.v1.DeviceToleration", "effect", DEVICE_EFFECTS),
+    ("resource.v1.DeviceToleration", "operator", &["Equal", "Exists"]),
+    (
+        "resource.v1.ExactDeviceRequest",
+        "allocationMode",
+        &["All", "ExactCount"],
+    ),
 ];
 
 /// Tells of a schema's fields which texts they may hold.
@@ -311,6 +480,13 @@ pub(super) fn complete(name: &str, schema: &mut Value) {
 }
 
 fn tell(property: &mut Map<String, Value>, texts: &[&str]) {
+    // Of a list or a map each value is meant.
+    for inner in ["items", "additionalProperties"] {
+        if let Some(Value::Object(values)) = property.get_mut(inner) {
+            values.insert("enum".into(), json!(texts));
+            return;
+        }
+    }
     property.insert("enum".into(), json!(texts));
     if let Some(Value::String(description)) = property.get_mut("description") {
         description.push_str("\n\nPossible enum values:");
@@ -330,9 +506,15 @@ mod tests {
         for (definition, field, texts) in ENUMS {
             let name = format!("io.k8s.api.{definition}");
             let mut found = schema::openapi_schema(&name).unwrap_or_else(|| panic!("{name}"));
-            assert_eq!(found["properties"][field]["type"], "string", "{name}.{field}");
+            let inner = match found["properties"][field]["type"].as_str() {
+                Some("array") => "/items",
+                Some("object") => "/additionalProperties",
+                _ => "",
+            };
             complete(&name, &mut found);
-            assert_eq!(found["properties"][field]["enum"], json!(texts), "{name}.{field}");
+            let told = found["properties"][field].pointer(inner).unwrap();
+            assert_eq!(told["type"], "string", "{name}.{field}");
+            assert_eq!(told["enum"], json!(texts), "{name}.{field}");
             assert!(texts.is_sorted(), "{name}.{field}");
         }
         let mut port = schema::openapi_schema("io.k8s.api.core.v1.ContainerPort").unwrap();

@@ -204,7 +204,9 @@ fn group_version_document(
         };
         paths::add(&mut paths, &prefix, info, definition.name);
         if info.verbs.contains(&"list") {
-            add_list(&mut schemas, info, definition.name);
+            let list = format!("{}List", definition.name);
+            add(&mut schemas, &list);
+            name_kind(&mut schemas, &list, info, "List");
         }
         add(&mut schemas, definition.name);
         name_kind(&mut schemas, definition.name, info, "");
@@ -258,44 +260,6 @@ fn add(schemas: &mut Map<String, Value>, name: &str) {
             schemas.insert(name, schema);
         }
     }
-}
-
-const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
-
-/// Adds the schema of a kind's list, which always has the same shape.
-fn add_list(schemas: &mut Map<String, Value>, info: &KindInfo, name: &str) {
-    let list = json!({
-        "description": format!("{0}List is a list of {0} objects.", info.kind),
-        "type": "object",
-        "required": ["items"],
-        "properties": {
-            "apiVersion": {
-                "type": "string",
-                "description": "APIVersion defines the versioned schema of this representation of an object.",
-            },
-            "kind": {
-                "type": "string",
-                "description": "Kind is a string value representing the REST resource this object represents.",
-            },
-            "metadata": {
-                "description": "Standard list metadata.",
-                "default": {},
-                "allOf": [{ "$ref": format!("#/components/schemas/{LIST_META}") }],
-            },
-            "items": {
-                "description": format!("The {} of the list.", info.plural),
-                "type": "array",
-                "items": {
-                    "default": {},
-                    "allOf": [{ "$ref": format!("#/components/schemas/{name}") }],
-                },
-            },
-        },
-    });
-    let list_name = format!("{name}List");
-    schemas.insert(list_name.clone(), list);
-    add(schemas, LIST_META);
-    name_kind(schemas, &list_name, info, "List");
 }
 
 /// Says of a schema which kind it is of.

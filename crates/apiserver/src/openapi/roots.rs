@@ -154,21 +154,41 @@ pub(super) fn resources(prefix: &str, group: &str, version: &str) -> (String, Va
 /// The schema of what no kind is.
 pub(super) fn schema(name: &str) -> Option<Value> {
     (name == VERSION_INFO).then(|| {
-        let fields = [
-            "major",
-            "minor",
-            "gitVersion",
-            "gitCommit",
-            "gitTreeState",
-            "buildDate",
-            "goVersion",
-            "compiler",
-            "platform",
+        // Of its compatibility a server tells only if it knows.
+        let optional = [
+            ("emulationMajor", "EmulationMajor is the major version of the emulation version"),
+            ("emulationMinor", "EmulationMinor is the minor version of the emulation version"),
+            (
+                "minCompatibilityMajor",
+                "MinCompatibilityMajor is the major version of the minimum compatibility version",
+            ),
+            (
+                "minCompatibilityMinor",
+                "MinCompatibilityMinor is the minor version of the minimum compatibility version",
+            ),
         ];
-        let properties: Map<String, Value> = fields
+        let required = [
+            ("major", "Major is the major version of the binary version"),
+            ("minor", "Minor is the minor version of the binary version"),
+            ("gitVersion", ""),
+            ("gitCommit", ""),
+            ("gitTreeState", ""),
+            ("buildDate", ""),
+            ("goVersion", ""),
+            ("compiler", ""),
+            ("platform", ""),
+        ];
+        let mut properties: Map<String, Value> = required
             .iter()
-            .map(|field| (field.to_string(), json!({ "type": "string", "default": "" })))
+            .map(|(field, _)| (field.to_string(), json!({ "type": "string", "default": "" })))
+            .chain(optional.iter().map(|(field, _)| (field.to_string(), json!({ "type": "string" }))))
             .collect();
+        for (field, description) in required.iter().chain(&optional).filter(|(_, text)| !text.is_empty()) {
+            if let Some(Value::Object(property)) = properties.get_mut(*field) {
+                property.insert("description".into(), json!(description));
+            }
+        }
+        let fields = required.map(|(field, _)| field);
         json!({
             "description": "Info contains versioning information. how we'll want to distribute that information.",
             "type": "object",

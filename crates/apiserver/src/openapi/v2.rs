@@ -31,34 +31,46 @@ pub(super) fn swagger(paths: Map<String, Value>, schemas: Map<String, Value>, ve
     })
 }
 
-/// A schema with references as version 2 writes them. A reference that version 3 must wrap to add a default stands
-/// alone.
+/// A schema as version 2 has it: references stand alone, though version 3 must wrap them to say more beside them, and no
+/// defaults are told: readers of version 2 took them for the server's own.
 fn rewritten(value: Value) -> Value {
-    match value {
-        Value::Array(items) => items.into_iter().map(rewritten).collect(),
-        Value::Object(mut fields) => {
-            if let Some(Value::Array(wrapped)) = fields.get("allOf")
-                && let [Value::Object(only)] = wrapped.as_slice()
-            {
-                let only = only.clone();
-                fields.remove("allOf");
-                fields.remove("default");
+    let Value::Object(mut fields) = value else {
+        return value;
+    };
+    fields.remove("default");
+    match fields.remove("allOf") {
+        Some(Value::Array(mut wrapped)) if wrapped.len() == 1 => {
+            if let Some(Value::Object(only)) = wrapped.pop() {
                 fields.extend(only);
             }
-            fields
-                .into_iter()
-                .map(|(key, value)| match (key.as_str(), value) {
-                    ("$ref", Value::String(reference)) => {
-                        let name = reference.rsplit('/').next().unwrap_or_default();
-                        (key, format!("#/definitions/{name}").into())
-                    }
-                    (_, value) => (key, rewritten(value)),
-                })
-                .collect::<Map<_, _>>()
-                .into()
         }
-        other => other,
+        Some(all) => {
+            fields.insert("allOf".into(), all);
+        }
+        None => {}
     }
+    let each = |values: Vec<Value>| values.into_iter().map(rewritten).collect::<Value>();
+    fields
+        .into_iter()
+        .map(|(key, value)| {
+            let value = match (key.as_str(), value) {
+                ("$ref", Value::String(reference)) => {
+                    let name = reference.rsplit('/').next().unwrap_or_default();
+                    format!("#/definitions/{name}").into()
+                }
+                ("properties", Value::Object(properties)) => properties
+                    .into_iter()
+                    .map(|(name, schema)| (name, rewritten(schema)))
+                    .collect::<Map<_, _>>()
+                    .into(),
+                ("items" | "additionalProperties", schema) => rewritten(schema),
+                ("allOf" | "oneOf" | "anyOf", Value::Array(schemas)) => each(schemas),
+                (_, value) => value,
+            };
+            (key, value)
+        })
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn path_item(item: Value) -> Value {
@@ -142,6 +154,9 @@ mod tests {
     fn version_3_is_rewritten() {
         let schema = json!({ "properties": {
             "spec": { "default": {}, "description": "d", "allOf": [{ "$ref": "#/components/schemas/a.B" }] },
+            // A field may be called like what is told of it.
+            "default": { "type": "string", "default": "" },
+            "all": { "type": "array", "items": { "$ref": "#/components/schemas/a.B" } },
         } });
         let paths = json!({ "/x": {
             "parameters": [{ "name": "name", "in": "path", "schema": { "type": "string" } }],
@@ -156,8 +171,12 @@ mod tests {
         let document = swagger(paths, schemas, "v1");
         let reference = json!({ "$ref": "#/definitions/a.B" });
         assert_eq!(
-            document["definitions"]["a.A"]["properties"]["spec"],
-            json!({ "description": "d", "$ref": "#/definitions/a.B" })
+            document["definitions"]["a.A"]["properties"],
+            json!({
+                "spec": { "description": "d", "$ref": "#/definitions/a.B" },
+                "default": { "type": "string" },
+                "all": { "type": "array", "items": { "$ref": "#/definitions/a.B" } },
+            })
         );
         let item = &document["paths"]["/x"];
         assert_eq!(

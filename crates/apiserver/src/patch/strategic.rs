@@ -91,6 +91,16 @@ impl Shape {
         }
     }
 
+    /// Whether the object in a field is replaced as a whole.
+    fn replaces(self, name: &str) -> bool {
+        let Self::Definition(definition) = self else {
+            return false;
+        };
+        definition
+            .field(name)
+            .is_some_and(|field| field.merge == Merge::Replace)
+    }
+
     /// The list in a field: how it merges, and the shape of its elements.
     fn list(self, name: &str) -> (ListMerge, Self) {
         let Self::Definition(definition) = self else {
@@ -146,6 +156,7 @@ fn merge_object(mut original: Object, mut patch: Object, shape: Shape) -> Result
         }
         let merged = match (original.remove(&key), value) {
             (_, Value::Null) => continue,
+            (Some(Value::Object(_)), new @ Value::Object(_)) if shape.replaces(&key) => new,
             (Some(Value::Object(old)), Value::Object(new)) => {
                 Value::Object(merge_object(old, new, shape.field(&key))?)
             }

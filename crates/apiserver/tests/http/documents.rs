@@ -284,3 +284,132 @@ async fn version_two_is_compressed_and_version_three_never() {
         assert_eq!(vary, expected, "{path}");
     }
 }
+
+#[tokio::test]
+async fn version_three_tells_defaults_and_version_two_none() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let meta = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let container = "#/components/schemas/io.k8s.api.core.v1.Container";
+    for (document, place, expected) in [
+        // What is required and no pointer.
+        (
+            "api/v1",
+            "ContainerPort/properties/containerPort/default",
+            json!(0),
+        ),
+        ("api/v1", "ContainerPort/properties/hostPort/default", json!(null)),
+        ("api/v1", "Container/properties/name/default", json!("")),
+        ("api/v1", "Secret/properties/immutable/default", json!(null)),
+        // What a marker says.
+        (
+            "api/v1",
+            "ContainerPort/properties/protocol/default",
+            json!("TCP"),
+        ),
+        (
+            "api/v1",
+            "ReplicationControllerSpec/properties/replicas/default",
+            json!(1),
+        ),
+        (
+            "api/v1",
+            "LocalObjectReference/properties/name/default",
+            json!(""),
+        ),
+        // Objects that are held by value; beside what is told of them they are wrapped.
+        ("api/v1", "Pod/properties/metadata/default", json!({})),
+        (
+            "api/v1",
+            "Pod/properties/metadata/allOf",
+            json!([{ "$ref": meta }]),
+        ),
+        (
+            "api/v1",
+            "PodSpec/properties/securityContext/default",
+            json!(null),
+        ),
+        ("api/v1", "HTTPGetAction/properties/port/default", json!(null)),
+        // Elements and values are never left out.
+        (
+            "api/v1",
+            "PodSpec/properties/containers/items",
+            json!({ "$ref": container }),
+        ),
+        (
+            "api/v1",
+            "ConfigMap/properties/data/additionalProperties",
+            json!({ "type": "string" }),
+        ),
+        (
+            "api/v1",
+            "PodList/properties/items/items",
+            json!({ "$ref": "#/components/schemas/io.k8s.api.core.v1.Pod" }),
+        ),
+        (
+            "api/v1",
+            "PodList/properties/items/x-kubernetes-list-type",
+            json!(null),
+        ),
+        // Metadata are required of events alone, names of references by keys not at all.
+        ("api/v1", "Event/required", json!(["metadata", "involvedObject"])),
+        ("api/v1", "ConfigMap/required", json!(null)),
+        ("api/v1", "ConfigMapKeySelector/required", json!(["key"])),
+        (
+            "apis/apps/v1",
+            "DeploymentSpec/properties/selector/default",
+            json!(null),
+        ),
+        (
+            "apis/apps/v1",
+            "DeploymentSpec/properties/strategy/default",
+            json!({}),
+        ),
+        (
+            "apis/apps/v1",
+            "DeploymentSpec/required",
+            json!(["selector", "template"]),
+        ),
+        (
+            "apis/policy/v1",
+            "PodDisruptionBudgetSpec/properties/selector/x-kubernetes-patch-strategy",
+            json!("replace"),
+        ),
+        (
+            "api/v1",
+            "PersistentVolumeSpec/properties/claimRef/x-kubernetes-map-type",
+            json!("granular"),
+        ),
+        (
+            "api/v1",
+            "SeccompProfile/x-kubernetes-unions",
+            json!([{ "discriminator": "type", "fields-to-discriminateBy": { "localhostProfile": "LocalhostProfile" } }]),
+        ),
+    ] {
+        let schemas = get(&client, &format!("/openapi/v3/{document}")).await.json();
+        let group = if document == "api/v1" {
+            "core"
+        } else {
+            document.split('/').nth(1).unwrap()
+        };
+        let place = format!("/components/schemas/io.k8s.api.{group}.v1.{place}");
+        let found = schemas.pointer(&place).cloned().unwrap_or_default();
+        assert_eq!(found, expected, "{place}");
+    }
+    let swagger = get(&client, "/openapi/v2").await.json();
+    let definitions = swagger["definitions"].as_object().unwrap();
+    for (name, definition) in definitions {
+        for (field, schema) in definition["properties"].as_object().into_iter().flatten() {
+            assert_eq!(schema["default"], json!(null), "{name}.{field}");
+            assert_eq!(schema["allOf"], json!(null), "{name}.{field}");
+            for inner in ["items", "additionalProperties"] {
+                assert_eq!(schema[inner]["default"], json!(null), "{name}.{field}");
+            }
+        }
+    }
+    let schemas = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    assert!(
+        definitions[schemas]["properties"]["default"].is_object(),
+        "a field of that name stays"
+    );
+}

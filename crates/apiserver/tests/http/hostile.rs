@@ -509,7 +509,7 @@ fn is_legitimate(path: &str, status: u16, message: &str) -> bool {
                     "error trying to reach service: ",
                 ]
                 .iter()
-                .any(|known| message.starts_with(known))
+                .any(|known| message.contains(known))
         }
         504 => message.contains("Too large resource version"),
         _ => false,

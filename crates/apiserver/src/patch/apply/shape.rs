@@ -92,7 +92,7 @@ impl Shape {
             Self::Struct(definition) => {
                 let field = definition.field(name)?;
                 Some(match (field.merge, field.type_) {
-                    (Merge::Atomic, type_) => Self::Leaf(Some(type_)),
+                    (Merge::Atomic | Merge::Replace, type_) => Self::Leaf(Some(type_)),
                     (Merge::Map { keys, .. }, Type::List(item)) if !keys.is_empty() => {
                         Self::Keyed(keys, *item)
                     }

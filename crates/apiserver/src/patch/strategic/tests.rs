@@ -33,6 +33,13 @@ fn pod(containers: Value) -> Value {
 fn patches_merge_as_upstream_merges_them() {
     let cases = [
         Case {
+            name: "an object that is replaced as a whole loses what the patch does not name",
+            kind: ("policy", "v1", "PodDisruptionBudget"),
+            original: json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}}),
+            patch: json!({"spec": {"selector": {"matchLabels": {"c": "d"}}}}),
+            expected: Ok(json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"c": "d"}}}})),
+        },
+        Case {
             name: "scalars are replaced, nulls delete, absent fields stay",
             kind: POD,
             original: json!({"metadata": {"name": "a", "labels": {"x": "1", "y": "2"}}, "spec": {"nodeName": "n"}}),
