@@ -41,6 +41,7 @@ use crate::auth::x509::ClientAuthority;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::flow::{self, Flow};
+use crate::hooks::Hooks;
 use crate::http::{
     BodyError, BoxError, Exchange, Measured, Metrics, NodeClient, Origin, PeerAddress, Request, Response,
     SocketBody, answer,
@@ -49,7 +50,7 @@ use crate::openapi::Documents;
 use crate::registry::Registry;
 use crate::startup::{self, OwnService};
 use crate::user::UserInfo;
-use crate::{identity, legacy_tracking, local_apis};
+use crate::{identity, legacy_tracking, local_apis, service_range};
 
 /// How long a client may take for the TLS handshake, and then for the head of its first request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,6 +101,9 @@ pub enum ServeError {
     Listen(#[from] std::io::Error),
 }
 
+/// How many requests one connection of HTTP/2 may have at once.
+pub(crate) const MOST_STREAMS: u32 = 250;
+
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -112,6 +116,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) documents: Documents,
     pub(crate) nodes: NodeClient,
+    pub(crate) hooks: Hooks,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -206,15 +211,24 @@ impl ApiServer {
         let registry = Registry::open(store.clone(), catalogue, admission.clone(), shutdown.clone())
             .await
             .map_err(StartError::State)?;
+        let mut hooks = Hooks::default();
+        hooks.done(&["storage-readiness"]);
         admission.attach(&registry);
+        hooks.done(&["start-apiserver-admission-initializer"]);
         addresses
             .follow(&registry, shutdown.clone())
             .await
             .map_err(StartError::State)?;
+        hooks.done(&["start-service-ip-repair-controllers"]);
         let own = OwnService::new(own, &config, store.clone());
         startup::bootstrap(&registry, &config, &own)
             .await
             .map_err(|(what, cause)| StartError::Bootstrap { what, cause })?;
+        hooks.done(&[
+            "start-system-namespaces-controller",
+            "scheduling/bootstrap-system-priority-classes",
+            "start-cluster-authentication-info-controller",
+        ]);
         let made = |what: &str| {
             let what = what.to_string();
             move |cause| StartError::Bootstrap { what, cause }
@@ -226,11 +240,16 @@ impl ApiServer {
         );
         roles_made.map_err(made("roles"))?;
         levels_made.map_err(made("priority levels"))?;
+        hooks.done(&["rbac/bootstrap-roles", "priority-and-fairness-config-producer"]);
         let flow = Flow::new(config.max_requests_in_flight);
         flow::Keeper::new(flow.clone())
             .follow(&registry, &shutdown)
             .await
             .map_err(StartError::State)?;
+        hooks.done(&[
+            "priority-and-fairness-config-consumer",
+            "priority-and-fairness-filter",
+        ]);
         roles
             .follow(&registry, &shutdown)
             .await
@@ -239,10 +258,13 @@ impl ApiServer {
             .follow(&registry, &shutdown)
             .await
             .map_err(StartError::State)?;
+        hooks.done(&["generic-apiserver-start-informers"]);
         own.keep(registry.clone(), shutdown.clone());
-        let (apis_made, tracking_made, identity_made) = tokio::join!(
+        hooks.done(&["bootstrap-controller"]);
+        let (apis_made, tracking_made, range_made, identity_made) = tokio::join!(
             local_apis::start(registry.clone(), shutdown.clone()),
             legacy_tracking::start(registry.clone(), shutdown.clone()),
+            service_range::start(registry.clone(), cidr.to_string(), shutdown.clone()),
             identity::start(
                 registry.clone(),
                 &config.host_name,
@@ -253,6 +275,16 @@ impl ApiServer {
         identity_made.map_err(made("this server's lease"))?;
         apis_made.map_err(made("APIServices"))?;
         tracking_made.map_err(made("the tracking of tokens in Secrets"))?;
+        range_made.map_err(made("the range of services"))?;
+        hooks.done(&[
+            "start-kube-apiserver-identity-lease-controller",
+            "start-kube-apiserver-identity-lease-garbage-collector",
+            "start-legacy-token-tracking-controller",
+            "start-kubernetes-service-cidr-controller",
+            "start-kube-aggregator-informers",
+            "apiservice-status-local-available-controller",
+            "kube-apiserver-autoregistration",
+        ]);
 
         let shared = Arc::new(Shared {
             config,
@@ -265,6 +297,7 @@ impl ApiServer {
             metrics,
             documents: Documents::default(),
             nodes,
+            hooks,
             shutdown,
         });
         Ok(Self { shared, clients, tls })
@@ -346,7 +379,7 @@ impl ApiServer {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(250)
+                .max_concurrent_streams(MOST_STREAMS)
                 .max_send_buf_size(SEND_BUFFER)
                 .keep_alive_interval(Duration::from_secs(30))
                 .serve_connection(TokioIo::new(stream), service);

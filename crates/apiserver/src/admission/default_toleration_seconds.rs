@@ -9,7 +9,7 @@ use super::Plugin;
 use crate::error::ApiResult;
 use crate::registry::{AdmissionRequest, Operation, Registry};
 
-const SECONDS: i64 = 300;
+pub(crate) const SECONDS: i64 = 300;
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 pub(super) struct DefaultTolerationSeconds;

@@ -5,7 +5,7 @@ mod certificate_requester;
 mod certificate_signers;
 mod default_ingress_class;
 mod default_storage_class;
-mod default_toleration_seconds;
+pub(crate) mod default_toleration_seconds;
 mod device_admin_access;
 mod escalation;
 mod limit_ranger;

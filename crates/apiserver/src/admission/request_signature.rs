@@ -1,7 +1,7 @@
 //! Whether who asks for a certificate has the key: a request is signed with the key that it is about (upstream asks this
 //! beside the kinds' other rules, which know nothing of cryptography here).
 //!
-//! Keys and algorithms are those of Go's `x509.CheckSignature`, in its words; but for P-224, which nothing here knows.
+//! Keys and algorithms are those of Go's `x509.CheckSignature`, in its words.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, PodCertificateRequest};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use skiff_api::{Errors, Object, Path};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::oid_registry::{
-    OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_MD5WITHRSAENC, OID_SIG_ED25519,
+    OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_MD5WITHRSAENC, OID_SIG_ED25519, Oid,
 };
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
@@ -20,6 +20,8 @@ use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 use crate::registry::{AdmissionRequest, Operation};
 
+/// `secp224r1`.
+const P224: Oid<'static> = Oid::new(std::borrow::Cow::Borrowed(&[0x2b, 0x81, 0x04, 0x00, 0x21]));
 /// RSA keys of fewer bits are no keys to Go.
 const LEAST_RSA_BITS: usize = 1024;
 /// The largest RSA keys that are looked at, in bits.
@@ -278,6 +280,7 @@ fn elliptic(key: &SubjectPublicKeyInfo<'_>, hash: &[u8], signature: &[u8]) -> Op
         }};
     }
     match curve {
+        curve if curve == P224 => verify!(p224, 28),
         curve if curve == OID_EC_P256 => verify!(p256, 32),
         curve if curve == OID_NIST_EC_P384 => verify!(p384, 48),
         curve if curve == OID_NIST_EC_P521 => verify!(p521, 66),
@@ -331,7 +334,6 @@ mod tests {
                     (Some(why), why)
                 }
                 _ if name.ends_with("md5") => (Some(INSECURE), INSECURE),
-                "p224" => continue,
                 "rsa1024" | "rsa2048" => (None, RSA_FAILURE),
                 _ => (None, "x509: ECDSA verification failure"),
             };

@@ -22,7 +22,7 @@ use crate::warnings::Warnings;
 const LONGEST_MANAGER: usize = 128;
 
 /// The shortest time after which a watch is ended that names none.
-const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
+pub(super) const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
 
 /// The options of a write. `kind` is the kind of options that an error names, e.g. `CreateOptions`.
 ///

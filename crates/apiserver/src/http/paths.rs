@@ -19,6 +19,7 @@ use skiff_api::Catalogue;
 use crate::config::VersionInfo;
 use crate::discovery::{self, registered};
 use crate::error::{ApiError, ApiResult};
+use crate::hooks;
 use crate::http::accept::{ACCEPTED, Encoding, MediaRange, encodings_of, negotiate, produced, ranges};
 use crate::http::content::{self, Content};
 use crate::http::metrics::process_start;
@@ -387,45 +388,26 @@ fn tagged(call: &Call, content_type: &'static str, json: Bytes, hash: &str) -> R
     response
 }
 
+/// What the names of checks of [`hooks`] begin with.
+const HOOK: &str = "poststarthook/";
+
 /// The checks of a health path, in the order in which they are told.
-fn checks(path: &str) -> &'static [&'static str] {
-    match path {
-        "readyz" => &[
-            "ping",
-            "log",
-            "etcd",
-            "etcd-readiness",
-            "informer-sync",
-            "poststarthook/start-system-namespaces-controller",
-            "poststarthook/start-cluster-authentication-info-controller",
-            "poststarthook/start-kube-apiserver-identity-lease-controller",
-            "poststarthook/start-kube-apiserver-identity-lease-garbage-collector",
-            "poststarthook/start-legacy-token-tracking-controller",
-            "poststarthook/rbac/bootstrap-roles",
-            "poststarthook/scheduling/bootstrap-system-priority-classes",
-            "poststarthook/priority-and-fairness-config-producer",
-            "poststarthook/bootstrap-controller",
-            "poststarthook/kube-apiserver-autoregistration",
-            "autoregister-completion",
-            "shutdown",
-        ],
-        _ => &[
-            "ping",
-            "log",
-            "etcd",
-            "poststarthook/start-system-namespaces-controller",
-            "poststarthook/start-cluster-authentication-info-controller",
-            "poststarthook/start-kube-apiserver-identity-lease-controller",
-            "poststarthook/start-kube-apiserver-identity-lease-garbage-collector",
-            "poststarthook/start-legacy-token-tracking-controller",
-            "poststarthook/rbac/bootstrap-roles",
-            "poststarthook/scheduling/bootstrap-system-priority-classes",
-            "poststarthook/priority-and-fairness-config-producer",
-            "poststarthook/bootstrap-controller",
-            "poststarthook/kube-apiserver-autoregistration",
-            "autoregister-completion",
-        ],
+fn checks(path: &str) -> Vec<String> {
+    let is_ready = path == "readyz";
+    let only_ready = |names: &'static [&'static str]| if is_ready { names } else { &[] };
+    let mut all: Vec<String> = ["ping", "log", "etcd"]
+        .iter()
+        .chain(only_ready(&["etcd-readiness", "informer-sync"]))
+        .map(|name| (*name).to_string())
+        .collect();
+    for hook in hooks::ALL {
+        all.push(format!("{HOOK}{hook}"));
+        if hook == "kube-apiserver-autoregistration" {
+            all.push("autoregister-completion".into());
+        }
     }
+    all.extend(only_ready(&["shutdown"]).iter().map(|name| (*name).to_string()));
+    all
 }
 
 async fn passes(call: &Call, path: &str, check: &str) -> Result<(), String> {
@@ -442,8 +424,13 @@ async fn checked(call: &Call, check: &str) -> Result<(), String> {
             revision.map(drop).map_err(|error| error.to_string())
         }
         "shutdown" if call.shared.shutdown.is_cancelled() => Err("process is shutting down".into()),
-        // A server whose caches are not filled has not started, so nobody can ask it.
-        _ => Ok(()),
+        // All APIServices of the server's own are made before it watches over them.
+        "autoregister-completion" => call.shared.hooks.check("kube-apiserver-autoregistration"),
+        "informer-sync" => call.shared.hooks.check("generic-apiserver-start-informers"),
+        _ => match check.strip_prefix(HOOK) {
+            Some(hook) => call.shared.hooks.check(hook),
+            None => Ok(()),
+        },
     }
 }
 
@@ -452,7 +439,7 @@ async fn health(call: &Call, parts: &[&str], rest: &[&str]) -> ApiResult<Respons
     let all = checks(path);
     if !rest.is_empty() {
         let check = rest.join("/");
-        if !all.contains(&check.as_str()) {
+        if !all.contains(&check) {
             return not_found(call);
         }
         return Ok(match passes(call, path, &check).await {
@@ -462,8 +449,8 @@ async fn health(call: &Call, parts: &[&str], rest: &[&str]) -> ApiResult<Respons
     }
     let mut excluded: BTreeSet<&str> = call.query.all("exclude").collect();
     let (mut lines, mut failed) = (String::new(), Vec::new());
-    for check in all {
-        if excluded.remove(check) {
+    for check in &all {
+        if excluded.remove(check.as_str()) {
             lines.push_str(&format!("[+]{check} excluded: ok\n"));
             continue;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
@@ -9,12 +10,15 @@ use jiff::Timestamp;
 use rand::seq::IndexedRandom;
 use serde::Serialize;
 
+use crate::admission::default_toleration_seconds;
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{Encoding, encodings_of, ranges};
 use crate::http::metrics::process_start;
 use crate::http::resources::Call;
-use crate::http::{Response, respond};
+use crate::http::{Response, deadline, options, respond};
+use crate::registry::{compaction, leases};
+use crate::server::MOST_STREAMS;
 
 /// The name under which the server tells of itself.
 const COMPONENT: &str = "kube-apiserver";
@@ -178,7 +182,11 @@ fn folders(listed: &[String]) -> Vec<String> {
 
 /// `/flagz`
 pub(super) fn flags(call: &Call) -> ApiResult<Response> {
-    let flags = as_flags(&call.shared.config);
+    let catalogue = call.shared.registry.catalogue();
+    let events = catalogue
+        .infos()
+        .find(|info| info.group.is_empty() && info.plural == "events");
+    let flags = as_flags(&call.shared.config, events.and_then(|info| info.ttl));
     let mut text = head("flagz");
     let is = delimiter();
     for (name, value) in &flags {
@@ -188,39 +196,72 @@ pub(super) fn flags(call: &Call) -> ApiResult<Response> {
     answer(call, "Flagz", Flags { flags }, text)
 }
 
-/// What the server was started with, as upstream's flags would say it.
-fn as_flags(config: &Config) -> BTreeMap<&'static str, String> {
+/// What the server was started with and what is fixed in it, as upstream's flags would say it. What has no counterpart
+/// here is not told.
+fn as_flags(config: &Config, event_ttl: Option<Duration>) -> BTreeMap<&'static str, String> {
     let (address, prefix) = config.service_cidr;
     let (first, last) = (config.node_port_range.start(), config.node_port_range.end());
     // A third of the seats is for writes, as of upstream's 600.
     let mutating = config.max_requests_in_flight / 3;
     let list = |texts: &[String]| format!("[{}]", texts.join(","));
-    [
+    let on = || true.to_string();
+    let tolerated = default_toleration_seconds::SECONDS.to_string();
+    let issuer = list(std::slice::from_ref(&config.service_account.issuer));
+    let mut flags: BTreeMap<&'static str, String> = [
         ("advertise-address", config.advertise_address.to_string()),
-        ("allow-privileged", true.to_string()),
-        ("anonymous-auth", true.to_string()),
+        ("allow-privileged", on()),
+        ("anonymous-auth", on()),
         ("api-audiences", list(&config.service_account.audiences)),
         ("authorization-mode", "[Node,RBAC]".into()),
-        ("enable-bootstrap-token-auth", true.to_string()),
+        ("default-not-ready-toleration-seconds", tolerated.clone()),
+        ("default-unreachable-toleration-seconds", tolerated),
+        ("enable-bootstrap-token-auth", on()),
+        ("enable-garbage-collector", on()),
         ("enable-logs-handler", false.to_string()),
-        ("enable-priority-and-fairness", true.to_string()),
+        ("enable-priority-and-fairness", on()),
+        ("endpoint-reconciler-type", "lease".into()),
+        ("etcd-compaction-interval", duration(compaction::EVERY)),
+        ("http2-max-streams-per-connection", MOST_STREAMS.to_string()),
+        ("kubernetes-service-node-port", 0.to_string()),
+        (
+            "lease-reuse-duration-seconds",
+            leases::SHARED_FOR.as_secs().to_string(),
+        ),
         ("max-mutating-requests-inflight", mutating.to_string()),
         (
             "max-requests-inflight",
             (config.max_requests_in_flight - mutating).to_string(),
         ),
-        ("min-request-timeout", "1800".into()),
-        ("profiling", true.to_string()),
-        ("request-timeout", "1m0s".into()),
-        ("secure-port", config.port.to_string()),
         (
-            "service-account-issuer",
-            list(std::slice::from_ref(&config.service_account.issuer)),
+            "min-request-timeout",
+            options::SHORTEST_WATCH.as_secs().to_string(),
         ),
+        ("profiling", on()),
+        ("request-timeout", duration(deadline::LONGEST)),
+        ("secure-port", config.port.to_string()),
+        ("service-account-extend-token-expiration", on()),
+        ("service-account-issuer", issuer),
+        ("service-account-lookup", on()),
+        ("service-account-max-token-expiration", duration(Duration::ZERO)),
         ("service-cluster-ip-range", format!("{address}/{prefix}")),
         ("service-node-port-range", format!("{first}-{last}")),
+        ("storage-media-type", Encoding::Json.content_type().into()),
+        ("tls-min-version", "VersionTLS12".into()),
+        ("watch-cache", on()),
     ]
-    .into()
+    .into();
+    flags.extend(event_ttl.map(|ttl| ("event-ttl", duration(ttl))));
+    flags
+}
+
+/// Whole seconds as Go writes them.
+fn duration(of: Duration) -> String {
+    let seconds = of.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
 }
 
 #[cfg(test)]
@@ -263,6 +304,19 @@ mod tests {
             ),
         ] {
             assert_eq!(of(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (60, "1m0s"),
+            (90, "1m30s"),
+            (3600, "1h0m0s"),
+            (3601, "1h0m1s"),
+        ] {
+            assert_eq!(duration(Duration::from_secs(seconds)), text);
         }
     }
 

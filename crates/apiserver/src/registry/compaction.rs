@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::feed::StoreRef;
 
 /// How often, and how much history stays (upstream's `--etcd-compaction-interval`).
-const EVERY: Duration = Duration::from_secs(300);
+pub(crate) const EVERY: Duration = Duration::from_secs(300);
 
 /// Forgets, at each tick, what is older than the tick before; the first time, what is older than `before`. A timer,
 /// because age is what it is about.

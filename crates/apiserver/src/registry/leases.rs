@@ -9,7 +9,7 @@ use skiff_store::{LeaseId, Store};
 use crate::error::ApiResult;
 
 /// For so long new objects are put under a lease that is there.
-const SHARED_FOR: Duration = Duration::from_secs(60);
+pub(crate) const SHARED_FOR: Duration = Duration::from_secs(60);
 /// A lease that ends deletes its objects at once; so it holds no more than these.
 const MOST: u32 = 1000;
 

@@ -8,7 +8,7 @@
 
 mod admit;
 mod cache;
-mod compaction;
+pub(crate) mod compaction;
 mod continuation;
 mod decode;
 mod delete;
@@ -17,7 +17,7 @@ mod feed;
 mod forms;
 mod handoff;
 mod index;
-mod leases;
+pub(crate) mod leases;
 mod options;
 mod ownership;
 mod past;

@@ -162,6 +162,18 @@ async fn the_server_tells_what_it_is_and_how_it_was_started() {
     );
     assert_eq!(flags["flags"]["service-node-port-range"], "30000-32767");
     assert_eq!(flags["flags"]["max-requests-inflight"], "400");
+    for (flag, value) in [
+        ("event-ttl", "1h0m0s"),
+        ("etcd-compaction-interval", "5m0s"),
+        ("default-unreachable-toleration-seconds", "300"),
+        ("lease-reuse-duration-seconds", "60"),
+        ("min-request-timeout", "1800"),
+        ("request-timeout", "1m0s"),
+        ("http2-max-streams-per-connection", "250"),
+        ("tls-min-version", "VersionTLS12"),
+    ] {
+        assert_eq!(flags["flags"][flag], value, "{flag}");
+    }
     // As by default: these belong to other programs, or are switched off.
     for path in ["/configz", "/logs", "/logs/", "/debug/nothing"] {
         assert_eq!(get(&client, path).await.text(), "404 page not found\n", "{path}");
@@ -311,6 +323,60 @@ async fn checks_can_be_left_out_and_asked_for_one_by_one() {
     ] {
         assert!(verbose.contains(line), "{line}: {verbose}");
     }
+    let told = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("[+]")?.strip_suffix(" ok"));
+        lines.map(str::to_string).collect()
+    };
+    let ready = told(&get(&client, "/readyz?verbose").await.text());
+    assert_eq!(
+        ready,
+        [
+            "ping",
+            "log",
+            "etcd",
+            "etcd-readiness",
+            "informer-sync",
+            "poststarthook/start-apiserver-admission-initializer",
+            "poststarthook/generic-apiserver-start-informers",
+            "poststarthook/priority-and-fairness-config-consumer",
+            "poststarthook/priority-and-fairness-filter",
+            "poststarthook/start-system-namespaces-controller",
+            "poststarthook/start-cluster-authentication-info-controller",
+            "poststarthook/start-kube-apiserver-identity-lease-controller",
+            "poststarthook/start-kube-apiserver-identity-lease-garbage-collector",
+            "poststarthook/storage-readiness",
+            "poststarthook/start-legacy-token-tracking-controller",
+            "poststarthook/start-service-ip-repair-controllers",
+            "poststarthook/rbac/bootstrap-roles",
+            "poststarthook/scheduling/bootstrap-system-priority-classes",
+            "poststarthook/priority-and-fairness-config-producer",
+            "poststarthook/bootstrap-controller",
+            "poststarthook/start-kubernetes-service-cidr-controller",
+            "poststarthook/start-kube-aggregator-informers",
+            "poststarthook/apiservice-status-local-available-controller",
+            "poststarthook/kube-apiserver-autoregistration",
+            "autoregister-completion",
+            "shutdown",
+        ]
+    );
+    for path in ["/livez", "/healthz"] {
+        let mut alive = ready.clone();
+        alive.retain(|check| !["etcd-readiness", "informer-sync", "shutdown"].contains(&check.as_str()));
+        assert_eq!(
+            told(&get(&client, &format!("{path}?verbose")).await.text()),
+            alive,
+            "{path}"
+        );
+        for check in &alive {
+            assert_eq!(
+                get(&client, &format!("{path}/{check}")).await.text(),
+                "ok",
+                "{path}/{check}"
+            );
+        }
+    }
     let single = get(&client, "/readyz/poststarthook/rbac/bootstrap-roles").await;
     assert_eq!((single.status.as_u16(), single.text().as_str()), (200, "ok"));
     // Whoever watches over a server may ask as it likes.
@@ -412,5 +478,43 @@ async fn errors_are_written_as_the_client_reads() {
         let curl = [("user-agent", "curl/8.0")];
         let pretty = send(client, request(Method::GET, path, &curl, "")).await;
         assert!(pretty.text().starts_with("{\n  \""), "{}", pretty.text());
+    }
+}
+
+#[tokio::test]
+async fn the_range_of_services_is_an_object_that_comes_back() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let path = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
+    let first = get(&client, path).await.json();
+    assert_eq!(first["spec"]["cidrs"], json!(["10.96.0.0/12"]));
+    let condition = &first["status"]["conditions"][0];
+    assert_eq!(
+        (
+            &condition["type"],
+            &condition["status"],
+            &condition["reason"],
+            &condition["message"]
+        ),
+        (
+            &json!("Ready"),
+            &json!("True"),
+            &json!(""),
+            &json!("Kubernetes default Service CIDR is ready")
+        )
+    );
+    assert_eq!(
+        send(&client, request(Method::DELETE, path, &[], "")).await.status,
+        200
+    );
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let now = get(&client, path).await;
+        let is_new = now.status == 200 && now.json()["metadata"]["uid"] != first["metadata"]["uid"];
+        if is_new && now.json()["status"]["conditions"][0]["status"] == "True" {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{}", now.text());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
