@@ -5,6 +5,7 @@
 mod api;
 mod figures;
 mod node;
+mod process;
 
 use std::path::PathBuf;
 

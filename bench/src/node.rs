@@ -15,12 +15,16 @@ use serde_json::json;
 use skiff_tests::Cluster;
 
 use crate::figures::Figure;
+use crate::process::Process;
 
 /// A pod takes no longer than this, or the figure is not worth having.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a process is left alone before its memory is read.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// How long an idle node is watched: longer than it takes for the longest of its regular works to come again.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Measures and prints.
 pub(crate) async fn measure(skiff: &Path, runs: usize) -> anyhow::Result<()> {
@@ -50,11 +54,11 @@ pub(crate) async fn measure(skiff: &Path, runs: usize) -> anyhow::Result<()> {
     );
     println!("{}", restart.row("again: from `start` to node Ready", "ms"));
 
-    let server = fs::read_to_string(cluster.path("run/skiff.pid"))?;
-    let server = server.trim();
+    let server = Process::named(&fs::read_to_string(cluster.path("run/skiff.pid"))?)?;
     // What was only needed to start is given back.
     tokio::time::sleep(QUIET).await;
     resident("idle node", server)?;
+    println!("{:<52} {:>9.2} %", "idle node, of one core", busy(server).await?);
 
     let client = client(&cluster).await?;
     let pods: Api<Pod> = Api::default_namespaced(client);
@@ -70,15 +74,21 @@ pub(crate) async fn measure(skiff: &Path, runs: usize) -> anyhow::Result<()> {
     resident("the same after it has run those pods", server)?;
     create(&pods, "resident").await?;
     wait_ready(&pods, "resident").await?;
-    let shim = shim(&cluster).context("no shim runs")?;
-    resident("one shim", &shim)
+    resident("one shim", shim(&cluster).context("no shim runs")?)
+}
+
+/// How much of a core a process uses while nobody asks it for anything, in percent.
+async fn busy(process: Process) -> anyhow::Result<f64> {
+    let (before, since) = (process.cpu_seconds()?, Instant::now());
+    tokio::time::sleep(IDLE).await;
+    Ok((process.cpu_seconds()? - before) / since.elapsed().as_secs_f64() * 100.0)
 }
 
 /// Prints how much memory a process has, and how much of it nobody else.
-fn resident(what: &str, pid: &str) -> anyhow::Result<()> {
-    let (resident, private) = (memory(pid, "Rss:")?, private(pid)?);
-    println!("{:<52} {resident:>9.1} MB", format!("{what}, resident"));
-    println!("{:<52} {private:>9.1} MB", format!("{what}, private"));
+fn resident(what: &str, process: Process) -> anyhow::Result<()> {
+    let (resident, private) = (format!("{what}, resident"), format!("{what}, private"));
+    println!("{resident:<52} {:>9.1} MB", process.resident()?);
+    println!("{private:<52} {:>9.1} MB", process.private()?);
     Ok(())
 }
 
@@ -144,27 +154,15 @@ async fn pod_ready(pods: &Api<Pod>, name: &str) -> anyhow::Result<f64> {
     Ok(elapsed)
 }
 
-/// A line of `smaps_rollup`, in megabytes.
-fn memory(pid: &str, line: &str) -> anyhow::Result<f64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let kilobytes = rollup
-        .lines()
-        .find_map(|text| text.strip_prefix(line)?.trim().strip_suffix(" kB")?.parse().ok());
-    let kilobytes: f64 = kilobytes.with_context(|| format!("no {line} in smaps_rollup"))?;
-    Ok(kilobytes / 1e3)
-}
-
-fn private(pid: &str) -> anyhow::Result<f64> {
-    Ok(memory(pid, "Private_Clean:")? + memory(pid, "Private_Dirty:")?)
-}
-
-/// The process id of a shim of this cluster.
-fn shim(cluster: &Cluster) -> Option<String> {
+/// A shim of this cluster.
+fn shim(cluster: &Cluster) -> Option<Process> {
     let directory = cluster.path("").display().to_string();
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let command = fs::read(entry.path().join("cmdline")).ok()?;
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let is_shim = command.contains(" shim ") && command.contains(directory.trim_end_matches('/'));
-        is_shim.then(|| entry.file_name().to_string_lossy().into_owned())
+        Process::named(&entry.file_name().to_string_lossy())
+            .ok()
+            .filter(|_| is_shim)
     })
 }

@@ -6,7 +6,6 @@ mod delays;
 mod fan_out;
 mod load;
 mod pods;
-mod process;
 mod table;
 mod target;
 
@@ -23,9 +22,10 @@ use skiff_tests::Cluster;
 use fan_out::fan_out;
 use load::{Calls, Clients, Extent, Outcome, item_count};
 use pods::{Pods, SELECTED_EVERY};
-use process::Process;
 use table::{Row, Table};
 use target::{Call, Connection, Target};
+
+use crate::process::Process;
 
 /// Which server, and how much.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     skiff: Option<PathBuf>,
     /// The server's process on this machine, whose processor time and memory are told
     #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
+    server_pid: Option<String>,
     /// How many pods
     #[arg(long, default_value_t = 5000)]
     objects: usize,
@@ -110,18 +110,16 @@ pub(crate) async fn measure(options: &Options) -> anyhow::Result<()> {
         (Some(skiff), _) => {
             let cluster = Cluster::with_binary(&skiff.canonicalize()?);
             cluster.skiff_start().success();
-            let process = std::fs::read_to_string(cluster.path("run/skiff.pid"))?
-                .trim()
-                .parse()?;
+            let process = std::fs::read_to_string(cluster.path("run/skiff.pid"))?;
             (cluster.path("kubeconfig"), Some(process), Some(cluster))
         }
-        (None, Some(file)) => (file.clone(), options.server_pid, None),
+        (None, Some(file)) => (file.clone(), options.server_pid.clone(), None),
         (None, None) => bail!("--kubeconfig or --skiff"),
     };
     let mut bench = Bench {
         options,
         target: Arc::new(Target::read(&kubeconfig).await?),
-        server: server.map(Process::with_id),
+        server: server.as_deref().map(Process::named).transpose()?,
         requests: Table::new(REQUESTS),
         watches: Table::new(WATCHES),
     };
@@ -342,7 +340,7 @@ impl Bench<'_> {
     }
 
     fn used(&self) -> anyhow::Result<Used> {
-        let server = self.server.as_ref().map(Process::cpu_seconds).transpose()?;
+        let server = self.server.map(Process::cpu_seconds).transpose()?;
         Ok(Used {
             server: server.unwrap_or(f64::NAN),
             client: Process::this().cpu_seconds()?,
@@ -350,7 +348,7 @@ impl Bench<'_> {
     }
 
     fn resident(&self) -> f64 {
-        let resident = self.server.as_ref().map(Process::resident);
+        let resident = self.server.map(Process::resident);
         resident.and_then(Result::ok).unwrap_or(f64::NAN)
     }
 }
