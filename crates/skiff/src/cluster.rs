@@ -123,7 +123,14 @@ pub(crate) fn node_ip(settings: &Settings) -> IpAddr {
         .node_ip
         .or_else(default_route_address)
         .or_else(interface_address)
-        .unwrap_or(Ipv4Addr::LOCALHOST.into())
+        .unwrap_or_else(|| bridge_address(settings))
+}
+
+/// The address that the bridge of the first node's pods gets: the first of the first node's range, which is where the
+/// range of all pods begins.
+fn bridge_address(settings: &Settings) -> IpAddr {
+    let network = u32::from(settings.cluster_cidr.network());
+    IpAddr::V4(Ipv4Addr::from(network.wrapping_add(1)))
 }
 
 fn default_route_address() -> Option<IpAddr> {
@@ -189,6 +196,14 @@ mod tests {
         drop(lock);
         assert_eq!(running(&directories).unwrap(), None);
         wait_stopped(&directories).unwrap();
+    }
+
+    #[test]
+    fn a_machine_without_a_network_is_known_by_its_bridge() {
+        let settings = Settings::default();
+        assert_eq!(bridge_address(&settings).to_string(), "10.244.0.1");
+        let node_ip = Some("192.0.2.7".parse().unwrap());
+        assert_eq!(node_ip, Some(super::node_ip(&Settings { node_ip, ..settings })));
     }
 
     #[test]

@@ -58,7 +58,8 @@ pub(crate) struct Settings {
     /// The address that the API server listens on
     #[arg(long, default_value = "0.0.0.0")]
     pub(crate) bind_address: IpAddr,
-    /// The address that others reach this machine by [default: that of the default route's interface]
+    /// The address that others reach this machine by [default: that of the default route's interface, or the pods' bridge's
+    /// on a machine without a network]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) node_ip: Option<IpAddr>,
     /// The node's name [default: the host's name]
