@@ -17,6 +17,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
@@ -56,6 +57,9 @@ use crate::{identity, legacy_tracking, local_apis, service_range};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection is kept for the next request, as upstream keeps it.
 const IDLE: Duration = Duration::from_secs(90);
+/// After how many silent seconds the kernel asks whether a client is still there, and how many later it asks again
+/// (upstream's).
+const KEEP_ALIVE: u32 = 180;
 /// How much of a response waits for a client that does not read it, in bytes.
 const SEND_BUFFER: usize = 128 << 10;
 /// How long requests may go on when the server is told to stop.
@@ -359,6 +363,7 @@ impl ApiServer {
     async fn connection(self, stream: TcpStream, from: PeerAddress, shutdown: CancellationToken) {
         // Small frames, such as watch events, are to leave at once.
         let _ = stream.set_nodelay(true);
+        keep_alive(&stream);
         let stream = match tokio::time::timeout(PATIENCE, self.tls.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake"),
@@ -444,6 +449,17 @@ async fn serve_until<C, E>(
                 stop(connection.as_mut());
             }
         }
+    }
+}
+
+/// Has the kernel ask whether the client is still there: one that vanished without a word would otherwise be waited for
+/// for ever, by watches and by tunnels that only it could end.
+fn keep_alive(stream: &TcpStream) {
+    let set = setsockopt(stream, sockopt::KeepAlive, &true)
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepIdle, &KEEP_ALIVE))
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepInterval, &KEEP_ALIVE));
+    if let Err(error) = set {
+        tracing::debug!(%error, "keeping a connection alive");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Relaying: a request that somebody else answers, and a connection that goes on in another protocol.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -10,8 +12,9 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, BodyStream, Empty, Limited};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{ApiError, ApiResult};
@@ -21,6 +24,9 @@ use crate::http::{Response, ResponseBody};
 
 /// As much of a refusal to upgrade as is passed on, in bytes.
 const LONGEST_REFUSAL: usize = 1 << 20;
+
+/// How long a side may take to read what the other has said before it ended.
+const FINISH: Duration = Duration::from_secs(15 * 60);
 
 /// What is about one connection and not about the message (RFC 9110, 7.6.1).
 const OF_ONE_HOP: [HeaderName; 9] = [
@@ -131,7 +137,7 @@ pub(super) fn pieces(
 async fn relay(client: OnUpgrade, other: OnUpgrade, shutdown: CancellationToken) {
     match tokio::try_join!(client, other) {
         Ok((client, other)) => tokio::select! {
-            () = copy(client, other) => {}
+            () = copy(TokioIo::new(client), TokioIo::new(other)) => {}
             () = shutdown.cancelled() => {}
         },
         Err(error) => tracing::debug!(%error, "an upgrade came to nothing"),
@@ -139,9 +145,12 @@ async fn relay(client: OnUpgrade, other: OnUpgrade, shutdown: CancellationToken)
 }
 
 /// Copies both ways until one side has ended: neither WebSocket nor SPDY knows a connection that is half open.
-async fn copy(client: Upgraded, other: Upgraded) {
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-    let (mut from_other, mut to_other) = tokio::io::split(TokioIo::new(other));
+async fn copy<S>(client: S, other: S)
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_other, mut to_other) = tokio::io::split(other);
     let ended = tokio::select! {
         ended = tokio::io::copy(&mut from_client, &mut to_other) => ended,
         ended = tokio::io::copy(&mut from_other, &mut to_client) => ended,
@@ -149,8 +158,18 @@ async fn copy(client: Upgraded, other: Upgraded) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a tunnel broke");
     }
-    let _ = tokio::io::AsyncWriteExt::shutdown(&mut to_client).await;
-    let _ = tokio::io::AsyncWriteExt::shutdown(&mut to_other).await;
+    let _ = to_client.shutdown().await;
+    let _ = to_other.shutdown().await;
+    // A socket that is closed before all has been read of it resets its connection, and the other side loses what is on
+    // the way to it.
+    let (mut nowhere, mut nobody) = (tokio::io::sink(), tokio::io::sink());
+    let rest = async {
+        tokio::join!(
+            tokio::io::copy(&mut from_client, &mut nowhere),
+            tokio::io::copy(&mut from_other, &mut nobody)
+        )
+    };
+    let _ = tokio::time::timeout(FINISH, rest).await;
 }
 
 #[cfg(test)]
@@ -185,5 +204,24 @@ mod tests {
         ]);
         without_hop(&mut all);
         assert_eq!(all, headers(&[("accept", "*/*")]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_reads_in_peace_what_the_other_said_before_it_ended() {
+        use tokio::io::AsyncReadExt;
+        let (mut client, ours) = tokio::io::duplex(64);
+        let (mut far, theirs) = tokio::io::duplex(64);
+        let copying = tokio::spawn(copy(ours, theirs));
+        far.write_all(b"all that there is").await.unwrap();
+        drop(far);
+        tokio::time::sleep(FINISH / 2).await;
+        // A connection that had been closed would be reset by this.
+        client.write_all(b"a ping").await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "all that there is");
+        assert!(!copying.is_finished());
+        drop(client);
+        copying.await.unwrap();
     }
 }

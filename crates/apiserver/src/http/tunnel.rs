@@ -87,9 +87,9 @@ fn path(
             ("stderr", "error"),
             ("tty", "tty"),
         ] {
-            // Only these two are on unless said otherwise.
-            let default = kind == "attach" && matches!(asked, "stdout" | "stderr");
-            if query.optional_flag(asked).unwrap_or(default) {
+            // None is on unless said so, whatever the documentation of attach says: what a client has no stream for it
+            // leaves away.
+            if query.flag(asked) {
                 pairs.push((passed_on, "1"));
             }
         }
@@ -124,7 +124,7 @@ mod tests {
             ),
             (
                 Subresource::Attach,
-                "container=c&stdin=true&tty=true&stderr=false",
+                "container=c&stdin=true&stdout=true&tty=true",
                 "/attach/ns/p/c?input=1&output=1&tty=1",
             ),
             (Subresource::PortForward, "", "/portForward/ns/p"),

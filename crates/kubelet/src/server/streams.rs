@@ -1,27 +1,33 @@
 //! `/exec`, `/attach` and `/portForward`: the runtime is asked where it streams, and the upgraded connection is led there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::{AttachRequest, ExecRequest, PortForwardRequest};
 use skiff_informer::ObjectKey;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::cri::CriError;
 use crate::pod::identity::uid;
-use crate::pod::runtime::RuntimePod;
+use crate::pod::runtime::{RuntimePod, State as RunState};
 use crate::shared::Shared;
 
 /// As much of the runtime's refusal as is passed on, in bytes.
 const LONGEST_REFUSAL: usize = 1 << 20;
+/// How long a runtime keeps an address that nobody uses, in seconds (upstream's).
+const ADDRESSES_LAST: &str = "60";
+/// How long a side may take to read what the other has said before it ended.
+const FINISH: Duration = Duration::from_secs(15 * 60);
 
 type Pairs = Query<Vec<(String, String)>>;
 
@@ -64,7 +70,13 @@ fn cri_refusal(error: &CriError) -> Response {
         Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    refusal(code, error.message.clone())
+    let mut response = refusal(code, error.to_string());
+    if code == StatusCode::TOO_MANY_REQUESTS {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static(ADDRESSES_LAST));
+    }
+    response
 }
 
 /// What the runtime has of a pod.
@@ -77,13 +89,16 @@ async fn observe(shared: &Shared, namespace: String, name: String) -> Result<Run
         .map_err(|error| cri_refusal(&error))
 }
 
-/// The newest run of a container of a pod.
+/// The run of a container of a pod that has a process.
 async fn container_id(
     shared: &Shared,
     (namespace, name, container): (String, String, String),
 ) -> Result<String, Response> {
     let runtime = observe(shared, namespace, name).await?;
-    let run = runtime.latest(&container).ok_or_else(|| {
+    let run = runtime
+        .latest(&container)
+        .filter(|run| run.state == RunState::Running);
+    let run = run.ok_or_else(|| {
         let message = format!("container not found ({container:?})");
         refusal(StatusCode::INTERNAL_SERVER_ERROR, message)
     })?;
@@ -162,13 +177,13 @@ pub(super) async fn port_forward(
                 ports.push(i32::from(port));
             }
         }
-        let runtime = observe(&shared, namespace, name.clone()).await?;
+        let runtime = observe(&shared, namespace.clone(), name.clone()).await?;
         let sandbox = runtime
             .sandboxes
             .iter()
             .find(|sandbox| sandbox.ready)
             .ok_or_else(|| {
-                let message = format!("failed to find sandboxes for pod {name:?}");
+                let message = format!("pod not found ({:?})", format!("{name}_{namespace}"));
                 refusal(StatusCode::INTERNAL_SERVER_ERROR, message)
             })?;
         let url = shared.cri.port_forward_url(PortForwardRequest {
@@ -261,7 +276,7 @@ async fn ask(
 async fn relay(client: OnUpgrade, runtime: OnUpgrade, shutdown: CancellationToken) {
     match tokio::try_join!(client, runtime) {
         Ok((client, runtime)) => tokio::select! {
-            () = copy(client, runtime) => {}
+            () = copy(TokioIo::new(client), TokioIo::new(runtime)) => {}
             () = shutdown.cancelled() => {}
         },
         Err(error) => tracing::debug!(%error, "an upgrade came to nothing"),
@@ -269,9 +284,12 @@ async fn relay(client: OnUpgrade, runtime: OnUpgrade, shutdown: CancellationToke
 }
 
 /// Copies both ways until one side has ended: neither WebSocket nor SPDY knows a connection that is half open.
-async fn copy(client: Upgraded, runtime: Upgraded) {
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-    let (mut from_runtime, mut to_runtime) = tokio::io::split(TokioIo::new(runtime));
+async fn copy<S>(client: S, runtime: S)
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_runtime, mut to_runtime) = tokio::io::split(runtime);
     let ended = tokio::select! {
         ended = tokio::io::copy(&mut from_client, &mut to_runtime) => ended,
         ended = tokio::io::copy(&mut from_runtime, &mut to_client) => ended,
@@ -279,8 +297,18 @@ async fn copy(client: Upgraded, runtime: Upgraded) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a stream broke");
     }
-    let _ = tokio::io::AsyncWriteExt::shutdown(&mut to_client).await;
-    let _ = tokio::io::AsyncWriteExt::shutdown(&mut to_runtime).await;
+    let _ = to_client.shutdown().await;
+    let _ = to_runtime.shutdown().await;
+    // A socket that is closed before all has been read of it resets its connection, and the other side loses what is on
+    // the way to it.
+    let (mut nowhere, mut nobody) = (tokio::io::sink(), tokio::io::sink());
+    let rest = async {
+        tokio::join!(
+            tokio::io::copy(&mut from_client, &mut nowhere),
+            tokio::io::copy(&mut from_runtime, &mut nobody)
+        )
+    };
+    let _ = tokio::time::timeout(FINISH, rest).await;
 }
 
 #[cfg(test)]
@@ -307,5 +335,24 @@ mod tests {
         };
         assert_eq!(parse(&["input", "output", "error", "tty"]), Ok(terminal));
         assert!(parse(&["command", "tty"]).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_reads_in_peace_what_the_other_said_before_it_ended() {
+        use tokio::io::AsyncReadExt;
+        let (mut client, ours) = tokio::io::duplex(64);
+        let (mut far, theirs) = tokio::io::duplex(64);
+        let copying = tokio::spawn(copy(ours, theirs));
+        far.write_all(b"all that there is").await.unwrap();
+        drop(far);
+        tokio::time::sleep(FINISH / 2).await;
+        // A connection that had been closed would be reset by this.
+        client.write_all(b"a ping").await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "all that there is");
+        assert!(!copying.is_finished());
+        drop(client);
+        copying.await.unwrap();
     }
 }

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tonic::Status;
 
-use super::lifecycle::process_error;
+use super::lifecycle::exec_error;
 use crate::runtime::{Runtime, blocking, failed};
 use crate::shim::client::ShimError;
 use crate::shim::protocol::{Reply, Request};
@@ -127,12 +127,7 @@ impl Runtime {
                 })?,
             _ => run.await,
         };
-        result.map_err(|error| {
-            let message = process_error(&error.to_string(), &command);
-            Status::unknown(format!(
-                "failed to exec in container: failed to start exec: {message}"
-            ))
-        })
+        result.map_err(|error| Status::unknown(exec_error(&container.id, &error.to_string(), &command)))
     }
 }
 

@@ -347,6 +347,14 @@ pub(crate) fn process_error(message: &str, command: &[String]) -> String {
     format!("unable to start container process: {why}")
 }
 
+/// Why a process could not be run in a container, as containerd and runc word it.
+pub(crate) fn exec_error(container: &str, message: &str, command: &[String]) -> String {
+    let why = process_error(message, command);
+    format!(
+        "failed to exec in container: failed to start exec \"{container}\": OCI runtime exec failed: exec failed: {why}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ use tonic::Status;
 
 use super::ContainerEntry;
 use super::exec::process_of;
-use super::lifecycle::process_error;
+use super::lifecycle::exec_error;
 use crate::runtime::{Runtime, blocking};
 use crate::shim::client::ShimError;
 use crate::shim::connection::receive_fds;
@@ -217,7 +217,7 @@ impl Runtime {
             .map_err(|status| status.message().to_owned())?;
         self.exec_with(&container, command, wanted, session)
             .await
-            .map_err(|error| process_error(&error.to_string(), command))
+            .map_err(|error| exec_error(&container.id, &error.to_string(), command))
     }
 
     async fn exec_with(

@@ -71,7 +71,11 @@ impl Supervisor {
     ) -> io::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
-        children::block(&mask)?;
+        let mut blocked = mask;
+        // Who is attached, and the server, may leave while they are written to. With the default disposition, which a
+        // forked process has, that would be the end of the shim and of its pod.
+        blocked.add(Signal::SIGPIPE);
+        children::block(&blocked)?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         listener.set_nonblocking(true)?;
         Ok(Self {

@@ -1,6 +1,7 @@
 //! The streams behind CRI's `Exec`, `Attach` and `PortForward`: a server on the loopback interface, in which each address
 //! is good for one connection and known only to who was told it.
 
+mod idle;
 mod multiplexed;
 mod port_forward;
 mod server;
@@ -23,6 +24,11 @@ pub(crate) use server::run;
 const VALID: Duration = Duration::from_secs(60);
 /// How many may wait at once (upstream's).
 const MOST: usize = 1000;
+/// How long a client may take to read what was said before it closes its connection (upstream's): what the buffers on
+/// the way hold takes a slow one minutes.
+const FINISH: Duration = Duration::from_secs(15 * 60);
+/// How long a connection may be silent (upstream's). Clients that still are there send pings.
+const IDLE: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// Which of a process' streams are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

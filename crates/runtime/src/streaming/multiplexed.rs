@@ -1,20 +1,24 @@
 //! Remote commands over SPDY: one stream each for input, outputs, window sizes and the end's status.
 
 use std::io;
+use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Wanted;
-use super::session::{Inbound, Outbound, Remote, Size};
+use super::session::{self, Inbound, Outbound, Remote, Size};
 use super::spdy::{self, Frame};
+use super::{FINISH, Wanted};
 
 /// Frames that wait for a slow client.
 const FRAMES: usize = 8;
 /// The longest text of window sizes that is kept for its end to come, in bytes.
 const LONGEST_SIZE: usize = 4096;
+/// How long a client may take to open the streams that its request announced (upstream's).
+const CREATION: Duration = Duration::from_secs(30);
 
 /// What a stream of the client is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,11 +87,12 @@ impl Streams {
     }
 }
 
-/// Serves a session until the process or the client has ended it.
+/// Serves a session until the client has ended it: it does so when it has read how the process ended. With `plain_end`
+/// that is a text for people, and nothing when all went well.
 ///
 /// # Errors
 /// When the connection broke.
-pub(super) async fn serve<S>(connection: S, wanted: Wanted, remote: Remote) -> io::Result<()>
+pub(super) async fn serve<S>(connection: S, wanted: Wanted, plain_end: bool, remote: Remote) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -99,11 +104,15 @@ where
     let mut reader = spdy::Reader::new(from)?;
     let mut streams = Streams::default();
     // Nothing is sent before it is known where to.
-    while !streams.complete(wanted) {
-        for frame in take(reader.next().await?, &mut streams, &inbound).await? {
-            to.write_all(&frame).await?;
+    timeout(CREATION, async {
+        while !streams.complete(wanted) {
+            for frame in take(reader.next().await?, &mut streams, &inbound).await? {
+                to.write_all(&frame).await?;
+            }
         }
-    }
+        io::Result::Ok(())
+    })
+    .await??;
     let ids = [Kind::Error, Kind::Stdout, Kind::Stderr].map(|kind| streams.id(kind));
     let [error, stdout, stderr] = ids;
     let (replies, mut frames) = mpsc::channel(FRAMES);
@@ -122,21 +131,31 @@ where
     // Where the client is read it may have to wait for the process; pieces for it are sent meanwhile.
     let mut read = std::pin::pin!(read.fuse());
     let mut client_lives = true;
+    let mut patience = None;
     loop {
         let piece = tokio::select! {
-            piece = outbound.recv() => piece,
+            piece = outbound.recv(), if patience.is_none() => piece,
             Some(frame) = frames.recv() => {
                 to.write_all(&frame).await?;
                 continue;
             }
             () = &mut read, if client_lives => {
                 client_lives = false;
+                if patience.is_some() {
+                    break;
+                }
                 continue;
             }
+            () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => break,
         };
         let (stream, bytes, last) = match piece {
             Some(Outbound::Stdout(bytes)) => (stdout, bytes, false),
             Some(Outbound::Stderr(bytes)) => (stderr, bytes, false),
+            Some(Outbound::End(status)) if plain_end => (
+                error,
+                Bytes::from(session::complaint(&status).unwrap_or_default()),
+                true,
+            ),
             Some(Outbound::End(status)) => (error, status, true),
             None => break,
         };
@@ -145,12 +164,18 @@ where
                 to.write_all(&spdy::data(stream, piece, false)).await?;
             }
         }
-        if last {
+        if !last {
+            continue;
+        }
+        for stream in ids.into_iter().flatten() {
+            to.write_all(&spdy::data(stream, &[], true)).await?;
+        }
+        if !client_lives {
             break;
         }
-    }
-    for stream in ids.into_iter().flatten() {
-        to.write_all(&spdy::data(stream, &[], true)).await?;
+        // Were the connection closed now, what the client sends yet (pings, ends of streams) would be answered with a
+        // reset, at which it would lose what it has not read. It closes when it has read all.
+        patience = Some(Instant::now() + FINISH);
     }
     to.shutdown().await
 }
@@ -193,7 +218,8 @@ async fn take(
         Frame::Reset { .. } | Frame::Other => {}
     }
     for piece in pieces {
-        inbound.send(piece).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        // A process that has ended does not mind.
+        let _ = inbound.send(piece).await;
     }
     Ok(answers)
 }
@@ -201,6 +227,84 @@ async fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            stdout: true,
+            ..Wanted::default()
+        }
+    }
+
+    /// A frame that opens a stream for this; the first of a connection begins what is compressed.
+    fn open(stream: u32, kind: &str) -> Vec<u8> {
+        let mut block = if stream == 1 { vec![0x78, 1] } else { Vec::new() };
+        let length = 12 + 10 + kind.len() as u16;
+        block.push(0);
+        block.extend_from_slice(&length.to_le_bytes());
+        block.extend_from_slice(&(!length).to_le_bytes());
+        block.extend_from_slice(&1_u32.to_be_bytes());
+        for text in ["streamtype", kind] {
+            block.extend_from_slice(&(text.len() as u32).to_be_bytes());
+            block.extend_from_slice(text.as_bytes());
+        }
+        let mut frame = vec![0x80, 3, 0, 1, 0, 0, 0, 10 + block.len() as u8];
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(&[0; 6]);
+        frame.extend_from_slice(&block);
+        frame
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_is_the_clients_to_close() {
+        use tokio::io::AsyncReadExt;
+        for client_closes in [true, false] {
+            let (mut client, ours) = tokio::io::duplex(1 << 20);
+            let (session, remote) = session::pair();
+            let serving = tokio::spawn(serve(ours, wanted(), false, remote));
+            client.write_all(&open(1, "error")).await.unwrap();
+            client.write_all(&open(3, "stdout")).await.unwrap();
+            session
+                .outbound
+                .send(Outbound::Stdout("said".into()))
+                .await
+                .unwrap();
+            session
+                .outbound
+                .send(Outbound::End(session::success()))
+                .await
+                .unwrap();
+            drop(session);
+            tokio::time::sleep(FINISH / 2).await;
+            assert!(!serving.is_finished());
+            // It may still say something, and is answered.
+            client.write_all(&spdy::pong(7)).await.unwrap();
+            let mut heard = Vec::new();
+            while !heard.ends_with(&spdy::pong(7)) {
+                assert_ne!(client.read_buf(&mut heard).await.unwrap(), 0);
+            }
+            if client_closes {
+                drop(client);
+                serving.await.unwrap().unwrap();
+            } else {
+                tokio::time::sleep(FINISH).await;
+                assert!(serving.is_finished());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_opens_no_streams_is_not_waited_for_for_ever() {
+        let (mut client, ours) = tokio::io::duplex(1 << 20);
+        let (_session, remote) = session::pair();
+        let serving = tokio::spawn(serve(ours, wanted(), false, remote));
+        client.write_all(&open(1, "error")).await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(
+            serving.await.unwrap().unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert_eq!(begun.elapsed(), CREATION);
+    }
 
     #[test]
     fn window_sizes_come_in_any_pieces() {

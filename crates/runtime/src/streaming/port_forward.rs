@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::spdy::{self, Frame};
 use super::websocket;
@@ -41,8 +42,8 @@ struct Pair {
 struct Place {
     /// The pod's network; `None` is the node's.
     netns: Option<PathBuf>,
-    /// The pod's name in messages.
-    pod: String,
+    /// The sandbox' name in messages.
+    sandbox: String,
 }
 
 impl Place {
@@ -53,7 +54,7 @@ impl Place {
         let record = entry.record.lock().clone();
         Ok(Self {
             netns: (!record.host_network()).then(|| runtime.sandbox_paths(&record.id).netns),
-            pod: format!("{}, uid {}", record.id, record.uid),
+            sandbox: record.id,
         })
     }
 }
@@ -101,10 +102,15 @@ async fn read<R: AsyncRead + Unpin>(from: R, out: mpsc::Sender<Bytes>, place: Pl
                 if connections.len() + pairs.len() >= MOST {
                     return Err(io::Error::other("too many connections"));
                 }
+                let header = |name: &str| headers.get(name).map(String::as_str).unwrap_or_default();
+                let port = header("port").parse::<u16>().unwrap_or(0);
+                if port == 0 || !matches!(header("streamtype"), "error" | "data") {
+                    out.send(spdy::reset(stream)).await.map_err(|_| gone())?;
+                    continue;
+                }
                 out.send(spdy::reply(stream, !std::mem::replace(&mut replied, true)))
                     .await
                     .map_err(|_| gone())?;
-                let header = |name: &str| headers.get(name).map(String::as_str).unwrap_or_default();
                 // Old clients send no number, and the data stream's is the one behind the error stream's.
                 let request = match (header("requestid"), header("streamtype")) {
                     ("", "error") => (stream + 2).to_string(),
@@ -118,7 +124,7 @@ async fn read<R: AsyncRead + Unpin>(from: R, out: mpsc::Sender<Bytes>, place: Pl
                     let (input, data) = mpsc::channel(PIECES);
                     inputs.insert(stream, input);
                     pair.data = Some((stream, data));
-                    pair.port = header("port").parse().unwrap_or(0);
+                    pair.port = port;
                 }
                 if let Some(Pair {
                     error: Some(error),
@@ -200,7 +206,7 @@ pub(super) async fn serve_channels<S>(
         });
     }
     drop(out);
-    let reader = tokio::spawn(async move {
+    let mut reader = AbortOnDropHandle::new(tokio::spawn(async move {
         while let Some(Ok(message)) = stream.next().await {
             let Message::Binary(bytes) = message else {
                 if message.is_close() {
@@ -217,7 +223,7 @@ pub(super) async fn serve_channels<S>(
                 inputs.remove(channel);
             }
         }
-    });
+    }));
     // Ends when all connections have, or when the client is gone.
     while let Some(message) = messages.recv().await {
         if sink.send(Message::Binary(message)).await.is_err() {
@@ -225,8 +231,8 @@ pub(super) async fn serve_channels<S>(
         }
     }
     let _ = sink.send(websocket::farewell()).await;
+    websocket::answered(&mut reader).await;
     let _ = sink.close().await;
-    reader.abort();
 }
 
 /// One connection, from its beginning to its end; returns what went wrong.
@@ -239,7 +245,17 @@ async fn one(
 ) -> String {
     match carry(port, place, data, out, frame).await {
         Ok(()) => String::new(),
-        Err(why) => format!("error forwarding port {port} to pod {}: {why}", place.pod),
+        // The runtime is told the sandbox as the pod, and no uid.
+        Err(why) => {
+            let (pod, netns) = (&place.sandbox, place.netns.as_ref());
+            let netns = netns.map_or("host".into(), |path| path.to_string_lossy());
+            let what = match why.kind() {
+                // The pod's network has gone with it.
+                io::ErrorKind::NotFound => format!("sandbox container {pod:?} is not running"),
+                _ => format!("failed to execute portforward in network namespace {netns:?}: {why}"),
+            };
+            format!("error forwarding port {port} to pod {pod}, uid : {what}")
+        }
     }
 }
 
@@ -250,7 +266,7 @@ async fn carry(
     out: &mpsc::Sender<Bytes>,
     frame: impl Fn(&[u8]) -> Bytes,
 ) -> io::Result<()> {
-    let (mut from_pod, mut to_pod) = connect(port, place.netns.clone()).await?.into_split();
+    let (mut from_pod, mut to_pod) = connect(port, place).await?.into_split();
     let sent = async {
         while let Some(bytes) = data.recv().await {
             if to_pod.write_all(&bytes).await.is_err() {
@@ -279,13 +295,14 @@ async fn carry(
 }
 
 /// Connects to a port as a process in the pod would.
-async fn connect(port: u16, netns: Option<PathBuf>) -> io::Result<TcpStream> {
+async fn connect(port: u16, place: &Place) -> io::Result<TcpStream> {
     let (told, connected) = oneshot::channel();
+    let place = place.clone();
     // A thread of its own, for it does not come back from the pod's network.
     std::thread::Builder::new()
         .name("port-forward".to_owned())
         .spawn(move || {
-            let _ = told.send(connect_in(port, netns));
+            let _ = told.send(connect_in(port, &place));
         })?;
     let stream = connected.await.map_err(io::Error::other)??;
     stream.set_nonblocking(true)?;
@@ -293,12 +310,34 @@ async fn connect(port: u16, netns: Option<PathBuf>) -> io::Result<TcpStream> {
     TcpStream::from_std(stream)
 }
 
-fn connect_in(port: u16, netns: Option<PathBuf>) -> io::Result<std::net::TcpStream> {
-    if let Some(netns) = netns {
+fn connect_in(port: u16, place: &Place) -> io::Result<std::net::TcpStream> {
+    if let Some(netns) = &place.netns {
         setns(File::open(netns)?, CloneFlags::CLONE_NEWNET)?;
     }
     let four = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-    std::net::TcpStream::connect_timeout(&four, CONNECT)
-        .or_else(|error| std::net::TcpStream::connect_timeout(&six, CONNECT).map_err(|_| error))
+    let connect = |address| std::net::TcpStream::connect_timeout(&address, CONNECT);
+    connect(four).or_else(|first| {
+        connect(six).map_err(|second| {
+            let sandbox = &place.sandbox;
+            io::Error::other(format!(
+                "failed to connect to localhost:{port} inside namespace {sandbox:?}, IPv4: dial tcp4 {four}: {} IPv6 \
+                 dial tcp6 {six}: {}",
+                told(&first),
+                told(&second)
+            ))
+        })
+    })
+}
+
+/// A failed connection in Go's words, which clients look for.
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".into(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".into(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".into(),
+        io::ErrorKind::AddrNotAvailable => "connect: cannot assign requested address".into(),
+        io::ErrorKind::TimedOut => "i/o timeout".into(),
+        _ => error.to_string(),
+    }
 }

@@ -18,16 +18,22 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::idle::Observed;
 use super::session::{self, Outbound, Remote, Session};
-use super::{Addresses, Purpose, Wanted, multiplexed, port_forward, websocket};
+use super::{Addresses, IDLE, Purpose, Wanted, multiplexed, port_forward, websocket};
 use crate::runtime::Runtime;
 
 /// How long a client may take for its request's head.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The header in which SPDY clients and servers name the protocol inside.
 const PROTOCOL: &str = "x-stream-protocol-version";
+/// The header in which a server names the protocols that it would have spoken.
+const ACCEPTED_PROTOCOLS: &str = "x-accepted-stream-protocol-versions";
 
 const V4: &str = "v4.channel.k8s.io";
+const V3: &str = "v3.channel.k8s.io";
+const V2: &str = "v2.channel.k8s.io";
+const V1: &str = "channel.k8s.io";
 const V5: &str = "v5.channel.k8s.io";
 /// What a client speaks that names nothing.
 const UNNAMED: &str = "";
@@ -36,10 +42,12 @@ const COMMANDS: [&str; 6] = [
     V5,
     V4,
     "v4.base64.channel.k8s.io",
-    "channel.k8s.io",
+    V1,
     "base64.channel.k8s.io",
     UNNAMED,
 ];
+/// What is spoken with commands over SPDY.
+const COMMANDS_IN_STREAMS: [&str; 5] = [V4, V3, V2, V1, UNNAMED];
 const PORT_FORWARD: &str = "portforward.k8s.io";
 const TUNNELLED_PORT_FORWARD: &str = "SPDY/3.1+portforward.k8s.io";
 
@@ -98,9 +106,12 @@ fn answer(
     };
     let (transport, protocol) = match negotiate(request.headers(), &purpose) {
         Ok(agreed) => agreed,
-        Err(message) => return refusal(StatusCode::BAD_REQUEST, message),
+        Err(response) => return *response,
     };
-    if protocol == V4 && matches!(&purpose, Purpose::PortForward { ports, .. } if ports.is_empty()) {
+    if transport == Transport::WebSocket
+        && protocol != TUNNELLED_PORT_FORWARD
+        && matches!(&purpose, Purpose::PortForward { ports, .. } if ports.is_empty())
+    {
         return refusal(StatusCode::BAD_REQUEST, "query parameter \"port\" is required");
     }
     let mut response = Response::new(Full::default());
@@ -125,7 +136,9 @@ fn answer(
         }
         Transport::Spdy => {
             headers.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
-            headers.insert(PROTOCOL, HeaderValue::from_static(protocol));
+            if protocol != UNNAMED {
+                headers.insert(PROTOCOL, HeaderValue::from_static(protocol));
+            }
         }
     }
     let upgrade = hyper::upgrade::on(&mut request);
@@ -159,30 +172,52 @@ fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a
 ///
 /// # Errors
 /// Why nothing fits.
-fn negotiate(headers: &HeaderMap, purpose: &Purpose) -> Result<(Transport, &'static str), String> {
+fn negotiate(
+    headers: &HeaderMap,
+    purpose: &Purpose,
+) -> Result<(Transport, &'static str), Box<Response<Full<Bytes>>>> {
     let is_forward = matches!(purpose, Purpose::PortForward { .. });
     let upgrades = |to: &str| values(headers, "upgrade").any(|value| value.eq_ignore_ascii_case(to));
     let (transport, known, asked): (_, &[&'static str], Vec<&str>) = if upgrades("websocket") {
         let known: &[&'static str] = if is_forward {
-            &[TUNNELLED_PORT_FORWARD, V4]
+            &[TUNNELLED_PORT_FORWARD, V4, UNNAMED]
         } else {
             &COMMANDS
         };
-        let mut asked: Vec<&str> = values(headers, SEC_WEBSOCKET_PROTOCOL.as_str()).collect();
-        if asked.is_empty() {
-            asked.push(UNNAMED);
-        }
-        (Transport::WebSocket, known, asked)
+        (
+            Transport::WebSocket,
+            known,
+            values(headers, SEC_WEBSOCKET_PROTOCOL.as_str()).collect(),
+        )
     } else if upgrades("SPDY/3.1") {
-        let known: &[&'static str] = if is_forward { &[PORT_FORWARD] } else { &[V4] };
+        let known: &[&'static str] = if is_forward {
+            &[PORT_FORWARD, UNNAMED]
+        } else {
+            &COMMANDS_IN_STREAMS
+        };
         (Transport::Spdy, known, values(headers, PROTOCOL).collect())
     } else {
-        return Err("unable to upgrade: missing upgrade headers in request".to_owned());
+        let message = "unable to upgrade: missing upgrade headers in request";
+        return Err(Box::new(refusal(StatusCode::BAD_REQUEST, message)));
     };
-    let agreed = known.iter().copied().find(|known| asked.contains(known));
-    agreed
-        .map(|protocol| (transport, protocol))
-        .ok_or_else(|| format!("unable to upgrade: unable to negotiate protocol: client supports {asked:?}, server accepts {known:?}"))
+    // Who asks for nothing gets what was there before there were names.
+    let fits = |protocol: &&&str| asked.contains(protocol) || (asked.is_empty() && **protocol == UNNAMED);
+    if let Some(protocol) = known.iter().find(fits) {
+        return Ok((transport, protocol));
+    }
+    let known: Vec<&str> = known.iter().copied().filter(|name| *name != UNNAMED).collect();
+    let message = format!(
+        "unable to upgrade: unable to negotiate protocol: client supports [{}], server accepts [{}]",
+        asked.join(" "),
+        known.join(" ")
+    );
+    let mut response = refusal(StatusCode::FORBIDDEN, message);
+    for protocol in known {
+        response
+            .headers_mut()
+            .append(ACCEPTED_PROTOCOLS, HeaderValue::from_static(protocol));
+    }
+    Err(Box::new(response))
 }
 
 async fn connected(
@@ -192,17 +227,32 @@ async fn connected(
     purpose: Purpose,
     runtime: Arc<Runtime>,
 ) {
-    let connection = TokioIo::new(connection);
+    let connection = Observed::new(TokioIo::new(connection));
+    let silent = connection.silent_for(IDLE);
+    tokio::select! {
+        () = led(connection, transport, protocol, purpose, runtime) => {}
+        () = silent => {}
+    }
+}
+
+/// Leads a connection to what it is for.
+async fn led(
+    connection: Observed<TokioIo<Upgraded>>,
+    transport: Transport,
+    protocol: &str,
+    purpose: Purpose,
+    runtime: Arc<Runtime>,
+) {
     let (container, command, wanted) = match purpose {
         Purpose::PortForward { sandbox, ports } => {
             return match transport {
                 Transport::Spdy => port_forward::serve(connection, &runtime, &sandbox).await,
                 Transport::WebSocket => {
                     let socket = WebSocketStream::from_raw_socket(connection, Role::Server, None).await;
-                    if protocol == V4 {
-                        port_forward::serve_channels(socket, &runtime, &sandbox, &ports).await;
-                    } else {
+                    if protocol == TUNNELLED_PORT_FORWARD {
                         port_forward::serve(websocket::tunnel(socket), &runtime, &sandbox).await;
+                    } else {
+                        port_forward::serve_channels(socket, &runtime, &sandbox, &ports).await;
                     }
                 }
             };
@@ -223,7 +273,7 @@ async fn connected(
 }
 
 async fn speak(
-    connection: TokioIo<Upgraded>,
+    connection: Observed<TokioIo<Upgraded>>,
     transport: Transport,
     dialect: websocket::Dialect,
     wanted: Wanted,
@@ -235,7 +285,7 @@ async fn speak(
             websocket::serve(socket, dialect, wanted, remote).await;
         }
         Transport::Spdy => {
-            if let Err(error) = multiplexed::serve(connection, wanted, remote).await {
+            if let Err(error) = multiplexed::serve(connection, wanted, dialect.plain_end, remote).await {
                 tracing::debug!(%error, "a SPDY connection");
             }
         }
@@ -295,6 +345,13 @@ mod tests {
             (socket(both), &exec, Some((Transport::WebSocket, V5))),
             (socket(V4), &exec, Some((Transport::WebSocket, V4))),
             (socket("v1"), &exec, None),
+            (spdy("v5.channel.k8s.io"), &exec, None),
+            (spdy("v2.channel.k8s.io"), &exec, Some((Transport::Spdy, V2))),
+            (
+                headers("SPDY/3.1", "host", "h"),
+                &exec,
+                Some((Transport::Spdy, UNNAMED)),
+            ),
             (
                 socket("base64.channel.k8s.io"),
                 &exec,
@@ -322,5 +379,20 @@ mod tests {
         for (headers, purpose, expected) in cases {
             assert_eq!(negotiate(&headers, purpose).ok(), expected, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn who_speaks_nothing_that_is_known_is_told_what_is() {
+        let mut headers = HeaderMap::new();
+        headers.insert(UPGRADE, "SPDY/3.1".parse().unwrap());
+        headers.insert(PROTOCOL, "v9.channel.k8s.io, v8".parse().unwrap());
+        let exec = Purpose::Attach {
+            container: "c".to_owned(),
+            wanted: Wanted::default(),
+        };
+        let response = negotiate(&headers, &exec).unwrap_err();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let accepted = values(response.headers(), ACCEPTED_PROTOCOLS);
+        assert_eq!(accepted.collect::<Vec<_>>(), [V4, V3, V2, V1]);
     }
 }

@@ -7,13 +7,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::Wanted;
 use super::session::{self, Inbound, Outbound, Remote};
+use super::{FINISH, IDLE, Wanted};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -32,14 +34,14 @@ pub(super) struct Dialect {
     /// Messages are texts: the channel as a digit, the rest in base64.
     base64: bool,
     /// The end is a text for people, and there is none when all went well.
-    plain_end: bool,
+    pub(super) plain_end: bool,
 }
 
 impl Dialect {
     pub(super) fn of(protocol: &str) -> Self {
         Self {
             base64: protocol.contains("base64"),
-            plain_end: !protocol.starts_with('v'),
+            plain_end: !protocol.starts_with("v4.") && !protocol.starts_with("v5."),
         }
     }
 
@@ -112,7 +114,7 @@ where
     if sink.send(dialect.message(first, &[])).await.is_err() {
         return;
     }
-    let reader = tokio::spawn(read(stream, dialect, remote.inbound));
+    let mut reader = AbortOnDropHandle::new(tokio::spawn(read(stream, dialect, remote.inbound)));
     while let Some(piece) = remote.outbound.recv().await {
         let last = matches!(piece, Outbound::End(_));
         if let Some(message) = dialect.outbound(&piece)
@@ -125,8 +127,14 @@ where
         }
     }
     let _ = sink.send(farewell()).await;
+    answered(&mut reader).await;
     let _ = sink.close().await;
-    reader.abort();
+}
+
+/// Waits until a client has taken its leave, too. Were the connection closed before, what the client sends yet (pings)
+/// would be answered with a reset, at which it would lose what it has not read.
+pub(super) async fn answered(reader: &mut AbortOnDropHandle<()>) {
+    let _ = timeout(FINISH, reader).await;
 }
 
 async fn read<S>(
@@ -143,10 +151,9 @@ async fn read<S>(
             Message::Close(_) => return,
             _ => continue,
         };
-        if let Some(piece) = dialect.inbound(&bytes)
-            && to.send(piece).await.is_err()
-        {
-            return;
+        if let Some(piece) = dialect.inbound(&bytes) {
+            // A process that has ended does not mind.
+            let _ = to.send(piece).await;
         }
     }
 }
@@ -159,6 +166,19 @@ where
     let (ours, theirs) = tokio::io::duplex(TUNNEL);
     let (mut sink, mut stream) = socket.split();
     let (mut from_us, mut to_us) = tokio::io::split(theirs);
+    let mut reader = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Some(Ok(message)) = stream.next().await {
+            match message {
+                Message::Binary(bytes) => {
+                    // When nobody takes it any more it is read all the same: see `answered`.
+                    let _ = to_us.write_all(&bytes).await;
+                }
+                Message::Ping(_) | Message::Pong(_) => {}
+                _ => break,
+            }
+        }
+        let _ = to_us.shutdown().await;
+    }));
     tokio::spawn(async move {
         let mut buffer = BytesMut::new();
         loop {
@@ -167,22 +187,15 @@ where
                 Ok(1..) => {}
                 _ => break,
             }
-            if sink.send(Message::Binary(buffer.split().freeze())).await.is_err() {
+            let send = sink.send(Message::Binary(buffer.split().freeze()));
+            if !matches!(timeout(IDLE, send).await, Ok(Ok(()))) {
                 return;
             }
         }
-        let _ = sink.send(farewell()).await;
-        let _ = sink.close().await;
-    });
-    tokio::spawn(async move {
-        while let Some(Ok(message)) = stream.next().await {
-            match message {
-                Message::Binary(bytes) if to_us.write_all(&bytes).await.is_ok() => {}
-                Message::Ping(_) | Message::Pong(_) => {}
-                _ => break,
-            }
+        if matches!(timeout(FINISH, sink.send(farewell())).await, Ok(Ok(()))) {
+            answered(&mut reader).await;
         }
-        let _ = to_us.shutdown().await;
+        let _ = timeout(FINISH, sink.close()).await;
     });
     ours
 }
@@ -191,6 +204,50 @@ where
 mod tests {
     use super::super::session::Size;
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_not_cut_off_before_it_has_taken_its_leave() {
+        use tokio_tungstenite::tungstenite::protocol::Role;
+        let (client, ours) = tokio::io::duplex(1 << 20);
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let ours = WebSocketStream::from_raw_socket(ours, Role::Server, None).await;
+        let (session, remote) = session::pair();
+        let wanted = Wanted {
+            stdout: true,
+            ..Wanted::default()
+        };
+        let serving = tokio::spawn(serve(ours, Dialect::of("v5.channel.k8s.io"), wanted, remote));
+        session
+            .outbound
+            .send(Outbound::Stdout("said".into()))
+            .await
+            .unwrap();
+        session
+            .outbound
+            .send(Outbound::End(session::success()))
+            .await
+            .unwrap();
+        drop(session);
+        // It reads slowly, and says things meanwhile.
+        tokio::time::sleep(FINISH / 2).await;
+        assert!(!serving.is_finished());
+        client.send(Message::Ping(Bytes::new())).await.unwrap();
+        let mut heard = Vec::new();
+        while let Some(Ok(message)) = client.next().await {
+            heard.push(message.into_data());
+        }
+        let status = [b"\x03", session::success().as_ref()].concat();
+        let all: [&[u8]; 3] = [b"\x01", b"\x01said", &status];
+        assert_eq!(
+            heard
+                .first_chunk::<3>()
+                .unwrap()
+                .each_ref()
+                .map(|bytes| bytes.as_ref()),
+            all
+        );
+        serving.await.unwrap();
+    }
 
     #[test]
     fn messages_are_told_apart_by_their_first_byte() {

@@ -24,6 +24,9 @@ const PING: u16 = 6;
 const GO_AWAY: u16 = 7;
 const HEADERS: u16 = 8;
 
+/// Why a stream is reset: it is not taken.
+const REFUSED_STREAM: u32 = 3;
+
 /// A frame that a server cares for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
@@ -132,6 +135,14 @@ pub(super) fn reply(stream: u32, first: bool) -> Bytes {
     control(SYN_REPLY, &body).freeze()
 }
 
+/// Refuses a stream.
+pub(super) fn reset(stream: u32) -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_u32(stream);
+    body.put_u32(REFUSED_STREAM);
+    control(RST_STREAM, &body).freeze()
+}
+
 /// Answers a ping.
 pub(super) fn pong(id: u32) -> Bytes {
     control(PING, &id.to_be_bytes()).freeze()
@@ -158,7 +169,7 @@ mod tests {
         bytes.extend_from_slice(&pong(7));
         bytes.extend_from_slice(&reply(5, true));
         bytes.extend_from_slice(&reply(7, false));
-        bytes.extend_from_slice(&control(RST_STREAM, &[0, 0, 0, 9, 0, 0, 0, 5]));
+        bytes.extend_from_slice(&reset(9));
         let mut reader = Reader::new(bytes.as_slice()).unwrap();
         let expected = [
             Frame::Data {
