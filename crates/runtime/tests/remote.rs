@@ -1,4 +1,5 @@
 //! Exec, attach and port forwarding as their clients see them: frames over the address that CRI gives.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
 
