@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::addresses::Addresses;
+use crate::apart::Apart;
 use crate::guardian::Guardian;
 use crate::registry::{Registry, free_port};
 use crate::run::{Output, run, run_with_input};
@@ -34,6 +35,8 @@ pub struct Cluster {
     kubelet_port: u16,
     guardian: Option<Guardian>,
     deleted: bool,
+    /// Where it runs, if not among the machine's other processes. The last to go.
+    apart: Option<Apart>,
 }
 
 /// The binary under test: `$SKIFF`, else the one beside this test's own executable.
@@ -69,6 +72,18 @@ impl Cluster {
     /// # Panics
     /// When the machine has no room for it.
     pub fn with_binary(binary: &Path) -> Self {
+        Self::placed(binary, None)
+    }
+
+    /// The same on a machine that has no network. What it runs, kubectl too, is on that machine.
+    ///
+    /// # Panics
+    /// When the machine has no room for it.
+    pub fn without_network() -> Self {
+        Self::placed(&skiff_binary(), Some(Apart::new()))
+    }
+
+    fn placed(binary: &Path, apart: Option<Apart>) -> Self {
         let registry = Registry::start();
         let directory = tempfile::Builder::new()
             .prefix("skiff-test-")
@@ -83,6 +98,7 @@ impl Cluster {
             kubelet_port: free_port(),
             guardian: None,
             deleted: false,
+            apart,
         };
         fs::create_dir_all(cluster.path("config")).expect("the configuration directory");
         cluster.mirror_docker_io(cluster.registry.address());
@@ -136,7 +152,10 @@ impl Cluster {
 
     /// A program in the cluster's directory, with its directories and its kubeconfig.
     pub fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.apart {
+            Some(apart) => apart.command(program, self.directory.path()),
+            None => Command::new(program),
+        };
         command
             .env("SKIFF_STATE_DIR", self.path("state"))
             .env("SKIFF_RUN_DIR", self.path("run"))

@@ -2,6 +2,7 @@
 //! with a real registry beside it, and removed again whatever happens.
 
 mod addresses;
+mod apart;
 mod clients;
 mod cluster;
 mod guardian;

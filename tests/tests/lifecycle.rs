@@ -284,3 +284,41 @@ fn a_start_that_cannot_succeed_says_what_is_missing() {
         "{error}"
     );
 }
+
+#[test]
+fn a_machine_without_a_network_has_a_cluster() {
+    let cluster = Cluster::without_network();
+    cluster.skiff_start().success();
+    let node = cluster.get(&["node", "node-1"]);
+    let address = node["status"]["addresses"][0]["address"].as_str().unwrap();
+    // The pods' bridge's: no other address is there.
+    let bridge = format!("{}0.1", cluster.pod_prefix());
+    assert_eq!(address, bridge, "{node}");
+    let archive = skiff_tests::image_cache().join("busybox.tar");
+    cluster
+        .skiff(&["image", "load", archive.to_str().unwrap()])
+        .success();
+    cluster
+        .kubectl(&[
+            "run",
+            "web",
+            "--image=busybox",
+            "--image-pull-policy=Never",
+            "--",
+            "sleep",
+            "3600",
+        ])
+        .success();
+    cluster.wait_for("condition=Ready", "pod/web");
+    let before = containers(&cluster.get(&["pod", "web"]));
+    // Started again it is known by the same address, though now the bridge is there before it.
+    cluster.skiff(&["stop"]).success();
+    cluster.skiff_start().success();
+    let node = cluster.get(&["node", "node-1"]);
+    assert_eq!(node["status"]["addresses"][0]["address"], bridge, "{node}");
+    cluster.wait_for("condition=Ready", "pod/web");
+    assert_eq!(containers(&cluster.get(&["pod", "web"])), before);
+    // The API server reaches the kubelet there, and the pod the API server.
+    let said = cluster.kubectl(&["exec", "web", "--", "echo", "here"]).success();
+    assert_eq!(said, "here\n");
+}
