@@ -153,7 +153,7 @@ impl Cluster {
     /// A program in the cluster's directory, with its directories and its kubeconfig.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = match &self.apart {
-            Some(apart) => apart.command(program, self.directory.path()),
+            Some(apart) => apart.command(program),
             None => Command::new(program),
         };
         command

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use rtnetlink::packet_core::ErrorMessage;
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 /// Why an interface is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -208,7 +208,12 @@ pub(crate) async fn connect(
         .await
         .map_err(netlink("put veth on the bridge"))?;
     // A pod may reach itself through a host port or a service.
-    write_sysctl(&format!("/sys/class/net/{host_end}/brport/hairpin_mode"), "1")?;
+    handle
+        .link()
+        .set_port(LinkBridgePort::new(host_index).hairpin(true).build())
+        .execute()
+        .await
+        .map_err(netlink("let the pod reach itself"))?;
     inside(namespace, move |handle| configure_pod(handle, pod))
         .await
         .map_err(in_namespace)?

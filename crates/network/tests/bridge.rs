@@ -167,6 +167,11 @@ async fn a_host_port_leads_into_the_pod_until_it_is_detached() {
         assert_eq!(read_from((host, host_port).into()), "through the host's port");
         server.join().unwrap();
     }
+    // From the pod itself as well, though the way out is the way in.
+    let server = pod.serve((Ipv4Addr::UNSPECIFIED, 80).into(), "back again");
+    let gateway = SocketAddr::from((Ipv4Addr::new(10, 202, 3, 1), host_port));
+    assert_eq!(pod.run(move || read_from(gateway)).join().unwrap(), "back again");
+    server.join().unwrap();
     bridge.detach(&attachment).await.unwrap();
     assert!(
         TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, host_port).into(), Duration::from_secs(1)).is_err()
