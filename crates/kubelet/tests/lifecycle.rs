@@ -26,31 +26,43 @@ use tokio_util::sync::CancellationToken;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A client CA, the server's certificate and key, and a client's.
+/// A client CA, the server's certificate and key, and those of an administrator and of somebody else.
 struct Certificates {
     ca: String,
     server: (String, String),
-    client: (String, String),
+    admin: (String, String),
+    other: (String, String),
+}
+
+impl Certificates {
+    fn client(&self, group: &str) -> &(String, String) {
+        if group == "system:masters" {
+            &self.admin
+        } else {
+            &self.other
+        }
+    }
 }
 
 fn certificates() -> Certificates {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let ca_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = params.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(params, ca_key);
-    let signed = |names: Vec<String>| {
+    let signed = |names: Vec<String>, group: &str| {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "somebody");
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     };
     Certificates {
-        server: signed(vec!["127.0.0.1".into()]),
-        client: signed(vec!["client".into()]),
+        server: signed(vec!["127.0.0.1".into()], ""),
+        admin: signed(vec!["client".into()], "system:masters"),
+        other: signed(vec!["client".into()], "others"),
         ca,
     }
 }
@@ -211,6 +223,12 @@ impl Node {
 
     /// GETs a path of the kubelet's server, with or without a client certificate.
     async fn get(&self, path: &str, with_certificate: bool) -> (u16, String) {
+        self.get_as(path, with_certificate.then_some("system:masters"), "")
+            .await
+    }
+
+    /// GETs a path with a certificate of this group, or with a token.
+    async fn get_as(&self, path: &str, group: Option<&str>, token: &str) -> (u16, String) {
         use http_body_util::BodyExt;
         use rustls::pki_types::pem::PemObject;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -223,8 +241,8 @@ impl Node {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let (certificate, key) = &self.certificates.client;
-        let config = if with_certificate {
+        let config = if let Some(group) = group {
+            let (certificate, key) = self.certificates.client(group);
             let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
             config.with_client_auth_cert(chain, key).unwrap()
@@ -244,6 +262,7 @@ impl Node {
         tokio::spawn(connection);
         let request = http::Request::get(path)
             .header("host", "127.0.0.1")
+            .header("authorization", format!("Bearer {token}"))
             .body(http_body_util::Empty::<bytes::Bytes>::new())
             .unwrap();
         let answer = sender.send_request(request).await.unwrap();
@@ -635,18 +654,61 @@ async fn a_pod_that_does_not_fit_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_answers_only_to_clients_with_a_certificate() {
+async fn the_server_answers_only_who_may_ask() {
     let node = Node::start().await;
-    assert_eq!(node.get("/healthz", false).await, (200, "ok".into()));
-    assert_eq!(node.get("/pods", false).await.0, 401);
-    assert_eq!(node.get("/exec/default/p/c", false).await.0, 401);
+    for path in ["/healthz", "/pods", "/exec/default/p/c", "/metrics"] {
+        assert_eq!(
+            node.get(path, false).await,
+            (401, "Unauthorized".into()),
+            "{path}"
+        );
+        assert_eq!(node.get_as(path, None, "bad").await.0, 401, "{path}");
+    }
+    // Whom the API server lets do a part.
+    for (group, token) in [(Some("others"), ""), (None, "good")] {
+        let user = if token.is_empty() { "somebody" } else { "scraper" };
+        assert_eq!(node.get_as("/metrics/resource", group, token).await.0, 200);
+        let refused =
+            |parts| format!("Forbidden (user={user}, verb=get, resource=nodes, subresource(s)=[{parts}])\n");
+        let pods = node.get_as("/pods", group, token).await;
+        assert_eq!(pods, (403, refused("pods proxy")));
+        let exec = node
+            .get_as("/exec/default/p/c?command=id&output=1", group, token)
+            .await;
+        assert_eq!(exec, (403, refused("proxy")));
+    }
     assert_eq!(node.get("/nothing/of/the/kind", true).await.0, 404);
-    let (code, body) = node.get("/pods", true).await;
-    assert_eq!(code, 200);
-    assert!(body.contains("\"kind\":\"PodList\""), "{body}");
-    let (code, body) = node.get("/containerLogs/default/none/c", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_tells_what_upstreams_tells() {
+    let node = Node::start().await;
+    assert_eq!(node.get("/healthz", true).await, (200, "ok".into()));
+    assert_eq!(node.get("/healthz/syncloop", true).await, (200, "ok".into()));
+    assert_eq!(node.get("/healthz/none", true).await.0, 404);
     assert_eq!(
-        (code, body.as_str()),
-        (404, "pod \"default/none\" does not exist")
+        node.get("/healthz?verbose", true).await.1,
+        "[+]ping ok\n[+]log ok\n[+]syncloop ok\nhealthz check passed\n"
+    );
+    for path in ["/pods", "/runningpods/"] {
+        let (code, body) = node.get(path, true).await;
+        assert_eq!(code, 200);
+        assert!(body.contains("\"kind\":\"PodList\""), "{body}");
+    }
+    let configuration: Value = serde_json::from_str(&node.get("/configz", true).await.1).unwrap();
+    let configuration = &configuration["kubeletconfig"];
+    assert_eq!(
+        (&configuration["maxPods"], &configuration["clusterDNS"]),
+        (&json!(110), &json!(["10.96.0.10"]))
+    );
+    assert!(
+        node.get("/metrics/cadvisor", true)
+            .await
+            .1
+            .contains("machine_cpu_cores ")
+    );
+    assert_eq!(
+        node.get("/containerLogs/default/none/c", true).await,
+        (404, "pod \"none\" does not exist".into())
     );
 }

@@ -149,14 +149,11 @@ pub(super) async fn container_logs(
         Ok(options) => options,
         Err(message) => return failure(StatusCode::BAD_REQUEST, message),
     };
-    let Some(pod) = shared.pods.get(&ObjectKey::new(namespace.clone(), name.clone())) else {
-        return failure(
-            StatusCode::NOT_FOUND,
-            format!("pod \"{namespace}/{name}\" does not exist"),
-        );
+    let Some(pod) = shared.pods.get(&ObjectKey::new(namespace, name.clone())) else {
+        return failure(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist"));
     };
     if named(&pod, &container).is_none() {
-        let message = format!("container {container:?} is not found in pod \"{name}_{namespace}\"");
+        let message = format!("container {container:?} not found in pod {name:?}");
         return failure(StatusCode::NOT_FOUND, message);
     }
     let runtime = match RuntimePod::observe(&shared.cri, uid(&pod)).await {

@@ -1,21 +1,27 @@
 //! The kubelet's HTTPS server: what the API server and monitoring ask of a node.
 
+mod access;
+mod config;
+mod files;
 mod logs;
 mod stats;
 mod streams;
 mod tls;
+mod usage;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use k8s_cri::v1::ContainerState;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -23,40 +29,35 @@ use tokio_rustls::TlsAcceptor;
 use crate::KubeletError;
 use crate::config::ServerConfig;
 use crate::pod::identity::uid;
+use crate::pod::labels;
 use crate::shared::Shared;
-
-/// Whether the client has shown a certificate that the client CA signed.
-#[derive(Clone, Copy, Debug)]
-struct Authenticated(bool);
-
-/// Everything but the health check is only for clients with a certificate.
-async fn require_client(request: Request, next: Next) -> Response {
-    let is_known = request
-        .extensions()
-        .get::<Authenticated>()
-        .is_some_and(|known| known.0);
-    if is_known || request.uri().path() == "/healthz" {
-        return next.run(request).await;
-    }
-    (StatusCode::UNAUTHORIZED, "Unauthorized").into_response()
-}
 
 /// The routes.
 fn router(shared: Arc<Shared>) -> Router {
+    let permit = middleware::from_fn_with_state(shared.clone(), access::permit);
     Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(config::healthz))
+        .route("/healthz/{check}", get(config::healthz_of))
+        .route("/configz", get(config::configz))
         .route("/pods", get(pods))
-        .route("/runningpods/", get(pods))
+        .route("/runningpods", get(running_pods))
+        .route("/runningpods/", get(running_pods))
+        .route("/logs", get(files::logs))
+        .route("/logs/", get(files::logs))
+        .route("/logs/{*path}", get(files::logs))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(logs::container_logs),
         )
+        .route("/run/{namespace}/{pod}/{container}", post(streams::run))
         .route("/exec/{namespace}/{pod}/{container}", any(streams::exec))
         .route("/attach/{namespace}/{pod}/{container}", any(streams::attach))
         .route("/portForward/{namespace}/{pod}", any(streams::port_forward))
         .route("/stats/summary", get(stats::summary))
         .route("/metrics", get(metrics))
-        .layer(middleware::from_fn(require_client))
+        .route("/metrics/resource", get(usage::resource))
+        .route("/metrics/cadvisor", get(usage::containers))
+        .layer(permit)
         .with_state(shared)
 }
 
@@ -66,6 +67,38 @@ async fn pods(State(shared): State<Arc<Shared>>) -> Response {
         .list()
         .iter()
         .filter_map(|pod| serde_json::to_value(&**pod).ok())
+        .collect();
+    let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
+    ([(header::CONTENT_TYPE, "application/json")], list.to_string()).into_response()
+}
+
+/// What runs, as the runtime has it: names and images, and nothing of what was asked for.
+async fn running_pods(State(shared): State<Arc<Shared>>) -> Response {
+    let containers = match shared.cri.containers(None).await {
+        Ok(containers) => containers,
+        Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    };
+    let mut pods: BTreeMap<[String; 3], Vec<serde_json::Value>> = BTreeMap::new();
+    for container in containers {
+        if container.state != ContainerState::ContainerRunning as i32 {
+            continue;
+        }
+        let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
+        let pod = [labels::POD_NAMESPACE, labels::POD_NAME, labels::POD_UID].map(label);
+        let image = container.image.as_ref().map(|image| image.image.clone());
+        let name = label(labels::CONTAINER_NAME);
+        let running = json!({ "name": name, "image": image.unwrap_or_default(), "resources": {} });
+        pods.entry(pod).or_default().push(running);
+    }
+    let items: Vec<serde_json::Value> = pods
+        .into_iter()
+        .map(|([namespace, name, uid], containers)| {
+            json!({
+                "metadata": { "name": name, "namespace": namespace, "uid": uid },
+                "spec": { "containers": containers },
+                "status": {},
+            })
+        })
         .collect();
     let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
     ([(header::CONTENT_TYPE, "application/json")], list.to_string()).into_response()
@@ -157,12 +190,8 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
             return;
         }
     };
-    let known = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .is_some_and(|chain| !chain.is_empty());
-    let router = router.layer(axum::Extension(Authenticated(known)));
+    let peer = access::Peer::of(stream.get_ref().1.peer_certificates());
+    let router = router.layer(axum::Extension(peer));
     let connection = auto::Builder::new(TokioExecutor::new());
     let service = TowerToHyperService::new(router);
     if let Err(error) = connection

@@ -104,8 +104,18 @@ fn pods(stats: &[ContainerStats]) -> Vec<Value> {
         .collect()
 }
 
+/// A field of the machine's `meminfo`, in bytes.
+pub(super) fn memory_info(name: &str) -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
 /// The machine's busy CPU time in nanoseconds since it booted, and its memory.
-fn node(name: &str) -> Value {
+pub(super) fn node(name: &str) -> Value {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let first = stat.lines().next().unwrap_or_default();
     let ticks: Vec<u64> = first
@@ -121,15 +131,7 @@ fn node(name: &str) -> Value {
         .sum::<u64>()
         .saturating_sub(idle)
         .saturating_mul(10_000_000);
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| -> u64 {
-        let line = meminfo
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
-    };
-    let (total, available) = (field("MemTotal"), field("MemAvailable"));
+    let (total, available) = (memory_info("MemTotal"), memory_info("MemAvailable"));
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     json!({
         "nodeName": name,
@@ -137,7 +139,7 @@ fn node(name: &str) -> Value {
         "memory": {
             "time": now,
             "availableBytes": available,
-            "usageBytes": total.saturating_sub(field("MemFree")),
+            "usageBytes": total.saturating_sub(memory_info("MemFree")),
             "workingSetBytes": total.saturating_sub(available),
         },
     })

@@ -26,6 +26,8 @@ use crate::shared::Shared;
 const LONGEST_REFUSAL: usize = 1 << 20;
 /// How long a runtime keeps an address that nobody uses, in seconds (upstream's).
 const ADDRESSES_LAST: &str = "60";
+/// How long a command may take whose output is answered as a whole.
+const LONGEST_RUN: Duration = Duration::from_secs(120);
 /// How long a side may take to read what the other has said before it ended.
 const FINISH: Duration = Duration::from_secs(15 * 60);
 
@@ -103,6 +105,36 @@ async fn container_id(
         refusal(StatusCode::INTERNAL_SERVER_ERROR, message)
     })?;
     Ok(run.id.clone())
+}
+
+/// `/run`: a command's output as a whole.
+pub(super) async fn run(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<(String, String, String)>,
+    Query(query): Pairs,
+) -> Response {
+    let id = match container_id(&shared, path).await {
+        Ok(id) => id,
+        Err(refusal) => return refusal,
+    };
+    let command = query.iter().find(|(key, _)| key == "cmd");
+    let command = command.map(|(_, text)| text.as_str()).unwrap_or_default();
+    let command = command.split(' ').map(str::to_owned).collect();
+    match shared.cri.exec_sync(&id, command, LONGEST_RUN).await {
+        Ok(done) if done.exit_code == 0 => {
+            let output = [done.stdout, done.stderr].concat();
+            ([(header::CONTENT_TYPE, "application/json")], output).into_response()
+        }
+        Ok(done) => {
+            let code = done.exit_code;
+            let message = format!(
+                "command exited with {code}: {}",
+                String::from_utf8_lossy(&done.stderr)
+            );
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, message)
+        }
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
 }
 
 pub(super) async fn exec(

@@ -198,6 +198,26 @@ impl Api {
                     json!({ "token": "a token", "expirationTimestamp": "2999-01-01T00:00:00Z" });
                 json_answer(StatusCode::CREATED, &answer)
             }
+            (&Method::POST, ["subjectaccessreviews"]) => {
+                // Administrators may do everything, whoever else is known may read metrics.
+                let spec = &sent["spec"];
+                let is_admin = spec["groups"]
+                    .as_array()
+                    .unwrap()
+                    .contains(&"system:masters".into());
+                let allowed = is_admin || spec["resourceAttributes"]["subresource"] == "metrics";
+                let mut answer = sent;
+                answer["status"] = json!({ "allowed": allowed });
+                json_answer(StatusCode::CREATED, &answer)
+            }
+            (&Method::POST, ["tokenreviews"]) => {
+                let mut answer = sent;
+                answer["status"] = match answer["spec"]["token"] == "good" {
+                    true => json!({ "authenticated": true, "user": { "username": "scraper", "groups": [] } }),
+                    false => json!({ "error": "no such token" }),
+                };
+                json_answer(StatusCode::CREATED, &answer)
+            }
             (&Method::POST, [plural]) => {
                 let mut object = sent;
                 if !namespace.is_empty() {
