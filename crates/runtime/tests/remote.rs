@@ -5,7 +5,7 @@ mod support;
 
 use futures::{SinkExt, StreamExt};
 use k8s_cri::v1;
-use support::{Node, PATIENCE, shell};
+use support::{Node, PATIENCE, eventually, shell};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -139,6 +139,37 @@ async fn who_attaches_may_leave_and_the_container_goes_on() {
     assert_eq!(node.exec(&id, "echo well", 10).await.unwrap().stdout, b"well\n");
     node.remove_pod(&pod).await;
     assert_eq!(node.traces(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_container_keeps_nothing_for_who_has_left() {
+    let mut node = Node::start().await;
+    let config = node.pod();
+    let pod = node.run_pod(&config).await;
+    let id = node.run(&pod, shell("a", "sleep 1000")).await;
+    let shim = node.shim_pid(&pod).await;
+    let pipes = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap();
+        let links = descriptors.filter_map(|its| std::fs::read_link(its.unwrap().path()).ok());
+        links
+            .filter(|to| to.to_string_lossy().starts_with("pipe:"))
+            .count()
+    };
+    let attach = v1::AttachRequest {
+        container_id: id.clone(),
+        stdout: true,
+        ..Default::default()
+    };
+    let before = pipes();
+    for _ in 0..5 {
+        let url = node.cri.attach(attach.clone()).await.unwrap().into_inner().url;
+        let mut socket = web_socket(&url, "v5.channel.k8s.io").await;
+        timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+        eventually("the shim has a pipe to the client", || pipes() > before).await;
+        drop(socket);
+        eventually("the shim has let go of the pipe", || pipes() <= before).await;
+    }
+    node.remove_pod(&pod).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,7 @@ enum Token {
     Listener,
     Connection(ConnectionId),
     Output(String, RawFd),
+    Attached(String, RawFd),
     Console(String),
     Creating(String),
     Exec(ConnectionId),
@@ -117,6 +118,7 @@ impl Supervisor {
                     Token::Listener => self.accept(),
                     Token::Connection(id) => self.serve(id),
                     Token::Output(container, fd) => self.copy(&container, fd),
+                    Token::Attached(container, fd) => self.let_go(&container, fd),
                     Token::Console(container) => self.take_console(&container),
                     Token::Creating(container) => self.created(&container),
                     Token::Exec(connection) => self.exec_made(connection),
@@ -165,6 +167,14 @@ impl Supervisor {
                     output.fd.as_fd(),
                     PollFlags::POLLIN,
                     Token::Output(id.clone(), output.fd.as_raw_fd()),
+                ));
+            }
+            // That its other end is closed is told unasked.
+            for attached in &container.attached {
+                fds.push((
+                    attached.fd.as_fd(),
+                    PollFlags::empty(),
+                    Token::Attached(id.clone(), attached.fd.as_raw_fd()),
                 ));
             }
             if let Some(console) = &container.console {
@@ -419,6 +429,13 @@ impl Supervisor {
             return;
         };
         container.copy(fd, &mut self.buffer);
+    }
+
+    /// Forgets an attached client that has left: a silent container would never find out by writing to it.
+    fn let_go(&mut self, id: &str, fd: RawFd) {
+        if let Some(container) = self.containers.get_mut(id) {
+            container.attached.retain(|to| to.fd.as_raw_fd() != fd);
+        }
     }
 
     fn signal(&mut self, id: &str, signal: i32, all: bool) -> Reply {
