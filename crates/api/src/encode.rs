@@ -3,20 +3,44 @@
 //! `k8s-openapi` writes fields in the order of their names, which puts a ConfigMap's `data` before its `metadata`.
 
 use serde::ser::{Error as _, Impossible, Serialize, SerializeStruct, Serializer};
-use serde_json::Error;
+use serde_json::{Error, Map, Value};
+
+use crate::schema::{self, Definition};
 
 /// `{"apiVersion":…,"kind":…,"metadata":{…},…}`.
-pub(crate) fn metadata_first<T: Serialize>(object: &T) -> Result<Vec<u8>, Error> {
-    object.serialize(MetadataFirst)
+pub(crate) fn metadata_first<T: Serialize>(object: &T, definition: DefinitionOf) -> Result<Vec<u8>, Error> {
+    object.serialize(MetadataFirst(definition))
 }
 
-struct MetadataFirst;
+/// Looks up the definition of an object's kind.
+pub(crate) type DefinitionOf = fn() -> Option<&'static Definition>;
+
+/// What an empty name looks like. Few objects have one, so nearly all are written as they are.
+const NAMELESS: &[u8] = br#""name":"""#;
+
+/// Members (each with the comma before it) without the names that Go leaves out.
+fn without_empty_names(members: Vec<u8>, definition: DefinitionOf) -> Result<Vec<u8>, Error> {
+    let (Some(definition), Some((_, json))) = (definition(), members.split_first()) else {
+        return Ok(members);
+    };
+    let mut fields: Map<String, Value> = serde_json::from_slice(&[b"{", json, b"}"].concat())?;
+    schema::drop_empty_names(definition, &mut fields);
+    let mut json = serde_json::to_vec(&fields)?;
+    json.pop();
+    if let Some(brace) = json.first_mut() {
+        *brace = b',';
+    }
+    Ok(json)
+}
+
+struct MetadataFirst(DefinitionOf);
 
 /// The members of the object, each with the comma before it.
 struct Members {
     type_meta: Vec<u8>,
     metadata: Vec<u8>,
     rest: Vec<u8>,
+    definition: DefinitionOf,
 }
 
 impl SerializeStruct for Members {
@@ -36,7 +60,11 @@ impl SerializeStruct for Members {
     }
 
     fn end(self) -> Result<Vec<u8>, Error> {
-        let members = [self.type_meta, self.metadata, self.rest];
+        let rest = match memchr::memmem::find(&self.rest, NAMELESS) {
+            Some(_) => without_empty_names(self.rest, self.definition)?,
+            None => self.rest,
+        };
+        let members = [self.type_meta, self.metadata, rest];
         let length = members.iter().map(Vec::len).sum::<usize>();
         // The text may be kept for as long as the object lives, so it gets no byte more than it needs.
         let mut json = Vec::with_capacity(length.max(1) + 1);
@@ -145,6 +173,7 @@ impl Serializer for MetadataFirst {
             type_meta: Vec::with_capacity(64),
             metadata: Vec::with_capacity(512),
             rest: Vec::with_capacity(1024),
+            definition: self.0,
         })
     }
 
@@ -165,17 +194,35 @@ mod tests {
     use k8s_openapi::api::core::v1::{ConfigMap, Pod};
     use serde_json::json;
 
+    fn none() -> Option<&'static Definition> {
+        None
+    }
+
+    #[test]
+    fn names_that_go_leaves_out_are_left_out() {
+        let pod: Pod = serde_json::from_str(
+            r#"{"metadata":{"name":""},"spec":{"imagePullSecrets":[{},{"name":"a"}],"containers":[
+                {"name":"","image":"{\"name\":\"\"}","env":[{"name":"","valueFrom":{"secretKeyRef":{"key":"k"}}}]}]}}"#,
+        )
+        .unwrap();
+        let json = metadata_first(&pod, || schema::definition("io.k8s.api.core.v1.Pod")).unwrap();
+        assert_eq!(
+            String::from_utf8(json).unwrap(),
+            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":""},"spec":{"containers":[{"env":[{"name":"","valueFrom":{"secretKeyRef":{"key":"k"}}}],"image":"{\"name\":\"\"}","name":""}],"imagePullSecrets":[{},{"name":"a"}]}}"#
+        );
+    }
+
     #[test]
     fn metadata_comes_first_and_nothing_is_lost() {
         let map =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "y"}});
         let object: ConfigMap = serde_json::from_value(map.clone()).unwrap();
-        let json = metadata_first(&object).unwrap();
+        let json = metadata_first(&object, none).unwrap();
         assert!(json.starts_with(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"#));
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).unwrap(), map);
 
-        let json = metadata_first(&Pod::default()).unwrap();
+        let json = metadata_first(&Pod::default(), none).unwrap();
         assert_eq!(json, br#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#);
-        assert!(metadata_first(&7).is_err());
+        assert!(metadata_first(&7, none).is_err());
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kind::Kind;
+use crate::schema;
 
 /// An object of some kind. Strategies downcast it with [`Object::as_any`]; nobody else does.
 pub trait Object: Any + Debug + Send + Sync {
@@ -36,7 +37,7 @@ impl<K: Kind> Object for K {
     }
 
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        crate::encode::metadata_first(self)
+        crate::encode::metadata_first(self, || schema::of_kind(K::GROUP, K::VERSION, K::KIND))
     }
 
     fn clone_object(&self) -> Box<dyn Object> {

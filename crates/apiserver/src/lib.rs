@@ -29,6 +29,7 @@ mod startup;
 mod twice;
 pub mod user;
 mod warnings;
+mod yaml;
 
 pub use config::{
     Config, KubeletClient, MAX_REQUESTS_IN_FLIGHT, ServiceAccountKeys, Verbosity, VersionInfo,

@@ -7,6 +7,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
+use crate::yaml::in_gos_words;
+
 /// As many findings as upstream reports.
 const MOST: usize = 100;
 
@@ -61,19 +63,8 @@ pub(crate) fn yaml(text: &[u8]) -> Result<(Value, Vec<Repeated>), String> {
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
         Node::<Spanned<YamlKey>>::of(&mut pass).deserialize(reader)
     });
-    let value = read.map_err(|error| as_go_says(&error.to_string()))?;
+    let value = read.map_err(|error| in_gos_words(&error.to_string(), text))?;
     Ok((value, pass.found))
-}
-
-/// What is wrong with a YAML text, as Go's reader puts it: the line comes first, and of the first line it is not told.
-fn as_go_says(error: &str) -> String {
-    let Some((what, place)) = error.rsplit_once(" at line ") else {
-        return error.to_string();
-    };
-    match place.split(',').next().unwrap_or_default() {
-        "1" => what.to_string(),
-        line => format!("line {line}: {what}"),
-    }
 }
 
 /// A text up to where its second document begins. The lines keep their numbers.
@@ -97,6 +88,11 @@ fn first_document(text: &str) -> &str {
 /// A key of a map, with the line that it stands in.
 trait Key: for<'de> serde::Deserialize<'de> {
     fn text(self) -> (String, u64);
+
+    /// A number that is written with a point or an exponent.
+    fn number(value: f64) -> Value {
+        Number::from_f64(value).map_or(Value::Null, Value::Number)
+    }
 }
 
 impl Key for String {
@@ -109,6 +105,17 @@ impl Key for Spanned<YamlKey> {
     fn text(self) -> (String, u64) {
         (self.value.0, self.referenced.line())
     }
+
+    /// Between YAML and JSON Go drops the point of a whole number: `1.0` is `1`, which fits an integer.
+    fn number(value: f64) -> Value {
+        // Up to here every whole number has a double of its own.
+        const MOST: f64 = 9_007_199_254_740_992.0;
+        if value.fract() == 0.0 && value.abs() <= MOST {
+            #[allow(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+            return Value::from(value as i64);
+        }
+        <String as Key>::number(value)
+    }
 }
 
 /// The key of a map in YAML, as the key of an object: what is not a text is written as JSON writes it, so that `yes` is
@@ -119,7 +126,7 @@ impl<'de> serde::Deserialize<'de> for YamlKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
 
-        impl Visitor<'_> for Any {
+        impl<'de> Visitor<'de> for Any {
             type Value = YamlKey;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,12 +153,48 @@ impl<'de> serde::Deserialize<'de> for YamlKey {
                 Ok(YamlKey(text.to_string()))
             }
 
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<YamlKey, A::Error> {
+                let value = Node::<Spanned<YamlKey>>::of(&mut Pass::default()).visit_seq(list)?;
+                Err(A::Error::custom(no_key(&value)))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<YamlKey, A::Error> {
+                let value = Node::<Spanned<YamlKey>>::of(&mut Pass::default()).visit_map(map)?;
+                Err(A::Error::custom(no_key(&value)))
+            }
+
             fn visit_unit<E: Error>(self) -> Result<YamlKey, E> {
                 Err(E::custom("unsupported map key of type: %!s(<nil>), key: <nil>"))
             }
         }
 
         deserializer.deserialize_any(Any)
+    }
+}
+
+/// What Go's reader says of a list or a map that is a key; templates that nobody filled in (`{{ .Values.x }}`) are such.
+fn no_key(value: &Value) -> String {
+    format!("invalid map key: {}", in_gos_syntax(value))
+}
+
+/// A value as Go's source would have it.
+fn in_gos_syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".into(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(in_gos_syntax).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(key, _)| *key);
+            let fields: Vec<String> = fields
+                .into_iter()
+                .map(|(key, value)| format!("{key:?}:{}", in_gos_syntax(value)))
+                .collect();
+            format!("map[interface {{}}]interface {{}}{{{}}}", fields.join(", "))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -243,7 +286,7 @@ impl<'de, K: Key> Visitor<'de> for Node<'_, K> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+        Ok(K::number(value))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {

@@ -9,7 +9,7 @@ pub mod protobuf;
 
 pub use check::{Findings, WrongType, check};
 pub use merge::Merge;
-pub(crate) use nulls::settle;
+pub(crate) use nulls::{drop_empty_names, settle};
 pub(crate) use openapi::described;
 pub use openapi::{openapi_names, openapi_schema};
 

@@ -30,6 +30,46 @@ const WRITTEN_EMPTY: [(&str, &str); 7] = [
     ("io.k8s.api.rbac.v1.Role", "rules"),
 ];
 
+/// The references of which Go leaves out a name that is empty, though our types cannot be without one.
+const NAMED: [&str; 8] = [
+    "io.k8s.api.core.v1.ConfigMapEnvSource",
+    "io.k8s.api.core.v1.ConfigMapKeySelector",
+    "io.k8s.api.core.v1.ConfigMapProjection",
+    "io.k8s.api.core.v1.ConfigMapVolumeSource",
+    "io.k8s.api.core.v1.LocalObjectReference",
+    "io.k8s.api.core.v1.SecretEnvSource",
+    "io.k8s.api.core.v1.SecretKeySelector",
+    "io.k8s.api.core.v1.SecretProjection",
+];
+
+/// Leaves out of an object's fields the names that Go leaves out.
+pub(crate) fn drop_empty_names(definition: &'static Definition, fields: &mut Map<String, Value>) {
+    for (name, value) in fields {
+        if let Some(field) = definition.field(name) {
+            drop_names(field.type_, value);
+        }
+    }
+}
+
+fn drop_names(type_: Type, value: &mut Value) {
+    match (type_, value) {
+        (Type::Object(id), Value::Object(fields)) => {
+            let definition = id.get();
+            if NAMED.contains(&definition.name) {
+                fields.retain(|field, value| field != "name" || value.as_str() != Some(""));
+            }
+            drop_empty_names(definition, fields);
+        }
+        (Type::List(item), Value::Array(items)) => {
+            items.iter_mut().for_each(|value| drop_names(*item, value));
+        }
+        (Type::Map(of), Value::Object(entries)) => {
+            entries.values_mut().for_each(|value| drop_names(*of, value));
+        }
+        _ => {}
+    }
+}
+
 /// Replaces the nulls of maps and lists by the empty value of their type, and leaves out the fields whose list or map
 /// is empty.
 pub(crate) fn settle(definition: &'static Definition, value: &mut Value) {

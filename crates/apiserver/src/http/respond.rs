@@ -16,6 +16,7 @@ use crate::http::accept::Encoding;
 use crate::http::refusal::Refusal;
 use crate::http::{Response, ResponseBody};
 use crate::warnings::Warnings;
+use crate::yaml;
 
 const WARNING: HeaderName = http::header::WARNING;
 
@@ -55,8 +56,7 @@ pub(crate) fn transcoded(encoding: Encoding, json: &[u8]) -> ApiResult<Bytes> {
         Encoding::Json => Ok(Bytes::copy_from_slice(json)),
         Encoding::Yaml => {
             let value: Value = serde_json::from_slice(json).map_err(ApiError::internal)?;
-            let yaml = serde_saphyr::to_string(&value).map_err(ApiError::internal)?;
-            Ok(yaml.into())
+            Ok(yaml::write(&value).into())
         }
         Encoding::Protobuf => protobuf::from_json(json).map(Bytes::from).map_err(untranscodable),
     }

@@ -682,3 +682,48 @@ async fn more_warnings_than_an_answer_takes_are_cut() {
     let cut = format!(r#"299 - "unknown field \"{}""#, "0".repeat(241));
     assert!(told.iter().all(|warning| *warning == cut), "{told:#?}");
 }
+
+#[tokio::test]
+async fn yaml_is_spoken_as_kubernetes_speaks_it() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    let headers = [
+        ("content-type", "application/yaml"),
+        ("accept", "application/yaml"),
+    ];
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  a: \"yes\"\n  b: |\n    #!/bin/sh\n    x\n  c: '- d'\n  e: \"1e3\"\n";
+    let made = send(&client, request(Method::POST, path, &headers, text)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let written = made.text();
+    assert!(
+        written.contains(
+            "\ndata:\n  a: \"yes\"\n  b: |\n    #!/bin/sh\n    x\n  c: '- d'\n  e: \"1e3\"\nkind: ConfigMap\n"
+        ),
+        "{written}"
+    );
+    for (text, words) in [
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: b\n labels: {}\n",
+            "yaml: line 4: did not find expected key",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n\tname: b\n",
+            "yaml: line 4: found character that cannot start any token",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Values.name }}\n",
+            "yaml: invalid map key: map[interface {}]interface {}{\".Values.name\":interface {}(nil)}",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b\n",
+            "yaml: line 3: did not find expected ',' or '}'",
+        ),
+    ] {
+        let headers = [("content-type", "application/yaml")];
+        let refused = send(&client, request(Method::POST, path, &headers, text)).await;
+        let (code, message) = refused.failure();
+        assert_eq!(code, 400, "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}

@@ -556,3 +556,21 @@ async fn empty_lists_and_maps_are_left_out_as_go_does() {
         json!({ "podSelector": {}, "egress": [{}], "policyTypes": ["Ingress", "Egress"] })
     );
 }
+
+#[tokio::test]
+async fn a_reference_without_a_name_stays_without_one() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let account =
+        json!({ "metadata": { "name": "a" }, "imagePullSecrets": [{}, { "name": "" }, { "name": "b" }] });
+    let made = post(&client, "/api/v1/namespaces/default/serviceaccounts", &account).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let path = "/api/v1/namespaces/default/serviceaccounts/a";
+    for answer in [made.json(), get(&client, path).await.json()] {
+        assert_eq!(answer["imagePullSecrets"], json!([{}, {}, { "name": "b" }]));
+    }
+    let packed = get_as(&client, path, "application/vnd.kubernetes.protobuf").await;
+    let read: serde_json::Value =
+        serde_json::from_slice(&skiff_api::schema::protobuf::to_json(&packed.body).unwrap()).unwrap();
+    assert_eq!(read["imagePullSecrets"].as_array().unwrap().len(), 3);
+}

@@ -61,8 +61,11 @@ async fn the_router_looks_at_the_types_alone() {
         let answer = send(&client, request(method, path, &[("accept", accept)], "")).await;
         assert_eq!(answer.status, *code, "{path} {accept}: {}", answer.text());
         match *accept {
-            // The refusal itself is to be had in it.
-            "application/yaml" => assert!(answer.text().contains(message), "{}", answer.text()),
+            // The refusal itself is to be had in it, with its lines folded.
+            "application/yaml" => {
+                let text = answer.text().split_whitespace().collect::<Vec<_>>().join(" ");
+                assert!(text.contains(message), "{text}");
+            }
             _ if message.is_empty() => {}
             _ => assert_eq!(answer.json()["message"], *message, "{path} {accept}"),
         }
