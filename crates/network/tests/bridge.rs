@@ -209,12 +209,12 @@ async fn a_new_process_finds_the_network_as_it_was() {
     assert_eq!(read_from((address, 80).into()), "still there");
     server.join().unwrap();
     let listed = Command::new("nft")
-        .args(["list", "table", "ip", &cleanup.0])
+        .args(["--numeric-protocol", "list", "table", "ip", &cleanup.0])
         .output()
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(
-        listed.contains(&format!("udp . 40053 : {address} . 53")),
+        listed.contains(&format!("17 . 40053 : {address} . 53")),
         "{listed}"
     );
     assert_eq!(listed.matches("jump hostports-dnat").count(), 2, "{listed}");
