@@ -2,6 +2,9 @@
 
 .PHONY: start stop install build tools test-tools test lint format deny bench
 
+# What tools/clients has made, where the machine has no kubectl or an old one.
+CLIENTS := $(or $(SKIFF_CLIENT_CACHE),$(HOME)/.cache/skiff-test-clients)/bin
+
 SKIFF := $(or $(CARGO_TARGET_DIR),target)/release/skiff
 
 # What the build needs (a C compiler, the seccomp library, protoc and the messages that everybody imports for CRI and etcd)
@@ -31,12 +34,12 @@ tools:
 test-tools: tools
 	@tools/install $(TEST_PACKAGES)
 	@tools/install-command cargo-nextest cargo-nextest
-	@command -v kubectl >/dev/null || tools/install kubernetes-client
 	@command -v node >/dev/null || tools/install nodejs
 	@command -v npm >/dev/null || tools/install npm
 	@tools/clients
 
 ## Run every test. The whole-cluster tests start the binary that is built here.
+test: export PATH := $(CLIENTS):$(PATH)
 test: test-tools
 	cargo build --locked -p skiff
 	tests/images/prepare
