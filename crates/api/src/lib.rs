@@ -16,7 +16,7 @@ pub mod autoscaling;
 pub mod batch;
 pub mod catalogue;
 pub mod cell;
-mod certificates;
+pub mod certificates;
 mod conditions;
 pub mod coordination;
 pub mod core;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use ipnet::Ipv4Net;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Pid;
 
@@ -129,8 +130,12 @@ pub(crate) fn node_ip(settings: &Settings) -> IpAddr {
 /// The address that the bridge of the first node's pods gets: the first of the first node's range, which is where the
 /// range of all pods begins.
 fn bridge_address(settings: &Settings) -> IpAddr {
-    let network = u32::from(settings.cluster_cidr.network());
-    IpAddr::V4(Ipv4Addr::from(network.wrapping_add(1)))
+    nth(settings.cluster_cidr, 1)
+}
+
+/// The n-th address of a range.
+fn nth(range: Ipv4Net, n: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(u32::from(range.network()).wrapping_add(n)))
 }
 
 fn default_route_address() -> Option<IpAddr> {
@@ -151,8 +156,7 @@ fn interface_address() -> Option<IpAddr> {
 
 /// The n-th address of the service range.
 pub(crate) fn service_address(settings: &Settings, n: u32) -> IpAddr {
-    let network = u32::from(settings.service_cidr.network());
-    IpAddr::V4(Ipv4Addr::from(network.wrapping_add(n)))
+    nth(settings.service_cidr, n)
 }
 
 /// The URL by which this machine reaches the API server.

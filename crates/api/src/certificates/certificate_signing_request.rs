@@ -24,7 +24,8 @@ const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
 const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 const FINAL: [&str; 3] = ["Approved", "Denied", "Failed"];
 
-const USAGES: [&str; 23] = [
+/// What a certificate may be asked for (`KeyUsage`), in the order of the texts.
+pub const USAGES: [&str; 23] = [
     "any",
     "cert sign",
     "client auth",

@@ -8,3 +8,5 @@ mod pod_certificate_request;
 mod request;
 mod signer;
 mod x509;
+
+pub use certificate_signing_request::USAGES;

@@ -2,6 +2,7 @@
 //! made from the published documents, do not tell them.
 
 use serde_json::{Map, Value, json};
+use skiff_api::certificates::USAGES;
 use skiff_api::core::pod_spec::HOST_PATH_TYPES;
 use skiff_api::core::resource_quota;
 
@@ -30,31 +31,6 @@ mod sets {
         "ReadWriteOncePod",
     ];
     pub(super) const DEVICE_EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
-    pub(super) const USAGES: &[&str] = &[
-        "any",
-        "cert sign",
-        "client auth",
-        "code signing",
-        "content commitment",
-        "crl sign",
-        "data encipherment",
-        "decipher only",
-        "digital signature",
-        "email protection",
-        "encipher only",
-        "ipsec end system",
-        "ipsec tunnel",
-        "ipsec user",
-        "key agreement",
-        "key encipherment",
-        "microsoft sgc",
-        "netscape sgc",
-        "ocsp signing",
-        "s/mime",
-        "server auth",
-        "signing",
-        "timestamping",
-    ];
     pub(super) const SIGNALS: &[&str] = &[
         "SIGABRT",
         "SIGALRM",
@@ -412,7 +388,7 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         "validationActions",
         &["Audit", "Deny", "Warn"],
     ),
-    ("certificates.v1.CertificateSigningRequestSpec", "usages", USAGES),
+    ("certificates.v1.CertificateSigningRequestSpec", "usages", &USAGES),
     ("core.v1.PersistentVolumeClaimSpec", "accessModes", ACCESS_MODES),
     ("core.v1.PersistentVolumeClaimStatus", "accessModes", ACCESS_MODES),
     (
@@ -427,19 +403,7 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("core.v1.PersistentVolumeSpec", "accessModes", ACCESS_MODES),
-    (
-        "core.v1.ResourceQuotaSpec",
-        "scopes",
-        &[
-            "BestEffort",
-            "CrossNamespacePodAffinity",
-            "NotBestEffort",
-            "NotTerminating",
-            "PriorityClass",
-            "Terminating",
-            "VolumeAttributesClass",
-        ],
-    ),
+    ("core.v1.ResourceQuotaSpec", "scopes", &resource_quota::SCOPES),
     ("core.v1.ServiceSpec", "ipFamilies", &["", "IPv4", "IPv6"]),
     (
         "networking.v1.NetworkPolicySpec",

@@ -560,8 +560,7 @@ impl Resource {
         Ok(())
     }
 
-    /// Upstream's `rest.BeforeUpdate`.
-    /// Checks what an update makes of an object, beside the errors that are known already.
+    /// Checks what an update makes of an object (upstream's `rest.BeforeUpdate`), beside the errors that are known already.
     fn check_update(
         &self,
         new: &dyn Object,
