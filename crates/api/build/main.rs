@@ -72,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/schema/protobuf_fields.txt");
     println!("cargo::rerun-if-changed=src/schema/protobuf_fields_later.txt");
     println!("cargo::rerun-if-changed=src/schema/described.txt");
-    println!("cargo::rerun-if-changed=src/schema/zeros.txt");
+    println!("cargo::rerun-if-changed=src/schema/empty.txt");
     println!("cargo::rerun-if-changed=src/schema/defaults.txt");
     let mut collector = Collector {
         generator: SchemaSettings::draft2020_12().into_generator(),
@@ -223,11 +223,10 @@ fn shapes(
         .enumerate()
         .map(|(id, (name, _))| (name.as_str(), id))
         .collect();
-    // A message, and the fields of it whose zeros are values.
-    let keeping: BTreeMap<&str, Vec<&str>> = include_str!("../src/schema/zeros.txt")
+    let empties: BTreeMap<&str, BTreeMap<&str, String>> = include_str!("../src/schema/empty.txt")
         .lines()
         .filter_map(|line| line.split_once(' '))
-        .map(|(name, fields)| (name, fields.split(' ').collect()))
+        .map(|(name, fields)| (name, fields.split(' ').map(empty_of).collect()))
         .collect();
     let mut text = String::new();
     writeln!(text, "static DEFINITIONS: [Definition; {}] = [", ids.len())?;
@@ -239,14 +238,14 @@ fn shapes(
                 .get("required")
                 .and_then(Value::as_array)
                 .is_some_and(|required| required.iter().any(|name| name == field));
+            let type_ = type_of(schema_of_field, &ids);
+            let told = empties.get(*name).and_then(|fields| fields.get(field.as_str()));
             writeln!(
                 text,
-                "Field {{ name: {field:?}, type_: {}, merge: {}, required: {required}, keeps_zero: {} }},",
-                type_of(schema_of_field, &ids),
+                "Field {{ name: {field:?}, type_: {type_}, merge: {}, required: {required}, empty: {} }},",
                 source_of(merge_of(name, field, schema_of_field)),
-                keeping
-                    .get(*name)
-                    .is_some_and(|fields| fields.contains(&field.as_str())),
+                told.cloned()
+                    .unwrap_or_else(|| usual_empty(&type_, required).into()),
             )?;
         }
         let places = sorted(properties(schema)).into_iter().enumerate();
@@ -268,6 +267,27 @@ fn shapes(
     }
     writeln!(text, "];")?;
     Ok(text)
+}
+
+/// A field of `empty.txt`, and what Go does with it when it is empty, as Rust source.
+fn empty_of(field: &str) -> (&str, String) {
+    match field.split_once('=') {
+        Some((field, json)) => (field, format!("Empty::Written({json:?})")),
+        None if field.ends_with('-') => (field.trim_end_matches('-'), "Empty::Omitted".into()),
+        None => (field.trim_end_matches('&'), "Empty::Kept".into()),
+    }
+}
+
+/// What Go does with an empty field of which `empty.txt` says nothing: required ones have no `omitempty`, the others do.
+fn usual_empty(type_: &str, required: bool) -> &'static str {
+    let zero = match type_.split('(').next().unwrap_or_default() {
+        "Type::String" => r#"Empty::Written("\"\"")"#,
+        "Type::Integer" | "Type::Long" | "Type::Number" => r#"Empty::Written("0")"#,
+        "Type::Boolean" => r#"Empty::Written("false")"#,
+        "Type::Bytes" | "Type::List" | "Type::Map" => r#"Empty::Written("null")"#,
+        _ => return "Empty::Kept",
+    };
+    if required { zero } else { "Empty::Omitted" }
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {

@@ -56,6 +56,7 @@ mod webhook;
 mod workload;
 
 pub use catalogue::Catalogue;
+pub use encode::to_json;
 pub use field::{Errors, FieldError, Path};
 pub use kind::{Column, Dependents, Kind, KindInfo, Scope, Strategy, Subresource, Target};
 pub use object::Object;

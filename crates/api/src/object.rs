@@ -37,7 +37,7 @@ impl<K: Kind> Object for K {
     }
 
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        crate::encode::metadata_first(self, || schema::of_kind(K::GROUP, K::VERSION, K::KIND))
+        crate::encode::metadata_first(self, schema::of_kind(K::GROUP, K::VERSION, K::KIND))
     }
 
     fn clone_object(&self) -> Box<dyn Object> {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::field::Errors;
 use crate::kind::{Kind, KindInfo, Strategy, Subresource, Target, Typed};
 use crate::object::Object;
+use crate::schema;
 
 /// A version of a kind that is not the stored one.
 pub trait Version: k8s_openapi::Resource + Debug + 'static {
@@ -130,6 +131,9 @@ impl<V: Version> Conversion for Converted<V> {
         if let Some(fields) = object.as_object_mut() {
             V::of_stored(fields);
             set_type(fields, &self.info);
+            if let Some(definition) = schema::of_kind(V::GROUP, V::VERSION, V::KIND) {
+                schema::show(definition, fields);
+            }
         }
         object
     }

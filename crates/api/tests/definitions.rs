@@ -39,7 +39,7 @@ fn definitions_are_filled_in() {
     assert_eq!(object["spec"]["conversion"], json!({"strategy": "None"}));
     assert_eq!(object["metadata"]["generation"], 1);
     assert_eq!(object["status"]["storedVersions"], json!(["v1"]));
-    assert_eq!(object["status"].get("conditions"), None, "nothing is claimed");
+    assert_eq!(object["status"]["conditions"], Value::Null, "nothing is claimed");
     assert_eq!(
         cells(CRD, crd(json!({}))),
         ["boats.example.com", "2024-12-31T21:00:00Z"]

@@ -3,7 +3,9 @@
 mod support;
 
 use serde_json::{Value, json};
+use skiff_api::field::Errors;
 use skiff_api::kind::{Subresource, Target};
+use skiff_api::meta;
 
 use support::{cells, create_errors, created, defaulted, json_of, metadata, over, strategy, update};
 
@@ -110,8 +112,9 @@ fn some_metadata_never_changes() {
             "metadata.creationTimestamp: Invalid value: \"2025-01-02T00:00:00Z\": field is immutable",
         ]
     );
-    let unversioned = over(old.clone(), json!({"metadata": {"resourceVersion": ""}}));
-    let (_, errors) = update("ConfigMap", old, unversioned, Target::Main);
+    let (old, mut errors) = (defaulted("ConfigMap", old), Errors::new());
+    meta::validate_update(strategy("ConfigMap").info(), old.metadata(), old.metadata(), &mut errors);
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,
         ["metadata.resourceVersion: Invalid value: \"\": must be specified for an update"]

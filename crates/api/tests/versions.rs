@@ -218,7 +218,7 @@ fn an_autoscalers_cpu_is_a_field_and_all_else_is_an_annotation() {
             "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}]}}}),
         json!({"currentReplicas": 2, "desiredReplicas": 3,
             "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 12, "averageValue": "3m"}}}],
-            "conditions": [{"type": "AbleToScale", "status": "True"}]}),
+            "conditions": [{"type": "AbleToScale", "status": "True", "lastTransitionTime": null}]}),
     );
     autoscaler(|strategy, conversion| {
         let shown = conversion.of_stored(stored.clone());
@@ -248,7 +248,7 @@ fn an_autoscalers_cpu_is_a_field_and_all_else_is_an_annotation() {
         );
         assert_eq!(
             read("conditions"),
-            json!([{"type": "AbleToScale", "status": "True"}])
+            json!([{"type": "AbleToScale", "status": "True", "lastTransitionTime": null}])
         );
         assert_eq!(
             read("behavior"),
@@ -355,7 +355,7 @@ proptest! {
         if let Some(window) = window {
             spec["behavior"] = json!({"scaleUp": {"stabilizationWindowSeconds": window}});
         }
-        let stored = version_2(spec, Value::Null);
+        let stored = version_2(spec, json!({"currentReplicas": 1, "desiredReplicas": 1}));
         let back = autoscaler(|_, conversion| conversion.to_stored(conversion.of_stored(stored.clone())));
         prop_assert_eq!(back, stored);
     }

@@ -52,6 +52,7 @@ impl Kind for ValidatingAdmissionPolicy {
         if let Some(constraints) = &mut spec.match_constraints {
             rules::default_match(constraints);
         }
+        self.status.get_or_insert_default();
     }
 
     fn prepare_for_create(&mut self) {

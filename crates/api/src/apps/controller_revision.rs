@@ -22,6 +22,10 @@ impl Kind for ControllerRevision {
         }
     }
 
+    fn default(&mut self) {
+        self.revision.get_or_insert_default();
+    }
+
     fn validate(&self, errors: &mut Errors) {
         if self.data.0.is_null() {
             errors.required(&Path::new("data"), "data is mandatory");

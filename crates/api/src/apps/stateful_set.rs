@@ -68,13 +68,18 @@ impl Kind for StatefulSet {
                 *policy = Some(RETAIN.into());
             }
         }
+        spec.service_name.get_or_insert_default();
+        if let Some(ordinals) = &mut spec.ordinals {
+            ordinals.start.get_or_insert_default();
+        }
         spec.replicas.get_or_insert(1);
         spec.revision_history_limit.get_or_insert(10);
         for claim in spec.volume_claim_templates.iter_mut().flatten() {
             persistent_volume_claim::fill_in(claim);
         }
         pod_spec::default_template(&mut spec.template);
-        self.status.get_or_insert_default();
+        let status = self.status.get_or_insert_default();
+        status.available_replicas.get_or_insert_default();
     }
 
     fn prepare_for_create(&mut self) {

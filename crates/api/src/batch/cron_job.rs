@@ -54,6 +54,11 @@ impl Kind for CronJob {
         spec.job_template.metadata.get_or_insert_default();
         let job = spec.job_template.spec.get_or_insert_default();
         pod_spec::default_template(&mut job.template);
+        let failures = job.pod_failure_policy.iter_mut();
+        let rules = failures.flat_map(|policy| policy.rules.iter_mut());
+        for pattern in rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()) {
+            pattern.status.get_or_insert_default();
+        }
         self.status.get_or_insert_default();
     }
 

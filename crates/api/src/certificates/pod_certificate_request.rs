@@ -79,6 +79,7 @@ impl Kind for PodCertificateRequest {
 
     fn default(&mut self) {
         self.spec.max_expiration_seconds.get_or_insert(DEFAULT);
+        self.status.get_or_insert_default();
     }
 
     fn prepare_for_create(&mut self) {

@@ -49,6 +49,12 @@ impl Kind for Event {
         }
     }
 
+    fn default(&mut self) {
+        self.source.get_or_insert_default();
+        self.reporting_component.get_or_insert_default();
+        self.reporting_instance.get_or_insert_default();
+    }
+
     fn validate(&self, errors: &mut Errors) {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let about = self.involved_object.namespace.as_deref().unwrap_or_default();

@@ -108,6 +108,12 @@ impl Kind for Node {
         {
             amounts.values_mut().for_each(quantity::canonicalize);
         }
+        for handler in status.runtime_handlers.iter_mut().flatten() {
+            handler.name.get_or_insert_default();
+        }
+        let endpoints = status.daemon_endpoints.get_or_insert_default();
+        endpoints.kubelet_endpoint.get_or_insert_default();
+        status.node_info.get_or_insert_default();
         if status.allocatable.is_none() {
             status.allocatable.clone_from(&status.capacity);
         }

@@ -82,7 +82,17 @@ impl Kind for Pod {
 
     fn default(&mut self) {
         pod_spec::default_pod(self.spec.get_or_insert_default());
-        agree_on_address(self.status.get_or_insert_default());
+        let status = self.status.get_or_insert_default();
+        agree_on_address(status);
+        let containers = status
+            .container_statuses
+            .iter_mut()
+            .chain(&mut status.init_container_statuses)
+            .chain(&mut status.ephemeral_container_statuses);
+        for container in containers.flatten() {
+            container.state.get_or_insert_default();
+            container.last_state.get_or_insert_default();
+        }
     }
 
     fn prepare_for_create(&mut self) {
@@ -270,7 +280,7 @@ impl Kind for Pod {
 fn agree_on_address(status: &mut PodStatus) {
     let first = status.pod_ips.as_ref().and_then(|ips| ips.first());
     match status.pod_ip.as_deref().unwrap_or_default() {
-        "" => status.pod_ip = first.map(|first| first.ip.clone()),
+        "" => status.pod_ip = first.map(|first| first.ip.clone()).filter(|ip| !ip.is_empty()),
         one if first.is_none_or(|first| first.ip != one) => {
             status.pod_ips = Some(vec![PodIP { ip: one.into() }]);
         }

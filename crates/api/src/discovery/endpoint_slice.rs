@@ -51,8 +51,9 @@ impl Kind for EndpointSlice {
             port.name.get_or_insert_default();
             port.protocol.get_or_insert_with(|| "TCP".into());
         }
-        // Both lists are always written, be they empty.
-        self.endpoints.get_or_insert_default();
+        for endpoint in self.endpoints.iter_mut().flatten() {
+            endpoint.conditions.get_or_insert_default();
+        }
     }
 
     fn prepare_for_create(&mut self) {

@@ -47,7 +47,10 @@ impl Kind for Ingress {
     }
 
     fn default(&mut self) {
-        self.spec.get_or_insert_default();
+        let spec = self.spec.get_or_insert_default();
+        for service in ingress_rules::services_mut(spec) {
+            service.port.get_or_insert_default();
+        }
         let status: &mut IngressStatus = self.status.get_or_insert_default();
         status.load_balancer.get_or_insert_default();
     }

@@ -46,6 +46,16 @@ fn is_wildcard(rule: &IngressRule) -> bool {
     given(&rule.host).is_some_and(|host| host.contains('*'))
 }
 
+/// The services that an ingress leads to.
+pub(super) fn services_mut(spec: &mut IngressSpec) -> impl Iterator<Item = &mut IngressServiceBackend> {
+    let rules = spec.rules.iter_mut().flatten();
+    let paths = rules.flat_map(|rule| rule.http.iter_mut().flat_map(|http| http.paths.iter_mut()));
+    let backends = paths.map(|path| &mut path.backend);
+    backends
+        .chain(&mut spec.default_backend)
+        .filter_map(|backend| backend.service.as_mut())
+}
+
 /// Checks the desired state.
 pub(super) fn validate(spec: &IngressSpec, allowed: Allowed, path: &Path, errors: &mut Errors) {
     let rules = spec.rules.as_deref().unwrap_or_default();

@@ -34,11 +34,8 @@ struct Wanted<'a> {
 }
 
 pub(super) fn default(spec: &mut ResourceClaimSpec) {
-    let requests = spec
-        .devices
-        .iter_mut()
-        .flat_map(|devices| devices.requests.iter_mut())
-        .flatten();
+    let devices = spec.devices.get_or_insert_default();
+    let requests = devices.requests.iter_mut().flatten();
     for request in requests {
         if let Some(exact) = &mut request.exactly {
             default_amount(&mut exact.allocation_mode, &mut exact.count);

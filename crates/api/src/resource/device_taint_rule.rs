@@ -34,6 +34,7 @@ impl Kind for DeviceTaintRule {
 
     fn default(&mut self) {
         taints::default_taint(&mut self.spec.taint);
+        self.status.get_or_insert_default();
     }
 
     fn prepare_for_create(&mut self) {

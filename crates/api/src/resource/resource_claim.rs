@@ -32,7 +32,10 @@ impl Kind for ResourceClaim {
 
     fn default(&mut self) {
         claim_spec::default(self.spec.get_or_insert_default());
-        self.status.get_or_insert_default();
+        let status = self.status.get_or_insert_default();
+        if let Some(allocation) = &mut status.allocation {
+            allocation.devices.get_or_insert_default();
+        }
     }
 
     fn prepare_for_create(&mut self) {

@@ -19,6 +19,7 @@ impl Kind for ResourceClaimTemplate {
 
     fn default(&mut self) {
         let spec = self.spec.get_or_insert_default();
+        spec.metadata.get_or_insert_default();
         claim_spec::default(spec.spec.get_or_insert_default());
     }
 

@@ -2,14 +2,15 @@
 //! merge. Static data: a look-up is a binary search and allocates nothing.
 
 mod check;
+mod empty;
 mod merge;
-mod nulls;
 mod openapi;
 pub mod protobuf;
 
 pub use check::{Findings, WrongType, check};
+pub use empty::Empty;
+pub(crate) use empty::{Shown, settle, show};
 pub use merge::Merge;
-pub(crate) use nulls::{drop_empty_names, settle};
 pub(crate) use openapi::described;
 pub use openapi::{openapi_names, openapi_schema};
 
@@ -46,8 +47,8 @@ pub struct Field {
     pub merge: Merge,
     /// Whether the schema calls it required.
     pub required: bool,
-    /// Whether a zero in it means something: Go holds it behind a pointer, or writes it always (`zeros.txt`).
-    pub keeps_zero: bool,
+    /// What Go does with it when nothing is in it.
+    pub empty: Empty,
 }
 
 /// What a field, an element of a list or a value of a map holds.
@@ -94,7 +95,8 @@ impl DefinitionId {
     }
 }
 
-static NOTHING: Definition = Definition {
+/// What has no fields that are known.
+pub(crate) static NOTHING: Definition = Definition {
     name: "",
     fields: &[],
     wire: &[],
@@ -122,9 +124,11 @@ pub fn of_kind(group: &str, version: &str, kind: &str) -> Option<&'static Defini
 impl Definition {
     /// The field with this name.
     pub fn field(&self, name: &str) -> Option<&'static Field> {
-        self.fields
-            .binary_search_by(|field| field.name.cmp(name))
-            .ok()
-            .and_then(|index| self.fields.get(index))
+        self.fields.get(self.place(name)?)
+    }
+
+    /// The place of the field with this name.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.fields.binary_search_by(|field| field.name.cmp(name)).ok()
     }
 }

@@ -13,7 +13,7 @@ use prost::bytes::{Buf, Bytes};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 use serde_json::{Map, Number, Value};
 
-use super::{Definition, Field, Type, Wire, definition, of_kind};
+use super::{Definition, Empty, Field, Type, Wire, definition, of_kind};
 use either::Either;
 
 /// What an encoded object begins with.
@@ -371,13 +371,7 @@ fn read_value(
 /// Whether a value is Go's zero of a field that then counts as not set. Go writes plain values whether or not they are set:
 /// without this, a pod that came in protobuf would say `hostNetwork: false` where one that came in JSON says nothing.
 fn is_unset(field: &Field, value: &Value) -> bool {
-    let is_zero = match value {
-        Value::String(text) => text.is_empty(),
-        Value::Bool(flag) => !flag,
-        Value::Number(number) => number.as_i64() == Some(0),
-        _ => false,
-    };
-    is_zero && !field.required && !field.keeps_zero
+    field.empty == Empty::Omitted && field.type_.is_unset(value)
 }
 
 /// One value as JSON; `None` for a time that is zero.

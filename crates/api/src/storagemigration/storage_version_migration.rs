@@ -32,6 +32,7 @@ impl Kind for StorageVersionMigration {
 
     fn default(&mut self) {
         self.spec.get_or_insert_default();
+        self.status.get_or_insert_default();
     }
 
     fn prepare_for_create(&mut self) {

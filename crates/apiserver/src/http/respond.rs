@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
+use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusCause, StatusDetails};
 use serde::Serialize;
 use serde_json::Value;
@@ -145,9 +146,9 @@ pub(crate) fn status_json(status: &Status) -> Vec<u8> {
 }
 
 /// A response of an object as JSON.
-pub(crate) fn json(code: u16, value: &impl Serialize) -> ApiResult<Response> {
-    let bytes = serde_json::to_vec(value).map_err(ApiError::internal)?;
-    Ok(object(code, Encoding::Json, [bytes.into()]))
+pub(crate) fn json(code: u16, object: &(impl Serialize + Resource)) -> ApiResult<Response> {
+    let bytes = skiff_api::to_json(object).map_err(ApiError::internal)?;
+    Ok(self::object(code, Encoding::Json, [bytes.into()]))
 }
 
 /// A document as JSON that people can read.

@@ -1,5 +1,6 @@
 //! Reviews: questions about users and their rights, which are answered and never stored.
 
+use k8s_openapi::Resource;
 use k8s_openapi::api::authentication::v1 as authentication;
 use k8s_openapi::api::authentication::v1::{
     SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewStatus,
@@ -121,9 +122,9 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
     }
 }
 
-fn answer(call: &Call, review: impl Serialize) -> ApiResult<Response> {
+fn answer(call: &Call, review: impl Serialize + Resource) -> ApiResult<Response> {
     let accepted = negotiate(&call.headers, true)?;
-    let bytes = serde_json::to_vec(&review).map_err(ApiError::internal)?;
+    let bytes = skiff_api::to_json(&review).map_err(ApiError::internal)?;
     respond::encoded(201, accepted.encoding, bytes.into())
 }
 

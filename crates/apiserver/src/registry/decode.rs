@@ -134,7 +134,7 @@ impl Decoder {
         beside: &Beside,
     ) -> Result<Decoded, Unfit> {
         let found = checked(self.definition, json, options.field_validation, beside)?;
-        // Decoding by way of a tree drops the lists and maps that are empty; most bodies have none.
+        // Decoding by way of a tree drops what Go takes for left out; most bodies have nothing of the kind.
         let object = if has_empty(json) {
             serde_json::from_slice(json).and_then(|tree| strategy.decode_value(tree))
         } else {
@@ -304,14 +304,16 @@ fn checked(
     Ok(warnings)
 }
 
-/// Whether a text may hold an empty list or an empty object; it may be wrong about what is inside of strings.
+/// Whether a text may hold an empty list or object, or a member that is zero; it may be wrong about what is inside of
+/// strings.
 fn has_empty(json: &[u8]) -> bool {
-    let mut open = 0;
-    for byte in json {
-        match (byte, open) {
-            (b']', b'[') | (b'}', b'{') => return true,
-            (b' ' | b'\n' | b'\r' | b'\t', _) => {}
-            (byte, _) => open = *byte,
+    let mut before = 0;
+    for (place, byte) in json.iter().enumerate() {
+        match (before, byte) {
+            (b'[', b']') | (b'{', b'}') | (b':', b'0' | b'-' | b'f') => return true,
+            (b':', b'"') if json.get(place + 1) == Some(&b'"') => return true,
+            (_, b' ' | b'\n' | b'\r' | b'\t') => {}
+            (_, byte) => before = *byte,
         }
     }
     false

@@ -52,7 +52,7 @@ pub fn default_pod(spec: &mut PodSpec) {
             .iter_mut()
             .chain(spec.init_containers.iter_mut().flatten());
         for port in containers.flat_map(|container| container.ports.iter_mut().flatten()) {
-            if port.host_port.unwrap_or(0) == 0 {
+            if port.host_port.unwrap_or(0) == 0 && port.container_port != 0 {
                 port.host_port = Some(port.container_port);
             }
         }
@@ -89,7 +89,7 @@ fn default_pod_level(spec: &mut PodSpec) {
             }
         }
         if let Some(resources) = &mut spec.resources {
-            resources.requests = Some(requests);
+            resources.requests = Some(requests).filter(|requests| !requests.is_empty());
         }
     }
 }
@@ -309,10 +309,10 @@ fn default_volume(volume: &mut Volume) {
         .and_then(|ephemeral| ephemeral.volume_claim_template.as_mut())
     {
         set(&mut template.spec.volume_mode, "Filesystem");
-        if let Some(resources) = &mut template.spec.resources {
-            canonicalize(resources.limits.as_mut());
-            canonicalize(resources.requests.as_mut());
-        }
+        template.metadata.get_or_insert_default();
+        let resources = template.spec.resources.get_or_insert_default();
+        canonicalize(resources.limits.as_mut());
+        canonicalize(resources.requests.as_mut());
     }
 }
 

@@ -81,7 +81,7 @@ impl Found {
 
     /// What was nothing has something now, or the other way round.
     fn fill(&mut self, value: Text<'_>, shape: Shape, side: impl Fn(&mut Self) -> &mut Node) {
-        let node = gather::fields(value, shape, true);
+        let node = gather::fields(value, shape, Some("{}"));
         if node.member {
             self.modified.member = true;
         } else {
@@ -99,8 +99,8 @@ impl Found {
         let mut part = Self::default();
         match (old, new) {
             (Some(old), Some(new)) => part.compare(old, new, shape),
-            (None, Some(new)) => part.added = gather::fields(new, shape, false),
-            (Some(old), None) => part.removed = gather::fields(old, shape, false),
+            (None, Some(new)) => part.added = gather::fields(new, shape, None),
+            (Some(old), None) => part.removed = gather::fields(old, shape, None),
             (None, None) => {}
         }
         self.attach(element, part);
@@ -129,16 +129,9 @@ impl Found {
                 continue;
             };
             // What is there wherever the object around it is, is there on both sides.
-            let there = || shape.embeds(name).then_some(Text::NULL);
+            let there = || shape.there(name).map(|empty| Text::of(empty.as_bytes()));
             let old_value = old_member.map(|(_, value)| *value).or_else(there);
             let new_value = new_member.map(|(_, value)| *value).or_else(there);
-            // Nothing and an empty thing are the same where the thing is there in any case.
-            let is_void = |here: Option<Text<'_>>, other: Option<Text<'_>>| {
-                here.is_some_and(Text::is_void) && other.is_some_and(|other| other.is_same(Text::NULL))
-            };
-            if is_void(new_value, old_value) || new_member.is_none() && is_void(old_value, new_value) {
-                continue;
-            }
             let below = shape.field(name).unwrap_or(Shape::Deduced);
             self.part(|| field(name), old_value, new_value, below);
         }

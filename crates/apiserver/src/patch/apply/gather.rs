@@ -3,19 +3,19 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::set::{Element, FieldSet, Node, field};
 use super::shape::Shape;
 use crate::patch::text::{Name, Text};
 
-/// The fields of a value. `is_there`: the thing itself is there in any case, so it is no member.
-pub(super) fn fields(value: Text<'_>, shape: Shape, is_there: bool) -> Node {
+/// The fields of a value. `there`: what is there in any case, so that it is no member.
+pub(super) fn fields(value: Text<'_>, shape: Shape, there: Option<&'static str>) -> Node {
     let mut reader = serde_json::Deserializer::from_slice(value.json());
     // The text is well-formed, so nothing is lost here.
-    Fields { shape, is_there }
-        .deserialize(&mut reader)
-        .unwrap_or_default()
+    Fields { shape, there }.deserialize(&mut reader).unwrap_or_default()
 }
 
 /// A member, of which no part has an owner of its own.
@@ -29,31 +29,35 @@ fn whole() -> Node {
 #[derive(Clone, Copy)]
 struct Fields {
     shape: Shape,
-    is_there: bool,
+    there: Option<&'static str>,
 }
 
 impl Fields {
-    fn of(self, children: FieldSet, is_void: bool) -> Node {
+    fn of(self, children: FieldSet) -> Node {
         Node {
-            member: is_void || !self.is_there,
+            member: self.there.is_none(),
             children,
         }
     }
 
-    /// The fields of one member of this object; nothing when that is empty and there in any case.
+    /// A value that is owned as a whole.
+    fn leaf(self, value: impl Serialize) -> Node {
+        match self.there {
+            Some(there) if serde_json::to_string(&value).is_ok_and(|value| value == there) => Node::default(),
+            _ => whole(),
+        }
+    }
+
+    /// The fields of one member of this object; nothing when that is there in any case.
     fn member<'de, A: MapAccess<'de>>(
         self,
         name: &str,
         access: &mut A,
         children: &mut FieldSet,
     ) -> Result<(), A::Error> {
-        let is_there = self.is_there && self.shape.embeds(name);
+        let there = self.there.and_then(|_| self.shape.there(name));
         let shape = self.shape.field(name).unwrap_or(Shape::Deduced);
-        let node = access.next_value_seed(Fields { shape, is_there })?;
-        let is_void = node.member && is_there;
-        if !is_void {
-            children.add(field(name), node);
-        }
+        children.add(field(name), access.next_value_seed(Fields { shape, there })?);
         Ok(())
     }
 }
@@ -63,6 +67,7 @@ impl<'de> DeserializeSeed<'de> for Fields {
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Node, D::Error> {
         match self.shape {
+            Shape::Leaf(_) if self.there.is_some() => <&RawValue>::deserialize(value).map(|raw| self.leaf(raw)),
             Shape::Leaf(_) => value.deserialize_ignored_any(IgnoredAny).map(|_| whole()),
             _ => value.deserialize_any(self),
         }
@@ -71,7 +76,7 @@ impl<'de> DeserializeSeed<'de> for Fields {
 
 macro_rules! scalars {
     ($($method:ident($type:ty);)*) => {
-        $(fn $method<E>(self, _: $type) -> Result<Node, E> { Ok(whole()) })*
+        $(fn $method<E>(self, value: $type) -> Result<Node, E> { Ok(self.leaf(value)) })*
     };
 }
 
@@ -91,7 +96,7 @@ impl<'de> Visitor<'de> for Fields {
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(whole())
+        Ok(self.leaf(()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
@@ -100,12 +105,10 @@ impl<'de> Visitor<'de> for Fields {
             return Ok(whole());
         }
         let mut children = FieldSet::default();
-        let mut is_void = true;
         while let Some(Name(name)) = access.next_key()? {
-            is_void = false;
             self.member(&name, &mut access, &mut children)?;
         }
-        Ok(self.of(children, is_void))
+        Ok(self.of(children))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
@@ -114,10 +117,8 @@ impl<'de> Visitor<'de> for Fields {
             return Ok(whole());
         }
         let mut items = Vec::new();
-        let mut is_void = true;
         let mut are_told_apart = true;
         while let Some(item) = access.next_element_seed(Item(self.shape))? {
-            is_void = false;
             are_told_apart &= item.is_some();
             items.extend(item);
         }
@@ -134,7 +135,7 @@ impl<'de> Visitor<'de> for Fields {
             }
             children.add(element, node);
         }
-        Ok(self.of(children, is_void))
+        Ok(self.of(children))
     }
 }
 
@@ -185,7 +186,7 @@ impl<'de> Visitor<'de> for Item {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let of = Fields {
             shape: self.0.item(),
-            is_there: false,
+            there: None,
         };
         let keys = self.0.keys();
         let mut found: Vec<(&str, Value)> = Vec::with_capacity(keys.len());
@@ -206,7 +207,7 @@ impl<'de> Visitor<'de> for Item {
         let element = self.0.keyed_element(value);
         let node = match of.shape {
             Shape::Leaf(_) => whole(),
-            _ => of.of(children, false),
+            _ => of.of(children),
         };
         Ok(element.ok().map(|element| (element, node)))
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
-use skiff_api::schema::{self, Definition, Merge, Type};
+use skiff_api::schema::{self, Definition, Empty, Merge, Type};
 use smol_str::{SmolStrBuilder, format_smolstr};
 
 use super::set::Element;
@@ -32,26 +32,6 @@ const ATOMIC_ITEMS: [&str; 3] = [
     "io.k8s.api.core.v1.LocalObjectReference",
     "io.k8s.api.core.v1.ObjectReference",
     "io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference",
-];
-
-/// Objects that upstream's types hold by value, and lists that they never leave out: they are there, though empty, wherever the object around them is. So
-/// nobody comes to own their being there.
-const EMBEDDED: &[(&str, &[&str])] = &[
-    ("CronJobSpec", &["jobTemplate"]),
-    ("DaemonSetSpec", &["template", "updateStrategy"]),
-    ("DeploymentSpec", &["strategy", "template"]),
-    ("Event", &["deprecatedSource", "source"]),
-    ("IngressStatus", &["loadBalancer"]),
-    ("JobSpec", &["template"]),
-    ("JobTemplateSpec", &["metadata", "spec"]),
-    ("NodeDaemonEndpoints", &["kubeletEndpoint"]),
-    ("NodeStatus", &["daemonEndpoints", "nodeInfo"]),
-    ("PersistentVolumeClaimSpec", &["resources"]),
-    ("PodSpec", &["containers"]),
-    ("PodTemplateSpec", &["metadata", "spec"]),
-    ("ReplicaSetSpec", &["template"]),
-    ("ServiceStatus", &["loadBalancer"]),
-    ("StatefulSetSpec", &["template", "updateStrategy"]),
 ];
 
 /// What an item has for a key that it leaves out, as JSON: what Go's type has, unless it leaves the field out itself.
@@ -119,20 +99,16 @@ impl Shape {
         }
     }
 
-    /// Whether a field is an object that is there wherever the one around it is.
-    pub(crate) fn embeds(self, name: &str) -> bool {
-        let Self::Struct(definition) = self else {
-            return matches!(self, Self::Unknown) && name == "metadata";
-        };
-        if matches!(name, "metadata" | "spec" | "status") && definition.field("apiVersion").is_some() {
-            return true;
+    /// What a field is, as JSON, where nothing was put in it, if it is there all the same. Nobody comes to own that.
+    pub(crate) fn there(self, name: &str) -> Option<&'static str> {
+        match self {
+            Self::Struct(definition) => match definition.field(name)?.empty {
+                Empty::Written(empty) => Some(empty),
+                Empty::Omitted | Empty::Kept => None,
+            },
+            Self::Unknown if name == "metadata" => Some("{}"),
+            _ => None,
         }
-        let short = definition.name.rsplit('.').next().unwrap_or_default();
-        EMBEDDED
-            .binary_search_by(|(of, _)| of.cmp(&short))
-            .ok()
-            .and_then(|place| EMBEDDED.get(place))
-            .is_some_and(|(_, fields)| fields.contains(&name))
     }
 
     /// Whether the value's parts have owners of their own, given what stands there.
@@ -268,11 +244,6 @@ impl Look for &Value {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn embedded_objects_are_in_the_order_that_a_search_needs() {
-        assert!(EMBEDDED.is_sorted_by_key(|(of, _)| *of));
-    }
 
     #[test]
     fn items_are_told_apart_by_their_keys_and_the_keys_defaults() {
