@@ -5,7 +5,9 @@
 //! values are written along the schema.
 
 use k8s_openapi::Resource;
-use serde::ser::{Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
+use serde::ser::{
+    Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer,
+};
 use serde_json::Error;
 
 use crate::schema::{self, Definition, Empty, Field, NOTHING, Shown, Type};
@@ -528,9 +530,14 @@ mod tests {
             json!({"metadata": {}, "involvedObject": {}, "reason": "r", "source": {}, "firstTimestamp": null,
                 "lastTimestamp": null, "eventTime": null, "reportingComponent": "", "reportingInstance": ""})
         );
-        assert_eq!(written::<Role>(json!({"metadata": {}})), json!({"metadata": {}, "rules": null}));
         assert_eq!(
-            written::<EndpointSlice>(json!({"metadata": {}, "addressType": "IPv4", "endpoints": [], "ports": []})),
+            written::<Role>(json!({"metadata": {}})),
+            json!({"metadata": {}, "rules": null})
+        );
+        assert_eq!(
+            written::<EndpointSlice>(
+                json!({"metadata": {}, "addressType": "IPv4", "endpoints": [], "ports": []})
+            ),
             json!({"metadata": {}, "addressType": "IPv4", "endpoints": null, "ports": null})
         );
         let status = json!({"conditions": [{"type": "Ready", "status": "True"}]});

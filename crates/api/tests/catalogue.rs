@@ -199,7 +199,10 @@ fn nulls_in_maps_and_lists_are_empty_values() {
     let pod = strategy("Pod")
         .decode(br#"{"spec":{"containers":[null,{"name":"a","resources":{"limits":{"cpu":null}}}]}}"#);
     let value = json_of(pod.unwrap().as_ref());
-    assert_eq!(value["spec"]["containers"][0], json!({"name": "", "resources": {}}));
+    assert_eq!(
+        value["spec"]["containers"][0],
+        json!({"name": "", "resources": {}})
+    );
     assert_eq!(value["spec"]["containers"][1]["resources"]["limits"]["cpu"], "0");
     assert!(
         strategy("Pod")

@@ -113,7 +113,12 @@ fn some_metadata_never_changes() {
         ]
     );
     let (old, mut errors) = (defaulted("ConfigMap", old), Errors::new());
-    meta::validate_update(strategy("ConfigMap").info(), old.metadata(), old.metadata(), &mut errors);
+    meta::validate_update(
+        strategy("ConfigMap").info(),
+        old.metadata(),
+        old.metadata(),
+        &mut errors,
+    );
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,

@@ -396,7 +396,10 @@ fn the_topology_of_an_endpoint_is_no_longer_written() {
     let new = |endpoint: Value| slice(over(json!({"addresses": ["10.0.0.1"]}), endpoint));
     let kind = "discovery.k8s.io/EndpointSlice";
     let made = json_of(created(kind, new(json!({"deprecatedTopology": host("a")}))).as_ref());
-    assert_eq!(made["endpoints"][0], json!({"addresses": ["10.0.0.1"], "conditions": {}}));
+    assert_eq!(
+        made["endpoints"][0],
+        json!({"addresses": ["10.0.0.1"], "conditions": {}})
+    );
     let old = new(json!({"deprecatedTopology": host("a")}));
     let moved = |name: &str| slice(json!({"addresses": ["10.0.0.2"], "deprecatedTopology": host(name)}));
     for (new, expected) in [

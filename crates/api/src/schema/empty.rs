@@ -73,9 +73,13 @@ impl Type {
     pub(super) fn is_unset(self, value: &Value) -> bool {
         match (self, value) {
             (Self::String | Self::Bytes, Value::String(text)) => text.is_empty(),
-            (Self::Integer | Self::Long | Self::Number, Value::Number(number)) => number.as_f64() == Some(0.0),
+            (Self::Integer | Self::Long | Self::Number, Value::Number(number)) => {
+                number.as_f64() == Some(0.0)
+            }
             (Self::Boolean, Value::Bool(flag)) => !flag,
-            (Self::Time | Self::MicroTime, Value::String(text)) => text.starts_with(NO_TIME.trim_end_matches('Z')),
+            (Self::Time | Self::MicroTime, Value::String(text)) => {
+                text.starts_with(NO_TIME.trim_end_matches('Z'))
+            }
             (Self::List(_), Value::Array(list)) => list.is_empty(),
             (Self::Map(_), Value::Object(map)) => map.is_empty(),
             _ => false,
@@ -151,9 +155,7 @@ fn show_in(type_: Type, value: &mut Value) {
     match (type_, value) {
         (Type::Object(id), Value::Object(fields)) => show(id.get(), fields),
         (Type::List(item), Value::Array(items)) => items.iter_mut().for_each(|value| show_in(*item, value)),
-        (Type::Map(of), Value::Object(entries)) => {
-            entries.values_mut().for_each(|value| show_in(*of, value))
-        }
+        (Type::Map(of), Value::Object(entries)) => entries.values_mut().for_each(|value| show_in(*of, value)),
         _ => {}
     }
 }

@@ -15,6 +15,7 @@ mod connections;
 mod debug;
 mod deletions;
 mod documents;
+mod empties;
 #[path = "../../../store/tests/etcd_server/mod.rs"]
 mod etcd_server;
 mod evictions;

@@ -15,7 +15,9 @@ use crate::patch::text::{Name, Text};
 pub(super) fn fields(value: Text<'_>, shape: Shape, there: Option<&'static str>) -> Node {
     let mut reader = serde_json::Deserializer::from_slice(value.json());
     // The text is well-formed, so nothing is lost here.
-    Fields { shape, there }.deserialize(&mut reader).unwrap_or_default()
+    Fields { shape, there }
+        .deserialize(&mut reader)
+        .unwrap_or_default()
 }
 
 /// A member, of which no part has an owner of its own.
@@ -67,7 +69,9 @@ impl<'de> DeserializeSeed<'de> for Fields {
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Node, D::Error> {
         match self.shape {
-            Shape::Leaf(_) if self.there.is_some() => <&RawValue>::deserialize(value).map(|raw| self.leaf(raw)),
+            Shape::Leaf(_) if self.there.is_some() => {
+                <&RawValue>::deserialize(value).map(|raw| self.leaf(raw))
+            }
             Shape::Leaf(_) => value.deserialize_ignored_any(IgnoredAny).map(|_| whole()),
             _ => value.deserialize_any(self),
         }
