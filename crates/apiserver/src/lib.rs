@@ -24,6 +24,7 @@ mod openapi;
 mod patch;
 pub mod registry;
 pub mod server;
+mod service_ips;
 mod service_range;
 mod startup;
 mod twice;

@@ -51,7 +51,7 @@ use crate::openapi::Documents;
 use crate::registry::Registry;
 use crate::startup::{self, OwnService};
 use crate::user::UserInfo;
-use crate::{identity, legacy_tracking, local_apis, service_range};
+use crate::{identity, legacy_tracking, local_apis, service_ips, service_range};
 
 /// How long a client may take for the TLS handshake, and then for the head of its first request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -265,10 +265,11 @@ impl ApiServer {
         hooks.done(&["generic-apiserver-start-informers"]);
         own.keep(registry.clone(), shutdown.clone());
         hooks.done(&["bootstrap-controller"]);
-        let (apis_made, tracking_made, range_made, identity_made) = tokio::join!(
+        let (apis_made, tracking_made, range_made, addresses_made, identity_made) = tokio::join!(
             local_apis::start(registry.clone(), shutdown.clone()),
             legacy_tracking::start(registry.clone(), shutdown.clone()),
             service_range::start(registry.clone(), cidr.to_string(), shutdown.clone()),
+            service_ips::start(registry.clone(), shutdown.clone()),
             identity::start(
                 registry.clone(),
                 &config.host_name,
@@ -280,6 +281,7 @@ impl ApiServer {
         apis_made.map_err(made("APIServices"))?;
         tracking_made.map_err(made("the tracking of tokens in Secrets"))?;
         range_made.map_err(made("the range of services"))?;
+        addresses_made.map_err(made("the addresses of services"))?;
         hooks.done(&[
             "start-kube-apiserver-identity-lease-controller",
             "start-kube-apiserver-identity-lease-garbage-collector",

@@ -291,6 +291,81 @@ async fn services_get_addresses_and_ports_of_their_own() {
     assert_eq!(post(&client, SERVICES, &service("good", good)).await.status, 201);
 }
 
+const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+
+/// Whether an answer is the address of this service.
+fn is_of(answer: &Answer, name: &str) -> bool {
+    answer.status == 200 && answer.json()["spec"]["parentRef"]["name"] == name
+}
+
+#[tokio::test]
+async fn the_addresses_of_services_are_objects() {
+    let server = Server::start().await;
+    let client = server.local();
+    let own = get(&client, &format!("{ADDRESSES}/10.96.0.1")).await.json();
+    assert_eq!(
+        own["metadata"]["labels"],
+        json!({ "ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io" })
+    );
+    assert_eq!(
+        own["spec"],
+        json!({ "parentRef": { "resource": "services", "namespace": "default", "name": "kubernetes" } })
+    );
+    let ports = json!([{ "port": 80 }]);
+    let wanted = |name: &str| service(name, json!({ "clusterIP": "10.96.0.77", "ports": ports }));
+    post(&client, SERVICES, &wanted("a")).await;
+    let path = format!("{ADDRESSES}/10.96.0.77");
+    until(&client, &path, |answer| is_of(answer, "a")).await;
+    // Another service may have the address next, and an object that is taken away comes back.
+    delete(&client, &format!("{SERVICES}/a")).await;
+    let next = post(&client, SERVICES, &wanted("b")).await;
+    assert_eq!(next.status, 201, "{}", next.text());
+    let first = until(&client, &path, |answer| is_of(answer, "b")).await.json();
+    delete(&client, &path).await;
+    until(&client, &path, |answer| {
+        is_of(answer, "b") && answer.json()["metadata"]["uid"] != first["metadata"]["uid"]
+    })
+    .await;
+    let external = json!({ "spec": { "type": "ExternalName", "externalName": "a.b", "clusterIP": null, "clusterIPs": null } });
+    let changed = patch(&client, &format!("{SERVICES}/b"), "merge-patch", &external).await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    until(&client, &path, |answer| answer.status == 404).await;
+}
+
+#[tokio::test]
+async fn who_makes_an_ip_address_reserves_it() {
+    let server = Server::start().await;
+    let client = server.local();
+    let mine = json!({ "metadata": { "name": "10.96.0.88" },
+        "spec": { "parentRef": { "group": "example.com", "resource": "gateways", "name": "g" } } });
+    let made = post(&client, ADDRESSES, &mine).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let wanted = service(
+        "a",
+        json!({ "clusterIP": "10.96.0.88", "ports": [{ "port": 80 }] }),
+    );
+    // What is reserved is told by a watch.
+    let refusal = "failed to allocate IP 10.96.0.88: provided IP is already allocated";
+    let dry = format!("{SERVICES}?dryRun=All");
+    let post_until = async |path: &str, code: u16| {
+        let wait = async {
+            loop {
+                let answer = post(&client, path, &wanted).await;
+                if answer.status.as_u16() == code {
+                    return answer;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.unwrap()
+    };
+    let (_, message) = post_until(&dry, 422).await.failure();
+    assert!(message.ends_with(refusal), "{message}");
+    delete(&client, &format!("{ADDRESSES}/10.96.0.88")).await;
+    post_until(SERVICES, 201).await;
+    let path = format!("{ADDRESSES}/10.96.0.88");
+    until(&client, &path, |answer| is_of(answer, "a")).await;
+}
+
 #[tokio::test]
 async fn plugins_and_steps_are_timed() {
     let server = Server::start().await;

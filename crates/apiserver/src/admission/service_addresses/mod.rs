@@ -7,12 +7,14 @@ mod cidr;
 mod claims;
 mod taken;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::networking::v1::IPAddress;
 use parking_lot::Mutex;
 use rand::Rng;
 use skiff_api::{Errors, Object, Path};
@@ -26,11 +28,14 @@ use taken::{Owner, Taken};
 use crate::error::{ApiError, ApiResult};
 use crate::follow::{Follower, follow};
 use crate::registry::{AdmissionRequest, Entry, ListOptions, Operation, Registry};
+use crate::service_ips;
 
 #[derive(Debug, Default)]
 struct State {
     ips: Taken<IpAddr>,
     ports: Taken<u16>,
+    /// The addresses for which somebody made an IPAddress.
+    reserved: HashSet<IpAddr>,
 }
 
 /// The cluster IPs and node ports of a server's services.
@@ -77,6 +82,9 @@ impl ServiceAddresses {
         let Some(services) = registry.resource("", "v1", "services").cloned() else {
             return Ok(());
         };
+        if let Some(addresses) = registry.resource("networking.k8s.io", "v1", "ipaddresses") {
+            follow(addresses.clone(), Reserved(self.clone()), shutdown.clone()).await?;
+        }
         follow(services, self.clone(), shutdown).await
     }
 
@@ -335,10 +343,11 @@ impl ServiceAddresses {
                 self.cidr
             ));
         }
-        match self.state.lock().ips.take(address, now, dry_run) {
-            Ok(()) => Some(address),
-            Err(_) => refuse("provided IP is already allocated".into()),
+        let mut state = self.state.lock();
+        if !state.reserved.contains(&address) && state.ips.take(address, now, dry_run).is_ok() {
+            return Some(address);
         }
+        refuse("provided IP is already allocated".into())
     }
 
     /// An address from the upper part of the range; the lower part is for those who ask for one by name, until the
@@ -350,7 +359,9 @@ impl ServiceAddresses {
         // The server's own address, and the tenth, which is the cluster's DNS server's by custom.
         let below = (1..lower).filter(|place| *place != 9);
         let candidates = from.chain(below).filter_map(|place| self.cidr.nth(place));
-        match self.state.lock().ips.take_any(candidates, now, dry_run) {
+        let state = &mut *self.state.lock();
+        let candidates = candidates.filter(|address| !state.reserved.contains(address));
+        match state.ips.take_any(candidates, now, dry_run) {
             Ok(address) => Some(address),
             Err(_) => {
                 let why = "failed to allocate a serviceIP: range is full";
@@ -449,14 +460,10 @@ impl ServiceAddresses {
         if meta.resource_version.is_some() {
             let mut state = self.state.lock();
             for address in ips(spec) {
-                if state.ips.by.get(&address) == Some(&owner) {
-                    state.ips.by.remove(&address);
-                }
+                state.ips.free(address, &owner);
             }
             for port in node_ports(spec) {
-                if state.ports.by.get(&port) == Some(&owner) {
-                    state.ports.by.remove(&port);
-                }
+                state.ports.free(port, &owner);
             }
         }
     }
@@ -490,8 +497,8 @@ impl Follower for Arc<ServiceAddresses> {
         {
             // In one go: nothing that is held may look free in between.
             let mut state = self.state.lock();
-            state.ips.by.clear();
-            state.ports.by.clear();
+            state.ips.forget_services();
+            state.ports.forget_services();
             for (owner, (ips, ports)) in &all {
                 state.ips.hold(owner, ips);
                 state.ports.hold(owner, ports);
@@ -518,6 +525,35 @@ impl Follower for Arc<ServiceAddresses> {
         let mut state = self.state.lock();
         state.ips.hold(&owner, &[]);
         state.ports.hold(&owner, &[]);
+    }
+}
+
+/// Follows the IPAddresses that are not the allocator's own.
+struct Reserved(Arc<ServiceAddresses>);
+
+/// The address that an object reserves, if it is not what some service holds anyway.
+fn reserved(entry: &Entry) -> Option<IpAddr> {
+    let object: IPAddress = serde_json::from_slice(entry.json()).ok()?;
+    entry.name().parse().ok().filter(|_| !service_ips::is_managed(&object))
+}
+
+impl Follower for Reserved {
+    fn replace(&self, entries: &[Arc<Entry>]) {
+        let reserved = entries.iter().filter_map(|entry| reserved(entry)).collect();
+        self.0.state.lock().reserved = reserved;
+    }
+
+    fn put(&self, entry: &Entry) {
+        match reserved(entry) {
+            Some(address) => _ = self.0.state.lock().reserved.insert(address),
+            None => self.remove(entry),
+        }
+    }
+
+    fn remove(&self, entry: &Entry) {
+        if let Ok(address) = entry.name().parse() {
+            self.0.state.lock().reserved.remove(&address);
+        }
     }
 }
 
@@ -597,7 +633,8 @@ fn first_ip(spec: &ServiceSpec) -> Option<String> {
         .cloned()
 }
 
-fn ips(spec: &ServiceSpec) -> Vec<IpAddr> {
+/// The cluster IPs that a service holds.
+pub(crate) fn ips(spec: &ServiceSpec) -> Vec<IpAddr> {
     let mut ips: Vec<IpAddr> = spec
         .cluster_ips
         .iter()

@@ -21,7 +21,9 @@ pub(super) enum Refusal {
 #[derive(Debug)]
 pub(super) struct Taken<T> {
     /// By services that have been seen.
-    pub(super) by: HashMap<T, Owner>,
+    by: HashMap<T, Owner>,
+    /// The same, by service.
+    of: HashMap<Owner, Vec<T>>,
     /// By requests on their way, and since when.
     pub(super) given: HashMap<T, Instant>,
 }
@@ -30,6 +32,7 @@ impl<T> Default for Taken<T> {
     fn default() -> Self {
         Self {
             by: HashMap::new(),
+            of: HashMap::new(),
             given: HashMap::new(),
         }
     }
@@ -69,11 +72,29 @@ impl<T: Copy + Eq + Hash> Taken<T> {
 
     /// What a service holds, as the watch shows it.
     pub(super) fn hold(&mut self, owner: &Owner, items: &[T]) {
-        self.by.retain(|item, its| its != owner || items.contains(item));
+        for item in self.of.remove(owner).unwrap_or_default() {
+            self.free(item, owner);
+        }
         for item in items {
             self.given.remove(item);
             self.by.insert(*item, owner.clone());
         }
+        if !items.is_empty() {
+            self.of.insert(owner.clone(), items.to_vec());
+        }
+    }
+
+    /// Frees what a service held, unless another holds it by now.
+    pub(super) fn free(&mut self, item: T, owner: &Owner) {
+        if self.by.get(&item) == Some(owner) {
+            self.by.remove(&item);
+        }
+    }
+
+    /// No service is known.
+    pub(super) fn forget_services(&mut self) {
+        self.by.clear();
+        self.of.clear();
     }
 }
 
