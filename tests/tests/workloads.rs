@@ -170,6 +170,37 @@ fn a_deployment_rolls_to_a_new_version_and_back() {
     cluster
         .kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"])
         .success();
+    let writers = |object: &Value| -> Vec<(String, String)> {
+        let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_string();
+        let entries = object["metadata"]["managedFields"].as_array().unwrap().iter();
+        let mut writers: Vec<_> = entries
+            .map(|entry| (text(entry, "manager"), text(entry, "subresource")))
+            .collect();
+        writers.sort();
+        writers
+    };
+    let owner = |manager: &str, subresource: &str| (manager.to_string(), subresource.to_string());
+    let web = cluster.get(&["deployment", "web", "--show-managed-fields"]);
+    // The controller's own notes are no new wish.
+    assert_eq!(
+        (
+            &web["metadata"]["generation"],
+            &web["status"]["observedGeneration"]
+        ),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(
+        writers(&web),
+        [
+            owner("kube-controller-manager", "status"),
+            owner("kubectl-create", "")
+        ]
+    );
+    let pods = cluster.get(&["pods", "-l", "app=web", "--show-managed-fields"]);
+    assert_eq!(
+        writers(&pods["items"][0]),
+        [owner("kube-controller-manager", ""), owner("kubelet", "status")]
+    );
     cluster
         .kubectl(&["set", "image", "deployment/web", "nginx=nginx:1.22"])
         .success();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use http::header::{HeaderValue, USER_AGENT};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::server::conn::{http1, http2};
@@ -314,6 +315,7 @@ impl ApiServer {
         LocalService {
             shared: self.shared.clone(),
             user: Arc::new(user),
+            program: None,
         }
     }
 
@@ -485,6 +487,16 @@ fn is_exhaustion(error: &std::io::Error) -> bool {
 pub struct LocalService {
     shared: Arc<Shared>,
     user: Arc<UserInfo>,
+    program: Option<HeaderValue>,
+}
+
+impl LocalService {
+    /// What is written is noted as this program's, as if it had sent its name as `User-Agent`.
+    #[must_use]
+    pub fn of_program(mut self, name: &'static str) -> Self {
+        self.program = Some(HeaderValue::from_static(name));
+        self
+    }
 }
 
 impl fmt::Debug for LocalService {
@@ -508,7 +520,11 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        if let Some(program) = &self.program {
+            let agent = request.headers_mut().entry(USER_AGENT);
+            agent.or_insert_with(|| program.clone());
+        }
         let request_size = request.body().size_hint().exact();
         let request: Request =
             request.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());

@@ -29,7 +29,10 @@ type Owner = (String, String);
 /// Whether the allocator made the object, and may take it away.
 pub(crate) fn is_managed(address: &IPAddress) -> bool {
     let labels = address.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(MANAGED_BY)).map(String::as_str) == Some(MANAGER)
+    labels
+        .and_then(|labels| labels.get(MANAGED_BY))
+        .map(String::as_str)
+        == Some(MANAGER)
 }
 
 fn object(address: IpAddr, (namespace, name): &Owner) -> IPAddress {
@@ -60,7 +63,13 @@ fn owner(address: &IPAddress) -> Owner {
 
 /// What a service holds.
 fn held(service: &Service) -> BTreeSet<IpAddr> {
-    service.spec.as_ref().map(ips).unwrap_or_default().into_iter().collect()
+    service
+        .spec
+        .as_ref()
+        .map(ips)
+        .unwrap_or_default()
+        .into_iter()
+        .collect()
 }
 
 /// Keeps the objects.
@@ -97,7 +106,11 @@ impl Keeper {
     async fn make(&self, address: IpAddr, owner: &Owner) -> ApiResult<bool> {
         loop {
             let wanted = Box::new(object(address, owner));
-            match self.addresses.create_object("", wanted, &startup::options()).await {
+            match self
+                .addresses
+                .create_object("", wanted, &startup::options())
+                .await
+            {
                 Ok(_) => return Ok(true),
                 Err(error) if error.code() == 409 => {}
                 Err(error) => return Err(error),
@@ -127,7 +140,11 @@ impl Keeper {
             uid: address.metadata.uid.clone(),
             ..DeleteOptions::default()
         };
-        match self.addresses.delete("", name, &options, &startup::options()).await {
+        match self
+            .addresses
+            .delete("", name, &options, &startup::options())
+            .await
+        {
             Err(error) if !matches!(error.code(), 404 | 409) => Err(error),
             // It is gone, or another one by now.
             _ => Ok(()),
@@ -158,7 +175,9 @@ impl keep::Keeper for Keeper {
 
     async fn check(&mut self, changed: &Entry) -> ApiResult<()> {
         if !changed.namespace().is_empty() {
-            return self.settle(&(changed.namespace().into(), changed.name().into())).await;
+            return self
+                .settle(&(changed.namespace().into(), changed.name().into()))
+                .await;
         }
         let address: IPAddress = serde_json::from_slice(changed.json()).map_err(ApiError::internal)?;
         let Some(name) = changed.name().parse().ok() else {

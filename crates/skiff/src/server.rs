@@ -27,6 +27,10 @@ use crate::pki::{Names, Pki};
 use crate::status::is_ready;
 use crate::{cluster, control, control_plane, kept, preflight, progress};
 
+/// Who the parts are to the API server and to each other, under upstream's names.
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
+
 /// What a server in the background tells the `start` that waits for it, a line each on its standard output.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Report {
@@ -218,7 +222,7 @@ async fn run(
     reporter.say(&Report::Step(
         "Starting controllers, scheduler and kubelet".into(),
     ));
-    let component = |name: &str, groups: &[&str]| {
+    let component = |program: &'static str, name: &str, groups: &[&str]| {
         let user = UserInfo {
             name: name.into(),
             groups: groups
@@ -229,9 +233,10 @@ async fn run(
                 .collect(),
             ..UserInfo::default()
         };
-        Client::new(api.local(user), "default")
+        Client::new(api.local(user).of_program(program), "default")
     };
-    let informers = Informers::new(component("system:kube-controller-manager", &[]), shutdown.clone());
+    let manager = component(CONTROLLER_MANAGER, "system:kube-controller-manager", &[]);
+    let informers = Informers::new(manager.clone(), shutdown.clone());
     api.also_tell({
         let queues = informers.queues().clone();
         move || queues.render()
@@ -239,7 +244,7 @@ async fn run(
     informers.trim(kept::pod);
     let nodes = informers.all::<Node>();
     tokio::spawn(network.follow(nodes.clone(), node_name.clone()));
-    let admin = component("kubernetes-admin", &["system:masters"]);
+    let admin = component("skiff", "kubernetes-admin", &["system:masters"]);
     tokio::spawn(control_plane::mark(admin, nodes.clone(), node_name.clone()));
     let controllers = skiff_controllers::Config {
         root_ca_pem: pki.ca.clone(),
@@ -270,18 +275,18 @@ async fn run(
     parts.spawn(
         "controllers",
         loops.clone().run(
-            "kube-controller-manager",
-            "kube-controller-manager",
-            component("system:kube-controller-manager", &[]),
+            CONTROLLER_MANAGER,
+            CONTROLLER_MANAGER,
+            manager,
             move |informers, term| skiff_controllers::run(controllers.clone(), informers, term),
         ),
     );
     parts.spawn(
         "scheduler",
         loops.run(
-            "kube-scheduler",
+            SCHEDULER,
             "default-scheduler",
-            component("system:kube-scheduler", &[]),
+            component(SCHEDULER, "system:kube-scheduler", &[]),
             move |informers, term| skiff_scheduler::run(skiff_scheduler::Config::default(), informers, term),
         ),
     );
@@ -294,7 +299,7 @@ async fn run(
         cri_endpoint,
         kubelet_listener,
     )?;
-    let client = component(&format!("system:node:{node_name}"), &["system:nodes"]);
+    let client = component("kubelet", &format!("system:node:{node_name}"), &["system:nodes"]);
     parts.spawn("kubelet", skiff_kubelet::run(kubelet, client, shutdown.clone()));
 
     reporter.say(&Report::Step("Waiting for the node to be Ready".into()));

@@ -16,7 +16,6 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use serde_json::json;
 use skiff_api::selector::LabelSelector;
 use skiff_informer::events::reference_to;
 use skiff_informer::{EventRecorder, EventType, Index, Informer, Informers, ObjectKey, WorkQueue};
@@ -256,19 +255,15 @@ impl Controller {
             let name = set.metadata.name.as_deref().unwrap_or_default();
             unless_gone(sets.delete(name, &parameters).await)?;
         }
-        let mut current = deployment.clone();
-        if let Some(revision) = plan.revision {
-            let patch = json!({"metadata": {
-                "annotations": {(revision::REVISION): revision},
-                "resourceVersion": current.metadata.resource_version,
-            }});
-            current = self
-                .api(deployment)
-                .patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))
-                .await?;
-        }
-        if let Some(status) = plan.status {
-            self.store_status(&current, status).await?;
+        if plan.revision.is_some() || plan.status.is_some() {
+            let mut current = deployment.clone();
+            if let Some(revision) = plan.revision {
+                let annotations = current.metadata.annotations.get_or_insert_default();
+                annotations.insert(revision::REVISION.into(), revision);
+            }
+            let status = plan.status.or_else(|| current.status.clone());
+            // With the status, as nobody wishes for another revision: the generation stays.
+            self.store_status(&current, status.unwrap_or_default()).await?;
         }
         if let Some(delay) = plan.look_again {
             self.queue.add_after(key.clone(), delay.unsigned_abs());

@@ -534,7 +534,11 @@ struct Reserved(Arc<ServiceAddresses>);
 /// The address that an object reserves, if it is not what some service holds anyway.
 fn reserved(entry: &Entry) -> Option<IpAddr> {
     let object: IPAddress = serde_json::from_slice(entry.json()).ok()?;
-    entry.name().parse().ok().filter(|_| !service_ips::is_managed(&object))
+    entry
+        .name()
+        .parse()
+        .ok()
+        .filter(|_| !service_ips::is_managed(&object))
 }
 
 impl Follower for Reserved {
