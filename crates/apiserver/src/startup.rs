@@ -156,7 +156,7 @@ impl OwnService {
             spec: Some(ServiceSpec {
                 type_: Some("ClusterIP".into()),
                 cluster_ip: Some(self.cluster_ip.to_string()),
-                cluster_ips: Some(vec![self.cluster_ip.to_string()]),
+                ip_family_policy: Some("SingleStack".into()),
                 ports: Some(vec![ServicePort {
                     name: Some(https.clone()),
                     port: HTTPS_PORT,

@@ -2,5 +2,6 @@
 
 mod horizontal_pod_autoscaler;
 mod metrics;
+mod scale;
 mod v1;
 mod v1_metrics;

@@ -6,9 +6,9 @@ use skiff_api::core::binding as rules;
 use skiff_api::{Errors, KindInfo, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
+use crate::http::Response;
 use crate::http::eviction::created;
-use crate::http::resources::{Call, not_allowed};
-use crate::http::{Response, respond};
+use crate::http::resources::{Call, answer, not_allowed};
 use crate::registry::WriteOptions;
 
 /// `POST …/pods/{name}/binding`
@@ -77,7 +77,7 @@ async fn bind(call: Call, name: String, binding: Binding, options: WriteOptions)
         )
         .boxed()
         .await?;
-    respond::json(201, &created())
+    answer(&call, 201, &created())
 }
 
 /// The present, in whole seconds, as objects hold it.

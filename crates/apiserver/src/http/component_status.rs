@@ -29,7 +29,7 @@ pub(crate) async fn handle(call: Call) -> ApiResult<Response> {
         meta: accepted.meta,
         include: IncludeObject::read(&call.query, accepted.transform)?,
     };
-    let entry = Entry::unstored(&strategy, &store(&call).await)?;
+    let entry = Entry::unstored(&strategy, &store(&call).await, 0)?;
     call.warnings.extend(strategy.info().deprecation);
     Ok(match (call.info.verb, call.info.path_name()) {
         ("get", STORE) => respond::object(200, accepted.encoding, [view.object(&entry)?]),

@@ -16,9 +16,9 @@ use skiff_api::{KindInfo, Subresource, Target, pod};
 use crate::admission::namespace_lifecycle::check_active;
 use crate::admission::node_restriction::check_eviction;
 use crate::error::{ApiError, ApiResult};
+use crate::http::Response;
 use crate::http::binding::now;
-use crate::http::resources::Call;
-use crate::http::{Response, respond};
+use crate::http::resources::{Call, answer};
 use crate::registry::{DeleteOptions, ListOptions, Propagation, Registry, Resource, WriteOptions};
 
 /// How often an eviction is tried again because the pod changed meanwhile.
@@ -65,7 +65,7 @@ pub(crate) async fn handle(mut call: Call, pods: Arc<Resource>) -> ApiResult<Res
         write,
     };
     evictor.evict().await?;
-    respond::json(201, &created())
+    answer(&call, 201, &created())
 }
 
 /// Older clients say the version in which evictions began; nothing but the version's name has changed since.

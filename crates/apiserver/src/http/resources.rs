@@ -9,8 +9,10 @@ use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, StatusDetails};
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use skiff_api::{Dependents, Scope, Subresource, Target};
+use skiff_api::kind::Typed;
+use skiff_api::{Dependents, Kind, Object, Scope, Strategy, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::{ACCEPTED, Accepted, Encoding, LISTED, negotiate, produced};
@@ -332,9 +334,9 @@ async fn subresource(call: Call, resource: Arc<Resource>) -> ApiResult<Response>
     }
 }
 
-fn view<'a>(call: &Call, resource: &'a Resource, accepted: Accepted) -> ApiResult<View<'a>> {
+fn view<'a>(call: &Call, strategy: &'a dyn Strategy, accepted: Accepted) -> ApiResult<View<'a>> {
     Ok(View {
-        strategy: resource.strategy().as_ref(),
+        strategy,
         transform: accepted.transform,
         encoding: accepted.encoding,
         meta: accepted.meta,
@@ -347,9 +349,36 @@ fn indents(call: &Call, accepted: Accepted) -> bool {
     accepted.pretty || pretty::wanted(&call.query, &call.headers)
 }
 
-fn object(call: &Call, resource: &Resource, code: u16, entry: &Entry) -> ApiResult<Response> {
+/// An answer about something that is not kept, in the encoding that the client wants.
+pub(crate) fn answer(
+    call: &Call,
+    code: u16,
+    object: &(impl Serialize + k8s_openapi::Resource),
+) -> ApiResult<Response> {
     let accepted = negotiate(&call.headers, true)?;
-    let mut bytes = view(call, resource, accepted)?.object(entry)?;
+    let mut json = skiff_api::to_json(object).map_err(ApiError::internal)?;
+    if accepted.encoding == Encoding::Json && indents(call, accepted) {
+        json = pretty::indented(&json);
+    }
+    respond::encoded(code, accepted.encoding, json.into())
+}
+
+/// An object that is not kept, in the form that the client wants.
+pub(crate) fn shown<K: Kind>(call: &Call, mut object: K) -> ApiResult<Response> {
+    let strategy = Typed::<K>::new();
+    let version = Object::metadata_mut(&mut object).resource_version.take();
+    let revision = version.and_then(|version| version.parse().ok());
+    let entry = Entry::unstored(&strategy, &object, revision.unwrap_or(0))?;
+    object_of(call, &strategy, 200, &entry)
+}
+
+fn object(call: &Call, resource: &Resource, code: u16, entry: &Entry) -> ApiResult<Response> {
+    object_of(call, resource.strategy().as_ref(), code, entry)
+}
+
+fn object_of(call: &Call, strategy: &dyn Strategy, code: u16, entry: &Entry) -> ApiResult<Response> {
+    let accepted = negotiate(&call.headers, true)?;
+    let mut bytes = view(call, strategy, accepted)?.object(entry)?;
     if accepted.encoding == Encoding::Json && indents(call, accepted) {
         bytes = pretty::indented(&bytes).into();
     }
@@ -377,7 +406,7 @@ async fn list(call: Call, resource: Arc<Resource>) -> ApiResult<Response> {
     let list = resource
         .list(&options::list(&call.query, &call.info.namespace)?)
         .await?;
-    let segments = view(&call, &resource, accepted)?.list(&list)?;
+    let segments = view(&call, resource.strategy().as_ref(), accepted)?.list(&list)?;
     listed(&call, accepted, segments)
 }
 
@@ -516,7 +545,7 @@ async fn delete_collection(mut call: Call, resource: Arc<Resource>) -> ApiResult
     call.warnings.extend(of_orphans(&resource, &delete));
     let list = options::list(&call.query, &call.info.namespace)?;
     let deleted = resource.delete_collection(&list, &delete, &write).boxed().await?;
-    let segments = view(&call, &resource, accepted)?.list(&deleted)?;
+    let segments = view(&call, resource.strategy().as_ref(), accepted)?.list(&deleted)?;
     listed(&call, accepted, segments)
 }
 

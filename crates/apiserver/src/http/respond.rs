@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusCause, StatusDetails};
 use serde::Serialize;
 use serde_json::Value;
@@ -143,12 +142,6 @@ pub(crate) fn status_json(status: &Status) -> Vec<u8> {
         code: status.code,
     })
     .unwrap_or_default()
-}
-
-/// A response of an object as JSON.
-pub(crate) fn json(code: u16, object: &(impl Serialize + Resource)) -> ApiResult<Response> {
-    let bytes = skiff_api::to_json(object).map_err(ApiError::internal)?;
-    Ok(self::object(code, Encoding::Json, [bytes.into()]))
 }
 
 /// A document as JSON that people can read.

@@ -1,6 +1,5 @@
 //! Reviews: questions about users and their rights, which are answered and never stored.
 
-use k8s_openapi::Resource;
 use k8s_openapi::api::authentication::v1 as authentication;
 use k8s_openapi::api::authentication::v1::{
     SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewStatus,
@@ -10,15 +9,14 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
     SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
 };
-use serde::Serialize;
 use skiff_api::{Errors, KindInfo};
 
 use crate::auth::authenticate_token;
 use crate::auth::authorize::{Attributes, Authorizer, Decision};
 use crate::error::{ApiError, ApiResult};
 use crate::http::accept::negotiate;
-use crate::http::resources::{Call, not_allowed};
-use crate::http::{Response, respond, review_rules};
+use crate::http::resources::{Call, answer, not_allowed};
+use crate::http::{Response, review_rules};
 use crate::server::Shared;
 use crate::user::UserInfo;
 
@@ -69,21 +67,21 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
     match review {
         Review::Token => {
             let review = call.read_posted(options).await?;
-            answer(&call, token(&call.shared, review).await?)
+            answer(&call, 201, &token(&call.shared, review).await?)
         }
         Review::SelfSubject => {
             let mut review: SelfSubjectReview = call.read_posted(options).await?;
             review.status = Some(SelfSubjectReviewStatus {
                 user_info: Some(shown(&call.user)),
             });
-            answer(&call, review)
+            answer(&call, 201, &review)
         }
         Review::Access => {
             let mut review: SubjectAccessReview = call.read_posted(options).await?;
             let info = KindInfo::of::<SubjectAccessReview>("subjectaccessreview");
             is_valid(&review_rules::access(&review), &info)?;
             review.status = Some(access(&call.shared, &review.spec).await);
-            answer(&call, review)
+            answer(&call, 201, &review)
         }
         Review::LocalAccess => {
             let mut review: LocalSubjectAccessReview = call.read_posted(options).await?;
@@ -97,7 +95,7 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
             let info = KindInfo::of::<LocalSubjectAccessReview>("localsubjectaccessreview");
             is_valid(&review_rules::local(&review), &info)?;
             review.status = Some(access(&call.shared, &review.spec).await);
-            answer(&call, review)
+            answer(&call, 201, &review)
         }
         Review::SelfAccess => {
             let mut review: SelfSubjectAccessReview = call.read_posted(options).await?;
@@ -108,7 +106,7 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
             );
             is_valid(&review_rules::own(&review), &info)?;
             review.status = Some(decide(&call.shared, &call.user, resource, path).await);
-            answer(&call, review)
+            answer(&call, 201, &review)
         }
         Review::SelfRules => {
             let mut review: SelfSubjectRulesReview = call.read_posted(options).await?;
@@ -117,15 +115,9 @@ pub(crate) async fn handle(mut call: Call, review: Review) -> ApiResult<Response
                 return Err(ApiError::bad_request("no namespace on request"));
             }
             review.status = Some(rules(&call.shared, &call.user, &namespace));
-            answer(&call, review)
+            answer(&call, 201, &review)
         }
     }
-}
-
-fn answer(call: &Call, review: impl Serialize + Resource) -> ApiResult<Response> {
-    let accepted = negotiate(&call.headers, true)?;
-    let bytes = skiff_api::to_json(&review).map_err(ApiError::internal)?;
-    respond::encoded(201, accepted.encoding, bytes.into())
 }
 
 fn shown(user: &UserInfo) -> authentication::UserInfo {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use skiff_api::{Errors, KindInfo, Path, Subresource, Target};
 
 use crate::error::{ApiError, ApiResult};
-use crate::http::resources::{Call, not_allowed, patch_type};
-use crate::http::{Response, respond};
+use crate::http::Response;
+use crate::http::resources::{Call, not_allowed, patch_type, shown};
 use crate::patch::{Config, Patch};
 use crate::registry::{PatchType, Resource, WriteOptions, of_type};
 
@@ -49,7 +49,7 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
     options.tracked_as = Some(Subresource::Scale);
     let mut type_ = PatchType::Merge;
     let wanted = match call.info.verb {
-        "get" => return respond::json(200, &present),
+        "get" => return shown(&call, present),
         "update" => call.read_posted(&mut options).await?,
         "patch" => {
             type_ = patch_type(&call.headers)?;
@@ -69,7 +69,7 @@ pub(crate) async fn handle(mut call: Call, resource: Arc<Resource>) -> ApiResult
         .patch(&namespace, &name, Target::Main, type_, &body, &options)
         .boxed()
         .await?;
-    respond::json(200, &read(written.entry.json())?)
+    shown(&call, read(written.entry.json())?)
 }
 
 /// A workload as its scale.

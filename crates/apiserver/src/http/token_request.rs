@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::admission::node_restriction::check_token_request;
 use crate::auth::tokens::{Claims, KubernetesClaim, Reference};
 use crate::error::{ApiError, ApiResult};
-use crate::http::resources::Call;
-use crate::http::{Response, respond};
+use crate::http::Response;
+use crate::http::resources::{Call, answer};
 use crate::objects::{Readable, find};
 use crate::user::SERVICE_ACCOUNT_PREFIX;
 
@@ -132,7 +132,7 @@ pub(crate) async fn handle(mut call: Call) -> ApiResult<Response> {
             jiff::Timestamp::from_second(now + seconds).map_err(ApiError::internal)?,
         )),
     });
-    respond::json(201, &request)
+    answer(&call, 201, &request)
 }
 
 fn validate(request: &TokenRequest, seconds: i64) -> ApiResult<()> {

@@ -193,15 +193,19 @@ impl Entry {
         })
     }
 
-    /// The entry of an object that is in no store.
-    pub(crate) fn unstored(strategy: &dyn Strategy, object: &dyn Object) -> Result<Self, ApiError> {
+    /// The entry of an object that is in no store; `revision` is 0 unless it was made of one that is.
+    pub(crate) fn unstored(
+        strategy: &dyn Strategy,
+        object: &dyn Object,
+        revision: i64,
+    ) -> Result<Self, ApiError> {
         let facts = Facts::of(strategy, object);
         let value = object.encode().map_err(ApiError::internal)?;
         Self::new(
             &Head::of(strategy.info()),
             facts.into(),
             &value,
-            0,
+            revision,
             EventType::Added,
         )
     }

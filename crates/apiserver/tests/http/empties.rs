@@ -1,5 +1,6 @@
 //! What stands in answers where nothing is: what Go's types leave out, and what they write all the same.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -154,4 +155,65 @@ async fn answers_that_are_not_kept_are_written_in_the_same_way() {
     let path = "/api/v1/namespaces/default/serviceaccounts/robot/token";
     let token = post(&client, path, &token).await.json();
     assert_eq!(token["spec"].get("boundObjectRef"), Some(&Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_not_kept_come_in_the_form_that_is_wanted() {
+    let server = Server::start().await.with_default_account().await;
+    let client = server.admin().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "d"}},
+        "template": {"metadata": {"labels": {"app": "d"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let deployment = made(&client, deployments, &deployment).await;
+    made(&client, PODS, &pod("a")).await;
+    let scale = format!("{deployments}/d/scale");
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let eviction = format!("{PODS}/a/eviction?dryRun=All");
+    let evict = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}}).to_string();
+    let ask = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}).to_string();
+    for (method, path, body) in [
+        (Method::GET, scale.as_str(), ""),
+        (Method::POST, token, ask.as_str()),
+        (Method::POST, &eviction, &evict),
+    ] {
+        for accept in [
+            "application/json",
+            "application/yaml",
+            "application/vnd.kubernetes.protobuf",
+        ] {
+            let headers = [("accept", accept), ("content-type", "application/json")];
+            let answer = send(&client, request(method.clone(), path, &headers, body.to_string())).await;
+            assert!(answer.status.is_success(), "{path} {accept}: {}", answer.text());
+            assert_eq!(answer.headers["content-type"], accept, "{path}");
+        }
+    }
+    let table = get_as(&client, &scale, "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .await
+        .json();
+    let columns = table["columnDefinitions"].as_array().unwrap().iter();
+    let columns: Vec<_> = columns
+        .map(|column| (column["name"].as_str().unwrap(), column["type"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            ("Name", "string"),
+            ("Desired", "integer"),
+            ("Available", "integer"),
+            ("Age", "string")
+        ]
+    );
+    assert_eq!(
+        table["rows"][0]["cells"].as_array().unwrap()[..3],
+        [json!("d"), json!(2), json!(0)]
+    );
+    assert_eq!(
+        table["metadata"]["resourceVersion"],
+        deployment["metadata"]["resourceVersion"]
+    );
+    let shown = get(&client, &scale).await.json();
+    assert_eq!(
+        shown["metadata"]["resourceVersion"],
+        deployment["metadata"]["resourceVersion"]
+    );
 }
