@@ -217,3 +217,33 @@ async fn answers_that_are_not_kept_come_in_the_form_that_is_wanted() {
         deployment["metadata"]["resourceVersion"]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_applies_a_zero_owns_it_and_changes_nothing() {
+    let server = Server::start().await;
+    let client = server.admin().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments/d?fieldManager=applier";
+    let config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
+        "paused": false, "selector": {"matchLabels": {"app": "d"}}, "template": {"metadata": {"labels": {"app": "d"}},
+            "spec": {"hostNetwork": false, "containers": [{"name": "c", "image": "i", "tty": false, "resources": {}}]}}}});
+    let apply = async || {
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        send(
+            &client,
+            request(Method::PATCH, path, &headers, config.to_string()),
+        )
+        .await
+    };
+    let first = apply().await;
+    assert_eq!(first.status, 201, "{}", first.text());
+    let first = first.json();
+    let spec = &owned(&first, "applier")["f:spec"];
+    assert_eq!(spec["f:paused"], json!({}));
+    assert_eq!(spec["f:template"]["f:spec"]["f:hostNetwork"], json!({}));
+    assert_eq!(first["spec"].get("paused"), None);
+    let again = apply().await.json();
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
+}
