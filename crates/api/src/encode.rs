@@ -4,6 +4,8 @@
 //! ConfigMap's `data` before its `metadata`. What Go's types do is a fact of each field ([`Field::shown`]), so the
 //! values are written along the schema.
 
+use std::cell::Cell;
+
 use k8s_openapi::Resource;
 use serde::ser::{
     Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer,
@@ -17,7 +19,25 @@ pub(crate) fn metadata_first<T: Serialize>(
     object: &T,
     definition: Option<&'static Definition>,
 ) -> Result<Vec<u8>, Error> {
-    object.serialize(MetadataFirst(definition))
+    let mut json = Vec::with_capacity(2048);
+    let places = Cell::default();
+    object.serialize(Written {
+        json: &mut json,
+        of: Of::Whole(definition.unwrap_or(&NOTHING), &places),
+    })?;
+    let Places {
+        front,
+        metadata: (start, end),
+    } = places.get();
+    if front == 0 {
+        return Err(Error::custom("an object must be a struct that tells its kind"));
+    }
+    if let Some(passed) = json.get_mut(front..end) {
+        passed.rotate_right(end - start);
+    }
+    // The text may be kept for as long as the object lives, so it gets no byte more than it needs.
+    json.shrink_to_fit();
+    Ok(json)
 }
 
 /// The JSON of an object that no store keeps: a review, a scale, a token.
@@ -28,27 +48,36 @@ pub fn to_json<T: Serialize + Resource>(object: &T) -> Result<Vec<u8>, Error> {
     metadata_first(object, schema::of_kind(T::GROUP, T::VERSION, T::KIND))
 }
 
-/// A value of a type of the schema.
+/// Where the parts of an object stand that are not where the types write them.
+#[derive(Clone, Copy, Default)]
+struct Places {
+    /// What is behind `kind`.
+    front: usize,
+    /// `,"metadata":{…}`, from where to where.
+    metadata: (usize, usize),
+}
+
+/// What is written.
+enum Of<'a> {
+    /// A value of a type of the schema.
+    Value(Type),
+    /// An object, of which it is told where its parts are.
+    Whole(&'static Definition, &'a Cell<Places>),
+}
+
 struct Written<'a> {
     json: &'a mut Vec<u8>,
-    type_: Type,
+    of: Of<'a>,
 }
 
 impl<'a> Written<'a> {
-    fn plain<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
-        serde_json::to_writer(self.json, value)
+    fn value(json: &'a mut Vec<u8>, type_: Type) -> Self {
+        let of = Of::Value(type_);
+        Self { json, of }
     }
 
-    fn items(self) -> Items<'a> {
-        self.json.push(b'[');
-        let type_ = match self.type_ {
-            Type::List(item) => *item,
-            _ => Type::Any,
-        };
-        Items {
-            json: self.json,
-            type_,
-        }
+    fn plain<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+        serde_json::to_writer(self.json, value)
     }
 }
 
@@ -61,11 +90,11 @@ macro_rules! plain {
 impl<'a> Serializer for Written<'a> {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = Items<'a>;
+    type SerializeSeq = Elements<'a>;
     type SerializeTuple = Impossible<(), Error>;
     type SerializeTupleStruct = Impossible<(), Error>;
     type SerializeTupleVariant = Impossible<(), Error>;
-    type SerializeMap = Entries<'a>;
+    type SerializeMap = Elements<'a>;
     type SerializeStruct = Members<'a>;
     type SerializeStructVariant = Impossible<(), Error>;
 
@@ -127,8 +156,14 @@ impl<'a> Serializer for Written<'a> {
         no_json()
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, Error> {
-        Ok(self.items())
+    fn serialize_seq(self, _: Option<usize>) -> Result<Elements<'a>, Error> {
+        self.json.push(b'[');
+        let type_ = match self.of {
+            Of::Value(Type::List(item)) => *item,
+            _ => Type::Any,
+        };
+        let json = self.json;
+        Ok(Elements { json, type_ })
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Error> {
@@ -149,27 +184,27 @@ impl<'a> Serializer for Written<'a> {
         no_json()
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Entries<'a>, Error> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Elements<'a>, Error> {
         self.json.push(b'{');
-        let type_ = match self.type_ {
-            Type::Map(value) => *value,
+        let type_ = match self.of {
+            Of::Value(Type::Map(value)) => *value,
             _ => Type::Any,
         };
-        Ok(Entries {
-            json: self.json,
-            type_,
-        })
+        let json = self.json;
+        Ok(Elements { json, type_ })
     }
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members<'a>, Error> {
         self.json.push(b'{');
-        let definition = match self.type_ {
-            Type::Object(id) => id.get(),
-            _ => &NOTHING,
+        let (definition, places) = match self.of {
+            Of::Value(Type::Object(id)) => (id.get(), None),
+            Of::Value(_) => (&NOTHING, None),
+            Of::Whole(definition, places) => (definition, Some(places)),
         };
         Ok(Members {
             json: self.json,
             fields: Fields::of(definition),
+            places,
         })
     }
 
@@ -196,21 +231,19 @@ fn separate(json: &mut Vec<u8>) {
     }
 }
 
-struct Items<'a> {
+/// The items of a list, or the entries of a map.
+struct Elements<'a> {
     json: &'a mut Vec<u8>,
     type_: Type,
 }
 
-impl SerializeSeq for Items<'_> {
+impl SerializeSeq for Elements<'_> {
     type Ok = ();
     type Error = Error;
 
     fn serialize_element<T: ?Sized + Serialize>(&mut self, item: &T) -> Result<(), Error> {
         separate(self.json);
-        item.serialize(Written {
-            json: self.json,
-            type_: self.type_,
-        })
+        item.serialize(Written::value(self.json, self.type_))
     }
 
     fn end(self) -> Result<(), Error> {
@@ -219,29 +252,18 @@ impl SerializeSeq for Items<'_> {
     }
 }
 
-struct Entries<'a> {
-    json: &'a mut Vec<u8>,
-    type_: Type,
-}
-
-impl SerializeMap for Entries<'_> {
+impl SerializeMap for Elements<'_> {
     type Ok = ();
     type Error = Error;
 
     fn serialize_key<T: ?Sized + Serialize>(&mut self, key: &T) -> Result<(), Error> {
         separate(self.json);
-        key.serialize(Written {
-            json: self.json,
-            type_: Type::String,
-        })
+        key.serialize(Written::value(self.json, Type::String))
     }
 
     fn serialize_value<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Error> {
         self.json.push(b':');
-        value.serialize(Written {
-            json: self.json,
-            type_: self.type_,
-        })
+        value.serialize(Written::value(self.json, self.type_))
     }
 
     fn end(self) -> Result<(), Error> {
@@ -253,6 +275,7 @@ impl SerializeMap for Entries<'_> {
 struct Members<'a> {
     json: &'a mut Vec<u8>,
     fields: Fields,
+    places: Option<&'a Cell<Places>>,
 }
 
 impl SerializeStruct for Members<'_> {
@@ -260,8 +283,27 @@ impl SerializeStruct for Members<'_> {
     type Error = Error;
 
     fn serialize_field<T: ?Sized + Serialize>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        let field = self.fields.pass(self.json, name);
-        write_member(self.json, name, value, field)
+        // The types write these two first, whatever the order.
+        let is_type = self.places.is_some() && matches!(name, "apiVersion" | "kind");
+        let field = match is_type {
+            true => None,
+            false => self.fields.pass(self.json, name),
+        };
+        let start = self.json.len();
+        write_member(self.json, name, value, field)?;
+        let end = self.json.len();
+        match self.places {
+            Some(places) if is_type => places.set(Places {
+                front: end,
+                ..places.get()
+            }),
+            Some(places) if name == "metadata" => places.set(Places {
+                metadata: (start, end),
+                ..places.get()
+            }),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn end(self) -> Result<(), Error> {
@@ -329,7 +371,7 @@ fn write_member<T: ?Sized + Serialize>(
     put_name(json, name);
     let at = json.len();
     let type_ = field.map_or(Type::Any, |field| field.type_);
-    value.serialize(Written { json, type_ })?;
+    value.serialize(Written::value(json, type_))?;
     let Some((field, written)) = field.zip(json.get(at..)) else {
         return Ok(());
     };
@@ -349,159 +391,6 @@ fn put_name(json: &mut Vec<u8>, name: &str) {
     json.push(b'"');
     json.extend_from_slice(name.as_bytes());
     json.extend_from_slice(b"\":");
-}
-
-struct MetadataFirst(Option<&'static Definition>);
-
-/// The parts of an object, in the order in which they will stand.
-struct Object {
-    type_meta: Vec<u8>,
-    metadata: Vec<u8>,
-    rest: Vec<u8>,
-    fields: Fields,
-}
-
-impl SerializeStruct for Object {
-    type Ok = Vec<u8>;
-    type Error = Error;
-
-    fn serialize_field<T: ?Sized + Serialize>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        // The types write these two first, whatever the order.
-        if matches!(name, "apiVersion" | "kind") {
-            return write_member(&mut self.type_meta, name, value, None);
-        }
-        let field = self.fields.pass(&mut self.rest, name);
-        let part = match name {
-            "metadata" => &mut self.metadata,
-            _ => &mut self.rest,
-        };
-        write_member(part, name, value, field)
-    }
-
-    fn end(mut self) -> Result<Vec<u8>, Error> {
-        self.fields.write_rest(&mut self.rest);
-        let parts = [self.type_meta, self.metadata, self.rest];
-        let length = parts.iter().map(Vec::len).sum::<usize>();
-        // The text may be kept for as long as the object lives, so it gets no byte more than it needs.
-        let mut json = Vec::with_capacity(length.max(1) + 1);
-        parts.iter().for_each(|part| json.extend_from_slice(part));
-        match json.first_mut() {
-            Some(comma) => *comma = b'{',
-            None => json.push(b'{'),
-        }
-        json.push(b'}');
-        Ok(json)
-    }
-}
-
-fn not_an_object<T>() -> Result<T, Error> {
-    Err(Error::custom("an object must be a struct"))
-}
-
-macro_rules! refuse {
-    ($($method:ident($($argument:ty),*);)*) => {
-        $(fn $method(self, $(_: $argument),*) -> Result<Vec<u8>, Error> { not_an_object() })*
-    };
-}
-
-impl Serializer for MetadataFirst {
-    type Ok = Vec<u8>;
-    type Error = Error;
-    type SerializeSeq = Impossible<Vec<u8>, Error>;
-    type SerializeTuple = Impossible<Vec<u8>, Error>;
-    type SerializeTupleStruct = Impossible<Vec<u8>, Error>;
-    type SerializeTupleVariant = Impossible<Vec<u8>, Error>;
-    type SerializeMap = Impossible<Vec<u8>, Error>;
-    type SerializeStruct = Object;
-    type SerializeStructVariant = Impossible<Vec<u8>, Error>;
-
-    refuse! {
-        serialize_bool(bool);
-        serialize_i8(i8);
-        serialize_i16(i16);
-        serialize_i32(i32);
-        serialize_i64(i64);
-        serialize_u8(u8);
-        serialize_u16(u16);
-        serialize_u32(u32);
-        serialize_u64(u64);
-        serialize_f32(f32);
-        serialize_f64(f64);
-        serialize_char(char);
-        serialize_str(&str);
-        serialize_bytes(&[u8]);
-        serialize_none();
-        serialize_unit();
-        serialize_unit_struct(&'static str);
-        serialize_unit_variant(&'static str, u32, &'static str);
-    }
-
-    fn serialize_some<T: ?Sized + Serialize>(self, _: &T) -> Result<Vec<u8>, Error> {
-        not_an_object()
-    }
-
-    fn serialize_newtype_struct<T: ?Sized + Serialize>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<Vec<u8>, Error> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: ?Sized + Serialize>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<Vec<u8>, Error> {
-        not_an_object()
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Error> {
-        not_an_object()
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Error> {
-        not_an_object()
-    }
-
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, Error> {
-        not_an_object()
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, Error> {
-        not_an_object()
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Error> {
-        not_an_object()
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Object, Error> {
-        Ok(Object {
-            type_meta: Vec::with_capacity(64),
-            metadata: Vec::with_capacity(512),
-            rest: Vec::with_capacity(1024),
-            fields: Fields::of(self.0.unwrap_or(&NOTHING)),
-        })
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, Error> {
-        not_an_object()
-    }
 }
 
 #[cfg(test)]

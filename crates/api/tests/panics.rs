@@ -1,5 +1,5 @@
 //! No object, however odd, makes a rule of any kind panic: objects are made up from the kinds' own shapes, with the values
-//! that rules stumble over.
+//! that rules stumble over. And what is written of them reads as it was.
 
 #![allow(
     clippy::unwrap_used,

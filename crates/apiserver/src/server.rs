@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::admission::Chain;
-use crate::admission::service_addresses::{Cidr, ServiceAddresses};
+use crate::admission::service_addresses::{self, Cidr, ServiceAddresses};
 use crate::auth::authorize::{Masters, Union};
 use crate::auth::impersonation::Impersonation;
 use crate::auth::legacy_tokens;
@@ -52,7 +52,7 @@ use crate::openapi::Documents;
 use crate::registry::Registry;
 use crate::startup::{self, OwnService};
 use crate::user::UserInfo;
-use crate::{identity, legacy_tracking, local_apis, service_ips, service_range};
+use crate::{identity, legacy_tracking, local_apis, service_range};
 
 /// How long a client may take for the TLS handshake, and then for the head of its first request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -270,7 +270,7 @@ impl ApiServer {
             local_apis::start(registry.clone(), shutdown.clone()),
             legacy_tracking::start(registry.clone(), shutdown.clone()),
             service_range::start(registry.clone(), cidr.to_string(), shutdown.clone()),
-            service_ips::start(registry.clone(), shutdown.clone()),
+            service_addresses::keep_objects(registry.clone(), shutdown.clone()),
             identity::start(
                 registry.clone(),
                 &config.host_name,

@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
+use crate::go;
 use crate::yaml::in_gos_words;
 
 /// As many findings as upstream reports.
@@ -174,28 +175,7 @@ impl<'de> serde::Deserialize<'de> for YamlKey {
 
 /// What Go's reader says of a list or a map that is a key; templates that nobody filled in (`{{ .Values.x }}`) are such.
 fn no_key(value: &Value) -> String {
-    format!("invalid map key: {}", in_gos_syntax(value))
-}
-
-/// A value as Go's source would have it.
-fn in_gos_syntax(value: &Value) -> String {
-    match value {
-        Value::Null => "interface {}(nil)".into(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(in_gos_syntax).collect();
-            format!("[]interface {{}}{{{}}}", items.join(", "))
-        }
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(key, _)| *key);
-            let fields: Vec<String> = fields
-                .into_iter()
-                .map(|(key, value)| format!("{key:?}:{}", in_gos_syntax(value)))
-                .collect();
-            format!("map[interface {{}}]interface {{}}{{{}}}", fields.join(", "))
-        }
-        other => other.to_string(),
-    }
+    format!("invalid map key: {}", go::syntax(value))
 }
 
 enum Step {

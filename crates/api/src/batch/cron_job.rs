@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec};
 use serde_json::Value;
 
-use super::{job_spec, schedule};
+use super::{failure_policy, job_spec, schedule};
 use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Path};
@@ -54,9 +54,7 @@ impl Kind for CronJob {
         spec.job_template.metadata.get_or_insert_default();
         let job = spec.job_template.spec.get_or_insert_default();
         pod_spec::default_template(&mut job.template);
-        let failures = job.pod_failure_policy.iter_mut();
-        let rules = failures.flat_map(|policy| policy.rules.iter_mut());
-        for pattern in rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()) {
+        for pattern in failure_policy::conditions_mut(job) {
             pattern.status.get_or_insert_default();
         }
         self.status.get_or_insert_default();

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::batch::v1::{
-    JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicy,
+    JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+    PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule, SuccessPolicy,
 };
 
 use super::indexes;
@@ -16,6 +17,15 @@ const MAX_PATTERNS: usize = 20;
 const MAX_INDEXES: usize = 64 * 1024;
 const MAX_EXIT_CODES: usize = 255;
 const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
+
+/// What the rules of a job's policy ask of the pods' conditions.
+pub(super) fn conditions_mut(
+    spec: &mut JobSpec,
+) -> impl Iterator<Item = &mut PodFailurePolicyOnPodConditionsPattern> {
+    let policy = spec.pod_failure_policy.iter_mut();
+    let rules = policy.flat_map(|policy| policy.rules.iter_mut());
+    rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten())
+}
 
 fn valid_values(values: &[&str]) -> String {
     let quoted: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();

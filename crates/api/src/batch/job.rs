@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::job_status::is_true;
-use super::{job_spec, job_status};
+use super::{failure_policy, job_spec, job_status};
 use crate::cell;
 use crate::core::pod_spec;
 use crate::field::{Errors, Internal, Path};
@@ -66,12 +66,9 @@ impl Kind for Job {
         spec.completion_mode.get_or_insert_with(|| "NonIndexed".into());
         spec.suspend.get_or_insert(false);
         spec.manual_selector.get_or_insert(false);
-        if let Some(policy) = &mut spec.pod_failure_policy {
-            let rules = policy.rules.iter_mut();
-            for pattern in rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()) {
-                if pattern.status.as_deref().unwrap_or_default().is_empty() {
-                    pattern.status = Some("True".into());
-                }
+        for pattern in failure_policy::conditions_mut(spec) {
+            if pattern.status.as_deref().unwrap_or_default().is_empty() {
+                pattern.status = Some("True".into());
             }
         }
         let replacement = if spec.pod_failure_policy.is_some() {

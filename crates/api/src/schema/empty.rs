@@ -42,11 +42,17 @@ pub(crate) enum Shown {
 impl Field {
     /// What stands in Go's JSON where ours has this value for the field.
     pub(crate) fn shown(&self, json: &[u8]) -> Shown {
-        if !self.type_.is_zero(json) {
-            return Shown::AsItIs;
+        match self.type_.is_zero(json) {
+            true => self.shown_empty(),
+            false => Shown::AsItIs,
         }
+    }
+
+    /// What stands in Go's JSON where ours has Go's zero for the field.
+    fn shown_empty(&self) -> Shown {
         match (self.empty, self.type_) {
             (Empty::Omitted, _) => Shown::NotAtAll,
+            // A scalar may lie behind a pointer that is written in any case.
             (Empty::Written(empty), Type::List(_) | Type::Map(_) | Type::Time | Type::MicroTime) => {
                 Shown::As(empty)
             }
@@ -110,11 +116,10 @@ pub(crate) fn settle(definition: &'static Definition, value: &mut Value) {
         if !field.type_.is_unset(value) {
             return true;
         }
-        match (field.empty, field.type_) {
-            (Empty::Omitted, _) => REFUSED.contains(&(definition.name, field.name)),
-            (Empty::Written(_), Type::List(_) | Type::Map(_)) => false,
-            (Empty::Written(_), Type::Time | Type::MicroTime) => field.required,
-            _ => true,
+        match field.shown_empty() {
+            Shown::AsItIs => true,
+            Shown::As(_) => field.required && matches!(field.type_, Type::Time | Type::MicroTime),
+            Shown::NotAtAll => REFUSED.contains(&(definition.name, field.name)),
         }
     });
 }
@@ -126,19 +131,16 @@ pub(crate) fn show(definition: &'static Definition, fields: &mut Map<String, Val
             return true;
         };
         show_in(field.type_, value);
-        match field.empty {
-            Empty::Omitted => !field.type_.is_unset(value),
-            Empty::Written(empty) if field.type_.is_unset(value) => {
-                // A scalar may lie behind a pointer that is written in any case.
-                if matches!(
-                    field.type_,
-                    Type::List(_) | Type::Map(_) | Type::Time | Type::MicroTime
-                ) {
-                    *value = serde_json::from_str(empty).unwrap_or_default();
-                }
+        if !field.type_.is_unset(value) {
+            return true;
+        }
+        match field.shown_empty() {
+            Shown::AsItIs => true,
+            Shown::As(empty) => {
+                *value = serde_json::from_str(empty).unwrap_or_default();
                 true
             }
-            _ => true,
+            Shown::NotAtAll => false,
         }
     });
     for field in definition.fields {

@@ -124,11 +124,9 @@ pub fn of_kind(group: &str, version: &str, kind: &str) -> Option<&'static Defini
 impl Definition {
     /// The field with this name.
     pub fn field(&self, name: &str) -> Option<&'static Field> {
-        self.fields.get(self.place(name)?)
-    }
-
-    /// The place of the field with this name.
-    pub(crate) fn place(&self, name: &str) -> Option<usize> {
-        self.fields.binary_search_by(|field| field.name.cmp(name)).ok()
+        self.fields
+            .binary_search_by(|field| field.name.cmp(name))
+            .ok()
+            .and_then(|index| self.fields.get(index))
     }
 }

@@ -355,8 +355,15 @@ pub(crate) fn answer(
     code: u16,
     object: &(impl Serialize + k8s_openapi::Resource),
 ) -> ApiResult<Response> {
+    encoded(
+        call,
+        code,
+        skiff_api::to_json(object).map_err(ApiError::internal)?,
+    )
+}
+
+fn encoded(call: &Call, code: u16, mut json: Vec<u8>) -> ApiResult<Response> {
     let accepted = negotiate(&call.headers, true)?;
-    let mut json = skiff_api::to_json(object).map_err(ApiError::internal)?;
     if accepted.encoding == Encoding::Json && indents(call, accepted) {
         json = pretty::indented(&json);
     }
@@ -492,12 +499,7 @@ async fn delete(mut call: Call, resource: Arc<Resource>) -> ApiResult<Response> 
         Deleted::Removed(entry) if resource.info().returns_deleted => object(&call, &resource, 200, &entry),
         Deleted::Removed(entry) => {
             let status = respond::success(deleted_details(&resource, &entry)?);
-            let accepted = negotiate(&call.headers, true)?;
-            let mut json = respond::status_json(&status);
-            if accepted.encoding == Encoding::Json && indents(&call, accepted) {
-                json = pretty::indented(&json);
-            }
-            respond::encoded(200, accepted.encoding, json.into())
+            encoded(&call, 200, respond::status_json(&status))
         }
     }
 }

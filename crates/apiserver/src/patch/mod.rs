@@ -2,7 +2,6 @@
 
 pub(crate) mod apply;
 mod config;
-mod go;
 mod json;
 mod strategic;
 mod text;
@@ -16,6 +15,7 @@ pub(crate) use config::Config;
 pub(crate) use text::Text;
 
 use crate::error::{ApiError, ApiResult};
+use crate::go;
 use crate::registry::{Beside, PatchType};
 use crate::twice::{self, Repeated};
 use skiff_api::syntax;

@@ -6,8 +6,8 @@
 use serde_json::{Map, Value};
 use skiff_api::schema::{Definition, Merge, Type};
 
-use super::go;
 use crate::error::ApiError;
+use crate::go;
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";

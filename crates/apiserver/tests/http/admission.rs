@@ -333,6 +333,28 @@ async fn the_addresses_of_services_are_objects() {
 }
 
 #[tokio::test]
+async fn an_address_that_does_not_go_holds_up_no_other() {
+    let server = Server::start().await;
+    let client = server.local();
+    let wanted = |name: &str, ip: &str| service(name, json!({ "clusterIP": ip, "ports": [{ "port": 80 }] }));
+    post(&client, SERVICES, &wanted("a", "10.96.0.77")).await;
+    let path = format!("{ADDRESSES}/10.96.0.77");
+    until(&client, &path, |answer| is_of(answer, "a")).await;
+    let held = json!({ "metadata": { "finalizers": ["example.com/hold"] } });
+    assert_eq!(patch(&client, &path, "merge-patch", &held).await.status, 200);
+    delete(&client, &format!("{SERVICES}/a")).await;
+    for (name, ip) in [("b", "10.96.0.77"), ("c", "10.96.0.78")] {
+        let made = post(&client, SERVICES, &wanted(name, ip)).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+    until(&client, &format!("{ADDRESSES}/10.96.0.78"), |answer| {
+        is_of(answer, "c")
+    })
+    .await;
+    assert!(is_of(&get(&client, &path).await, "a"));
+}
+
+#[tokio::test]
 async fn who_makes_an_ip_address_reserves_it() {
     let server = Server::start().await;
     let client = server.local();

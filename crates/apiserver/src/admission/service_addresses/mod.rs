@@ -5,6 +5,7 @@
 
 mod cidr;
 mod claims;
+mod objects;
 mod taken;
 
 use std::collections::HashSet;
@@ -23,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use cidr::Cidr;
 use claims::Claims;
+pub(crate) use objects::start as keep_objects;
 use taken::{Owner, Taken};
 
 use crate::error::{ApiError, ApiResult};
 use crate::follow::{Follower, follow};
 use crate::registry::{AdmissionRequest, Entry, ListOptions, Operation, Registry};
-use crate::service_ips;
 
 #[derive(Debug, Default)]
 struct State {
@@ -48,7 +49,7 @@ pub(crate) struct ServiceAddresses {
     claims: Option<Arc<Claims>>,
 }
 
-/// How often another address is tried when another server was faster.
+/// How often something is tried again when another server was faster.
 const ATTEMPTS: usize = 16;
 
 impl ServiceAddresses {
@@ -538,7 +539,7 @@ fn reserved(entry: &Entry) -> Option<IpAddr> {
         .name()
         .parse()
         .ok()
-        .filter(|_| !service_ips::is_managed(&object))
+        .filter(|_| !objects::is_managed(&object))
 }
 
 impl Follower for Reserved {
@@ -638,7 +639,7 @@ fn first_ip(spec: &ServiceSpec) -> Option<String> {
 }
 
 /// The cluster IPs that a service holds.
-pub(crate) fn ips(spec: &ServiceSpec) -> Vec<IpAddr> {
+fn ips(spec: &ServiceSpec) -> Vec<IpAddr> {
     let mut ips: Vec<IpAddr> = spec
         .cluster_ips
         .iter()

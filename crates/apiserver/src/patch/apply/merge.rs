@@ -7,7 +7,7 @@ use skiff_api::schema::Type;
 
 use super::set::{Element, FieldSet, Node, Shown, field};
 use super::shape::Shape;
-use crate::patch::go;
+use crate::go;
 
 /// The fields that a value names. Errors, each with its path, are of a value that does not fit its kind.
 pub(crate) fn fields_of(value: &Value, shape: Shape, errors: &mut Vec<String>) -> FieldSet {

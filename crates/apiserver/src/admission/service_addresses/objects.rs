@@ -1,9 +1,7 @@
 //! IPAddresses: the objects that tell which addresses of the service range are taken, and by which service.
 //!
 //! Upstream's allocator goes by them. Here the services themselves say what they hold, and these objects follow; one that
-//! somebody else made keeps its address from being given ([`ServiceAddresses`]).
-//!
-//! [`ServiceAddresses`]: crate::admission::service_addresses::ServiceAddresses
+//! somebody else made keeps its address from being given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,7 +12,8 @@ use k8s_openapi::api::networking::v1::{IPAddress, IPAddressSpec, ParentReference
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::service_addresses::ips;
+use super::taken::Owner;
+use super::{ATTEMPTS, ips};
 use crate::error::{ApiError, ApiResult};
 use crate::registry::{DeleteOptions, Entry, Registry, Resource, WatchOptions};
 use crate::{keep, objects, startup};
@@ -23,11 +22,8 @@ const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
 const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
 const MANAGER: &str = "ipallocator.k8s.io";
 
-/// A service's namespace and name.
-type Owner = (String, String);
-
 /// Whether the allocator made the object, and may take it away.
-pub(crate) fn is_managed(address: &IPAddress) -> bool {
+pub(super) fn is_managed(address: &IPAddress) -> bool {
     let labels = address.metadata.labels.as_ref();
     labels
         .and_then(|labels| labels.get(MANAGED_BY))
@@ -102,36 +98,36 @@ impl Keeper {
         Ok(())
     }
 
-    /// Makes the object of an address; `false`: somebody else has one for it.
+    /// Makes the object of an address; `false`: somebody else has one for it, or what is there does not go.
     async fn make(&self, address: IpAddr, owner: &Owner) -> ApiResult<bool> {
-        loop {
+        for _ in 0..ATTEMPTS {
             let wanted = Box::new(object(address, owner));
-            match self
-                .addresses
-                .create_object("", wanted, &startup::options())
-                .await
-            {
+            let options = startup::options();
+            match self.addresses.create_object("", wanted, &options).await {
                 Ok(_) => return Ok(true),
                 Err(error) if error.code() == 409 => {}
                 Err(error) => return Err(error),
             }
-            let found: Option<IPAddress> = objects::find(&self.registry, "", &address.to_string()).await?;
-            match found {
-                Some(found) if is_managed(&found) && self::owner(&found) == *owner => return Ok(true),
+            match self.find(address).await? {
+                Some(found) if !is_managed(&found) => return Ok(false),
+                Some(found) if self::owner(&found) == *owner => return Ok(true),
                 // What is left of a service that had the address before.
-                Some(found) if is_managed(&found) => self.delete(&found).await?,
-                Some(_) => return Ok(false),
+                Some(found) => self.delete(&found).await?,
                 None => {}
             }
         }
+        Ok(false)
     }
 
     async fn remove(&self, address: IpAddr, owner: &Owner) -> ApiResult<()> {
-        let found: Option<IPAddress> = objects::find(&self.registry, "", &address.to_string()).await?;
-        match found {
+        match self.find(address).await? {
             Some(found) if is_managed(&found) && self::owner(&found) == *owner => self.delete(&found).await,
             _ => Ok(()),
         }
+    }
+
+    async fn find(&self, address: IpAddr) -> ApiResult<Option<IPAddress>> {
+        objects::find(&self.registry, "", &address.to_string()).await
     }
 
     async fn delete(&self, address: &IPAddress) -> ApiResult<()> {
@@ -140,11 +136,8 @@ impl Keeper {
             uid: address.metadata.uid.clone(),
             ..DeleteOptions::default()
         };
-        match self
-            .addresses
-            .delete("", name, &options, &startup::options())
-            .await
-        {
+        let write = startup::options();
+        match self.addresses.delete("", name, &options, &write).await {
             Err(error) if !matches!(error.code(), 404 | 409) => Err(error),
             // It is gone, or another one by now.
             _ => Ok(()),
